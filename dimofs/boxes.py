@@ -1,0 +1,34 @@
+"""Boxes `x1 y1 x2 y2` in pixels, continuous coordinates: width = x2 - x1, and pixel i covers [i, i + 1)."""
+
+import torch
+from torch import Tensor
+
+
+def area(boxes: Tensor) -> Tensor:
+    """[..., 4] -> [...] in square pixels."""
+    return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
+
+
+def intersection(a: Tensor, b: Tensor) -> Tensor:
+    """[N, 4], [M, 4] -> [N, M] in square pixels."""
+    low = torch.maximum(a[:, None, :2], b[None, :, :2])
+    high = torch.minimum(a[:, None, 2:], b[None, :, 2:])
+    return (high - low).clamp(min=0).prod(dim=2)
+
+
+def iou(a: Tensor, b: Tensor) -> Tensor:
+    """Intersection over union, [N, 4], [M, 4] -> [N, M]; 0 where both boxes are empty."""
+    shared = intersection(a, b)
+    union = area(a)[:, None] + area(b)[None] - shared
+    return shared / union.clamp(min=torch.finfo(shared.dtype).tiny)
+
+
+def covered(a: Tensor, b: Tensor) -> Tensor:
+    """The part of each box of `a` that lies in each box of `b`, [N, 4], [M, 4] -> [N, M]."""
+    return intersection(a, b) / area(a)[:, None].clamp(min=torch.finfo(a.dtype).tiny)
+
+
+def clip(boxes: Tensor, height: float, width: float) -> Tensor:
+    """[..., 4] boxes limited to a frame of `height` x `width` pixels."""
+    x, y = boxes[..., 0::2].clamp(0, width), boxes[..., 1::2].clamp(0, height)
+    return torch.stack((x, y), dim=-1).flatten(-2)

@@ -1,0 +1,1 @@
+"""Data sets of poses in images and videos, one a file."""

@@ -1,0 +1,50 @@
+"""`Detections`: the people found in one frame, the object that models return and every other part reads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+
+@dataclass
+class Detections:
+    """P people in one frame, best first.
+
+    boxes:           [P, 4] float, x1 y1 x2 y2 in pixels of the original frame.
+    scores:          [P] float, probability that the box holds a person.
+    keypoints:       [P, J, 2] float, x y in pixels of the original frame; pixel centres lie at integer + 0.5.
+    keypoint_scores: [P, J] float, the heatmap's peak logit.
+    ids:             [P] int64 track ids, or None before tracking.
+    """
+
+    boxes: Tensor
+    scores: Tensor
+    keypoints: Tensor
+    keypoint_scores: Tensor
+    ids: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def __getitem__(self, index: Tensor | slice) -> Detections:
+        """The people that `index` (a slice, a bool mask or int64 indices) selects."""
+        return self._map(lambda t: t[index])
+
+    def to(self, *args, **kwargs) -> Detections:
+        """`Tensor.to` on every field of floating point; ids keep their type and follow the device of the boxes."""
+        moved = self._map(lambda t: t.to(*args, **kwargs) if t.is_floating_point() else t)
+        if moved.ids is not None:
+            moved.ids = moved.ids.to(moved.boxes.device)
+        return moved
+
+    def _map(self, function) -> Detections:
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return Detections(**{k: None if v is None else function(v) for k, v in values.items()})
+
+    @staticmethod
+    def empty(joints: int, device: torch.device | str = "cpu") -> Detections:
+        """No people, each with `joints` joints."""
+        shapes = ((0, 4), (0,), (0, joints, 2), (0, joints))
+        return Detections(*(torch.zeros(shape, device=device) for shape in shapes))

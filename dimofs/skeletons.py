@@ -1,0 +1,71 @@
+"""Joint names, mirror pairs and limbs of the skeletons in use; joints map between skeletons by name.
+
+The shipped models predict `DIMOFS`: COCO's 17 joints, then neck and head top, so that every data set can train them
+and every benchmark can read them.
+"""
+
+from collections.abc import Sequence
+
+COCO = (
+    "nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder", "left_elbow",
+    "right_elbow", "left_wrist", "right_wrist", "left_hip", "right_hip", "left_knee", "right_knee", "left_ankle",
+    "right_ankle",
+)  # fmt: skip
+DIMOFS = (*COCO, "neck", "head_top")
+
+# PoseTrack18 calls the neck "head_bottom".
+POSETRACK18 = (
+    "nose", "neck", "head_top", "left_ear", "right_ear", "left_shoulder", "right_shoulder", "left_elbow",
+    "right_elbow", "left_wrist", "right_wrist", "left_hip", "right_hip", "left_knee", "right_knee", "left_ankle",
+    "right_ankle",
+)  # fmt: skip
+
+JHMDB = (
+    "neck", "belly", "face", "right_shoulder", "left_shoulder", "right_hip", "left_hip", "right_elbow", "left_elbow",
+    "right_knee", "left_knee", "right_wrist", "left_wrist", "right_ankle", "left_ankle",
+)  # fmt: skip
+
+LSP = (
+    "right_ankle", "right_knee", "right_hip", "left_hip", "left_knee", "left_ankle", "right_wrist", "right_elbow",
+    "right_shoulder", "left_shoulder", "left_elbow", "left_wrist", "neck", "head_top",
+)  # fmt: skip
+
+_LIMBS = (
+    ("left_ankle", "left_knee"), ("left_knee", "left_hip"), ("right_ankle", "right_knee"), ("right_knee", "right_hip"),
+    ("left_hip", "right_hip"), ("left_shoulder", "left_hip"), ("right_shoulder", "right_hip"),
+    ("left_shoulder", "right_shoulder"), ("left_shoulder", "left_elbow"), ("left_elbow", "left_wrist"),
+    ("right_shoulder", "right_elbow"), ("right_elbow", "right_wrist"), ("left_eye", "right_eye"),
+    ("nose", "left_eye"), ("nose", "right_eye"), ("left_eye", "left_ear"), ("right_eye", "right_ear"),
+    ("neck", "nose"), ("neck", "head_top"),
+)  # fmt: skip
+
+# Per-joint standard deviations of the COCO keypoint challenge; neck and head top take MPII-style values used for
+# PoseTrack's OKS: as wide as a shoulder.
+OKS_SIGMAS = {
+    "nose": 0.026, "eye": 0.025, "ear": 0.035, "shoulder": 0.079, "elbow": 0.072, "wrist": 0.062, "hip": 0.107,
+    "knee": 0.087, "ankle": 0.089, "neck": 0.079, "head_top": 0.079,
+}  # fmt: skip
+
+
+def indices(source: Sequence[str], target: Sequence[str]) -> list[int]:
+    """For each joint of `target` its index in `source`, or -1 where `source` lacks it."""
+    where = {name: i for i, name in enumerate(source)}
+    return [where.get(name, -1) for name in target]
+
+
+def mirror(names: Sequence[str]) -> list[int]:
+    """The permutation that swaps left and right joints, for horizontal flips."""
+    swap = {"left": "right", "right": "left"}
+    flipped = [name.replace(side, swap[side], 1) if (side := name.split("_")[0]) in swap else name for name in names]
+    return indices(names, flipped)
+
+
+def limbs(names: Sequence[str]) -> list[tuple[int, int]]:
+    """Pairs of joint indices to draw as lines; pairs with a joint that `names` lacks are left out."""
+    where = {name: i for i, name in enumerate(names)}
+    return [(where[a], where[b]) for a, b in _LIMBS if a in where and b in where]
+
+
+def oks_sigmas(names: Sequence[str]) -> list[float]:
+    """Standard deviation of each joint in units of the square root of the object's area (COCO keypoint challenge)."""
+    return [OKS_SIGMAS[name.removeprefix("left_").removeprefix("right_")] for name in names]

@@ -1,0 +1,1 @@
+"""Standalone evaluation scripts, one per benchmark."""

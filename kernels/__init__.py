@@ -1,0 +1,1 @@
+"""Triton kernels, each beside its PyTorch twin: CUDA and HIP tensors take Triton, CPU tensors the twin."""

@@ -1,0 +1,1 @@
+"""Models: backbones, offset net, heads, detectors, checkpoints and the training loop."""
