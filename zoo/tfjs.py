@@ -1,0 +1,62 @@
+"""Reader of TensorFlow.js graph models: `model.json` and the binary shards beside it.
+
+The format is described by tfjs's `WeightsManifestConfig`: groups of shard files, concatenated, hold the weights one
+after the other, little endian, in the order of the manifest; "quantization" names a narrower type that was stored.
+"""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dimofs.cli import InputError
+
+_TYPES = {"float32": "<f4", "float16": "<f2", "int32": "<i4", "bool": "?"}
+
+
+def read(path: str | Path) -> dict[str, Tensor]:
+    """Weights of a graph model by their TensorFlow names and in TensorFlow's layout (HWIO), halves widened to float32.
+
+    Raises InputError if a file is missing, is no graph model, or does not hold exactly the bytes it promises.
+    """
+    path = Path(path)
+    weights: dict[str, Tensor] = {}
+    try:
+        for group in json.loads(_bytes(path))["weightsManifest"]:
+            data = b"".join(_bytes(path.parent / shard) for shard in group["paths"])
+            weights |= _group(path, group["weights"], data)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path}: not a TensorFlow.js graph model ({error!r}); give its model.json") from error
+    return weights
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}; a graph model is a .json with its .bin files beside it") from error
+
+
+def _group(path: Path, entries: list[dict], data: bytes) -> dict[str, Tensor]:
+    """The weights of one group, whose shards hold `data`."""
+    layout = [(entry, *_stored(path, entry)) for entry in entries]
+    promised = sum(math.prod(entry["shape"]) * stored.itemsize for entry, stored, _ in layout)
+    if promised != len(data):
+        raise InputError(f"{path}: its .bin files hold {len(data)} bytes instead of {promised}; download them again")
+    weights, offset = {}, 0
+    for entry, stored, wide in layout:
+        values = np.frombuffer(data, stored, math.prod(entry["shape"]), offset).reshape(entry["shape"])
+        weights[entry["name"]] = torch.from_numpy(values.astype(wide))
+        offset += values.nbytes
+    return weights
+
+
+def _stored(path: Path, entry: dict) -> tuple[np.dtype, np.dtype]:
+    """The type a weight has in the file and the one it is read as."""
+    stored = entry.get("quantization", {}).get("dtype", entry["dtype"])
+    if stored not in _TYPES or entry["dtype"] not in _TYPES:
+        raise InputError(f"{path}: weight {entry['name']!r} is stored as {stored!r}; readable are {', '.join(_TYPES)}")
+    return np.dtype(_TYPES[stored]), np.dtype(_TYPES[entry["dtype"]]).newbyteorder("=")
