@@ -1,10 +1,11 @@
-"""Files read and written without surprises: JSON that names itself when it is broken, outputs that are whole or absent."""
+"""Files read and written without surprises: JSON that names itself when broken, outputs that are whole or absent."""
 
 import gzip
 import json
 import os
+import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +15,18 @@ from dimofs.cli import InputError
 def read_json(path: str | Path) -> Any:
     """The content of a JSON file, gzipped where its first bytes say so.
 
-    InputError: the file is absent, unreadable, not text or not JSON.
+    InputError: the file is absent, unreadable, damaged or not JSON.
     """
     try:
         content = Path(path).read_bytes()
-        return json.loads(gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content)
     except OSError as error:
-        raise InputError(f"{path}: {error.strerror or 'damaged gzip file'}") from error
+        raise InputError(f"{path}: cannot read ({error.strerror})") from error
+    try:
+        return json.loads(gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content)
+    except (OSError, EOFError, zlib.error) as error:
+        raise InputError(f"{path}: damaged gzip file ({error}); compress it again") from error
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not a JSON file ({error})") from error
-    except Exception as error:  # zlib.error and EOFError: a gzip file cut short or overwritten
-        raise InputError(f"{path}: damaged gzip file ({error})") from error
 
 
 @contextmanager
@@ -40,12 +42,13 @@ def replacing(path: str | Path) -> Iterator[Path]:
         yield temporary
         os.replace(temporary, path)
     except OSError as error:
-        raise InputError(f"{path}: cannot write ({error.strerror})") from error
+        raise InputError(f"{path}: cannot write ({error.strerror or error})") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
 
 
 def write_json(path: str | Path, value: Any) -> None:
-    """`value` as JSON, under a temporary name first. ValueError for NaN, which JSON does not have."""
+    """`value` as JSON, whole or not at all. ValueError for NaN, which JSON does not have."""
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(value, allow_nan=False) + "\n")
