@@ -1,0 +1,190 @@
+"""JHMDB: 928 clips of 21 actions with one actor's joints and silhouette in each frame (Jhuang et al., ICCV 2013).
+
+The labels folder holds the official files,
+
+    splits/<class>_test_split1.txt ...             a line "<clip>.avi 1" (train) or "... 2" (test)
+    joint_positions/<class>/<clip>/joint_positions.mat     pos_img [2, 15, frames]
+    puppet_mask/<class>/<clip>/puppet_mask.mat             part_mask [H, W, frames]
+
+or, in place of the last two, compact arrays by "<class>/<clip>":
+
+    joints.npz         [frames, 15, 2], with joints_meta.json: {"<class>/<clip>": {"clean": bool}}
+    boxes.npz          [frames, 4], inclusive x1 y1 x2 y2, from 0: the extent of the silhouette
+"""
+
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dimofs.boxes import clip
+from dimofs.cli import InputError
+from dimofs.datasets.decoding import read_clip, read_frames
+from dimofs.datasets.matlab import read_mat
+from dimofs.datasets.people import Pair, People, box_of_joints, inside, to_dimofs
+from dimofs.files import read_json
+from dimofs.skeletons import JHMDB as JOINTS
+
+
+class Jhmdb:
+    """Pairs (A, A + delta) of a split's clips; delta is uniform in -reach..reach, then clipped to the clip.
+
+    The box is the extent of the silhouette, or of the labelled joints times 1.2 where there is none. Joints are
+    counted from 1 in the files, so 0.5 is taken off; those outside the frame are extrapolated and do not train. Clips
+    without joints, or with joints not marked clean, train the box alone.
+
+    clips: folder of <class>/<clip>.avi; labels: see the module.
+    InputError: a file is absent or malformed.
+    """
+
+    def __init__(
+        self,
+        clips: str | Path,
+        labels: str | Path,
+        *,
+        split: int = 1,
+        part: Literal["train", "test"] = "train",
+        reach: int = 10,
+    ):
+        self.clips, self.reach = Path(clips), reach
+        self.names = read_split(Path(labels) / "splits", split, part)
+        self.labels = CompactLabels(labels) if (Path(labels) / "boxes.npz").exists() else OfficialLabels(labels)
+        self._cache: dict[str, tuple[Tensor, Tensor]] = {}
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def pair(self, index: int, random: np.random.Generator) -> Pair:
+        """Two frames of clip `index`; the name is "<class>/<clip>/<number of A from 0, four digits>"."""
+        name = self.names[index]
+        length = len(self._tracks(name)[0])
+        a = int(random.integers(length))
+        b = int(np.clip(a + random.integers(-self.reach, self.reach + 1), 0, length - 1))
+        frame_a, frame_b = read_frames(self.clips / f"{name}.avi", (a, b))
+        return Pair(frame_a, frame_b, self.people(name, a, *frame_a.shape[1:]), b - a, f"{name}/{a:04d}")
+
+    def people(self, name: str, number: int, height: int, width: int) -> People:
+        """The actor of frame `number` of the clip "<class>/<clip>"; nobody where neither box nor joints are known."""
+        boxes, joints = (track[number][None] for track in self._tracks(name))
+        keypoints, labelled = to_dimofs(joints, inside(joints, height, width), JOINTS)
+        boxes = torch.where(
+            boxes.isnan(), box_of_joints(keypoints, labelled, height, width), clip(boxes, height, width)
+        )
+        people = People(boxes, keypoints, labelled, torch.zeros(0, 4))
+        return people.select((boxes[:, 2:] > boxes[:, :2]).all(1))
+
+    def frames(self) -> Iterator[tuple[str, Tensor]]:
+        """Every frame of every clip, named as `pair` names it."""
+        for name in self.names:
+            for number, frame in enumerate(read_clip(self.clips / f"{name}.avi")):
+                yield f"{name}/{number:04d}", frame
+
+    def _tracks(self, name: str) -> tuple[Tensor, Tensor]:
+        """Boxes [T, 4] and joints [T, 15, 2] of a clip, continuous coordinates, NaN where unknown."""
+        if name not in self._cache:
+            boxes, joints = self.labels.boxes(name), self.labels.joints(name)
+            if boxes is None and joints is None:
+                raise InputError(f"{self.labels.root}: has neither joints nor boxes of {name}")
+            length = min(len(track) for track in (boxes, joints) if track is not None)
+            self._cache[name] = _track(boxes, (length, 4)), _track(joints, (length, len(JOINTS), 2))
+        return self._cache[name]
+
+
+def _track(values: np.ndarray | None, shape: tuple[int, ...]) -> Tensor:
+    return torch.full(shape, torch.nan) if values is None else torch.from_numpy(values[: shape[0]].astype(np.float32))
+
+
+class OfficialLabels:
+    """The .mat files of the official release; a clip may lack either."""
+
+    def __init__(self, root: str | Path):
+        self.root = Path(root)
+        if not (self.root / "joint_positions").is_dir() and not (self.root / "puppet_mask").is_dir():
+            raise InputError(f"{root}: holds neither boxes.npz nor the folders joint_positions and puppet_mask")
+
+    def joints(self, name: str) -> np.ndarray | None:
+        """[T, 15, 2] continuous pixels, or None."""
+        path = self.root / "joint_positions" / name / "joint_positions.mat"
+        return read_joint_positions(path) if path.exists() else None
+
+    def boxes(self, name: str) -> np.ndarray | None:
+        """[T, 4] continuous pixels, NaN where the silhouette is empty, or None."""
+        path = self.root / "puppet_mask" / name / "puppet_mask.mat"
+        return read_puppet_boxes(path) if path.exists() else None
+
+
+class CompactLabels:
+    """The arrays joints.npz and boxes.npz; a clip may lack joints, and those not marked clean are left out."""
+
+    def __init__(self, root: str | Path):
+        self.root = Path(root)
+        self._boxes = _read_npz(self.root / "boxes.npz", (4,))
+        self._joints = _read_npz(self.root / "joints.npz", (len(JOINTS), 2))
+        meta = read_json(self.root / "joints_meta.json")
+        try:
+            self._clean = {name for name, about in meta.items() if about["clean"]}
+        except (AttributeError, KeyError, TypeError) as error:
+            raise InputError(f"{self.root / 'joints_meta.json'}: each clip needs an object with 'clean'") from error
+
+    def joints(self, name: str) -> np.ndarray | None:
+        """[T, 15, 2] continuous pixels, or None."""
+        return self._joints[name] - 0.5 if name in self._joints and name in self._clean else None
+
+    def boxes(self, name: str) -> np.ndarray | None:
+        """[T, 4] continuous pixels, or None."""
+        return self._boxes[name] + np.array([0, 0, 1, 1]) if name in self._boxes else None
+
+
+def read_split(folder: Path, split: int, part: str) -> list[str]:
+    """The clips "<class>/<clip>" of one of the three official splits, sorted."""
+    files = sorted(folder.glob(f"*_test_split{split}.txt"))
+    if not files:
+        raise InputError(f"{folder}: holds no lists *_test_split{split}.txt")
+    wanted, names = {"train": "1", "test": "2"}[part], []
+    for file in files:
+        action = file.name.removesuffix(f"_test_split{split}.txt")
+        for line in filter(None, map(str.strip, file.read_text().splitlines())):
+            clip_file, _, group = line.rpartition(" ")
+            if group not in ("0", "1", "2") or not clip_file:
+                raise InputError(f"{file}: '{line}' is not '<clip>.avi 1' (train) or '<clip>.avi 2' (test)")
+            if group == wanted:
+                names.append(f"{action}/{clip_file.strip().removesuffix('.avi')}")
+    return names
+
+
+def read_joint_positions(path: str | Path) -> np.ndarray:
+    """The joints [T, 15, 2] of a joint_positions.mat, continuous pixels."""
+    values = read_mat(path, "pos_img")
+    if values.ndim != 3 or values.shape[:2] != (2, len(JOINTS)):
+        raise InputError(f"{path}: pos_img has shape {values.shape}, not (2, 15, frames)")
+    return values.transpose(2, 1, 0) - 0.5
+
+
+def read_puppet_boxes(path: str | Path) -> np.ndarray:
+    """The extent [T, 4] of the silhouette in each frame of a puppet_mask.mat; NaN where it is empty."""
+    mask = read_mat(path, "part_mask")
+    if mask.ndim != 3:
+        raise InputError(f"{path}: part_mask has shape {mask.shape}, not (height, width, frames)")
+    boxes = np.full((mask.shape[2], 4), np.nan)
+    for box, frame in zip(boxes, mask.transpose(2, 0, 1), strict=True):
+        rows, columns = np.flatnonzero(frame.any(1)), np.flatnonzero(frame.any(0))
+        if len(rows):
+            box[:] = columns[0], rows[0], columns[-1] + 1, rows[-1] + 1
+    return boxes
+
+
+def _read_npz(path: Path, shape: tuple[int, ...]) -> Mapping[str, np.ndarray]:
+    """Every array of the file, each [T, *shape]."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except (OSError, ValueError, AttributeError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path}: not an npz file of arrays ({error})") from error
+    for name, array in arrays.items():
+        if array.shape[1:] != shape:
+            raise InputError(f"{path}: '{name}' has shape {array.shape}, not (frames, {', '.join(map(str, shape))})")
+    return arrays

@@ -1,0 +1,107 @@
+"""What a training sample is: two frames and the labelled people of the first; and what a source of such pairs offers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dimofs.boxes import clip
+from dimofs.skeletons import DIMOFS, indices
+
+
+@dataclass
+class People:
+    """P people of one frame, in pixels; continuous coordinates, pixel centres at integer + 0.5.
+
+    boxes:     [P, 4] float32, x1 y1 x2 y2.
+    keypoints: [P, 19, 2] float32, x y of the joints of `dimofs.skeletons.DIMOFS`; meaningless where not labelled.
+    labelled:  [P, 19] bool, the joint is labelled and trains.
+    ignore:    [Q, 4] float32, regions where a detector is neither right nor wrong: crowds, people too cut or too small.
+    """
+
+    boxes: Tensor
+    keypoints: Tensor
+    labelled: Tensor
+    ignore: Tensor
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def select(self, index: Tensor) -> People:
+        """The people that `index` (a bool mask or int64 indices) names, with every ignore region."""
+        return People(self.boxes[index], self.keypoints[index], self.labelled[index], self.ignore)
+
+    @staticmethod
+    def empty() -> People:
+        """Nobody, nothing ignored."""
+        joints = len(DIMOFS)
+        labelled = torch.zeros(0, joints, dtype=torch.bool)
+        return People(torch.zeros(0, 4), torch.zeros(0, joints, 2), labelled, torch.zeros(0, 4))
+
+    @staticmethod
+    def join(groups: Sequence[People]) -> People:
+        """The people and ignore regions of all groups, in order."""
+        names = ("boxes", "keypoints", "labelled", "ignore")
+        return People(*(torch.cat([getattr(group, name) for group in groups]) for name in names))
+
+
+@dataclass
+class Pair:
+    """Two frames of one scene.
+
+    frame_a, frame_b: [3, H, W] uint8 RGB; the same tensor where the source has one frame only.
+    people:           of Frame A.
+    delta:            B - A in frames; 0 says that both are the same frame.
+    name:             Frame A's, unique in its source.
+    """
+
+    frame_a: Tensor
+    frame_b: Tensor
+    people: People
+    delta: int
+    name: str
+
+
+class Source(Protocol):
+    """A data set that gives pairs."""
+
+    def __len__(self) -> int:
+        """Items (clips or images)."""
+        ...
+
+    def pair(self, index: int, random: np.random.Generator) -> Pair:
+        """A pair of item `index`, as recorded; `random` chooses frames where the item is a clip."""
+        ...
+
+    def frames(self) -> Iterator[tuple[str, Tensor]]:
+        """Name and pixels [3, H, W] uint8 of each frame that may be a Frame A, once: what a teacher labels."""
+        ...
+
+
+def to_dimofs(keypoints: Tensor, labelled: Tensor, names: Sequence[str]) -> tuple[Tensor, Tensor]:
+    """Joints [P, J, 2] and [P, J] of the skeleton `names` -> [P, 19, 2] and [P, 19]; joints it lacks are unlabelled."""
+    index = torch.tensor(indices(names, DIMOFS))
+    known = index >= 0
+    index = index.clamp(min=0)
+    return keypoints[:, index].float(), labelled[:, index] & known
+
+
+def inside(keypoints: Tensor, height: float, width: float) -> Tensor:
+    """[..., 2] -> [...] bool: the point lies in the frame (NaN does not)."""
+    x, y = keypoints.unbind(-1)
+    return (x >= 0) & (x < width) & (y >= 0) & (y < height)
+
+
+def box_of_joints(keypoints: Tensor, labelled: Tensor, height: float, width: float, margin: float = 1.2) -> Tensor:
+    """Extent of the labelled joints times `margin`, in the frame: [P, J, 2], [P, J] -> [P, 4]; zeros where none is."""
+    far = torch.tensor(torch.inf)
+    low = torch.where(labelled[..., None], keypoints, far).amin(1)
+    high = torch.where(labelled[..., None], keypoints, -far).amax(1)
+    grow = (high - low) * (margin - 1) / 2
+    boxes = clip(torch.cat((low - grow, high + grow), 1), height, width)
+    return torch.where(labelled.any(1)[:, None], boxes, 0.0)
