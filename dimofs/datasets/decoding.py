@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import av
+import av.error
 import torch
 from torch import Tensor
 
@@ -21,7 +22,7 @@ def _video(path: str | Path):
             stream = container.streams.video[0]
             stream.codec_context.thread_count = 1
             yield container, stream
-    except (av.FFmpegError, OSError) as error:
+    except (av.error.FFmpegError, OSError) as error:
         raise InputError(f"{path}: cannot be decoded ({error.strerror}); download it again") from error
 
 

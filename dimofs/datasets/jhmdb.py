@@ -37,7 +37,7 @@ class Jhmdb:
     counted from 1 in the files, so 0.5 is taken off; those outside the frame are extrapolated and do not train. Clips
     without joints, or with joints not marked clean, train the box alone.
 
-    clips: folder of <class>/<clip>.avi; labels: see the module.
+    clips: folder of <class>/<clip>.avi; labels: see the module. Frame A is one of every `every`-th frame.
     InputError: a file is absent or malformed.
     """
 
@@ -49,8 +49,9 @@ class Jhmdb:
         split: int = 1,
         part: Literal["train", "test"] = "train",
         reach: int = 10,
+        every: int = 1,
     ):
-        self.clips, self.reach = Path(clips), reach
+        self.clips, self.reach, self.every = Path(clips), reach, every
         self.names = read_split(Path(labels) / "splits", split, part)
         self.labels = CompactLabels(labels) if (Path(labels) / "boxes.npz").exists() else OfficialLabels(labels)
         self._cache: dict[str, tuple[Tensor, Tensor]] = {}
@@ -62,7 +63,7 @@ class Jhmdb:
         """Two frames of clip `index`; the name is "<class>/<clip>/<number of A from 0, four digits>"."""
         name = self.names[index]
         length = len(self._tracks(name)[0])
-        a = int(random.integers(length))
+        a = self.every * int(random.integers(-(-length // self.every)))
         b = int(np.clip(a + random.integers(-self.reach, self.reach + 1), 0, length - 1))
         frame_a, frame_b = read_frames(self.clips / f"{name}.avi", (a, b))
         return Pair(frame_a, frame_b, self.people(name, a, *frame_a.shape[1:]), b - a, f"{name}/{a:04d}")
@@ -78,10 +79,11 @@ class Jhmdb:
         return people.select((boxes[:, 2:] > boxes[:, :2]).all(1))
 
     def frames(self) -> Iterator[tuple[str, Tensor]]:
-        """Every frame of every clip, named as `pair` names it."""
+        """Every frame of every clip that may be a Frame A, named as `pair` names it."""
         for name in self.names:
             for number, frame in enumerate(read_clip(self.clips / f"{name}.avi")):
-                yield f"{name}/{number:04d}", frame
+                if number % self.every == 0:
+                    yield f"{name}/{number:04d}", frame
 
     def _tracks(self, name: str) -> tuple[Tensor, Tensor]:
         """Boxes [T, 4] and joints [T, 15, 2] of a clip, continuous coordinates, NaN where unknown."""

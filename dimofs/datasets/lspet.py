@@ -20,7 +20,8 @@ from dimofs.skeletons import LSP
 class Lspet:
     """Images with one labelled person each; the box is the extent of the labelled joints times 1.2.
 
-    MATLAB counts pixels from 1, so 0.5 is taken off its joints. A joint trains if its flag is 1 and it lies in the image.
+    MATLAB counts pixels from 1, so 0.5 is taken off its joints. A joint trains if its flag is 1 and it lies in the
+    image.
 
     joints: `joints.mat`, with `joints` [14, 3, N] (x, y, flag); images: the folder of `im00001.jpg` and so on.
     InputError: the file is absent or malformed.

@@ -6,7 +6,7 @@ coordinates. It mirrors if its determinant is negative; left and right joints th
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -50,8 +50,8 @@ class Augmentation:
     person: tuple[float, float] = (0.15, 1.2)
     enlarge: float = 2.5
     cover: float = 0.75
-    motion: Motion = Motion()
-    colours: Colours = Colours()
+    motion: Motion = field(default_factory=Motion)
+    colours: Colours = field(default_factory=Colours)
 
 
 def augment(pair: Pair, size: tuple[int, int], random: np.random.Generator, how: Augmentation) -> Pair:
@@ -80,7 +80,8 @@ def placement(pair: Pair, size: tuple[int, int], random: np.random.Generator, ho
     boxes = pair.people.boxes
     focus = boxes[random.integers(len(boxes))] if len(boxes) else torch.tensor((0.0, 0.0, width, height))
     side = float((focus[2:] - focus[:2]).max())
-    wanted = min(size) * math.exp(random.uniform(*map(math.log, how.person)))
+    smallest, largest = how.person
+    wanted = min(size) * smallest * (largest / smallest) ** random.random()
     least = how.cover * min(size[0] / height, size[1] / width)
     scale = max(least, min(wanted / max(side, 1.0), how.enlarge))
     angle = math.radians(float(np.clip(random.normal(0, how.rotation / 2), -how.rotation, how.rotation)))

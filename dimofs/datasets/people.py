@@ -1,4 +1,4 @@
-"""What a training sample is: two frames and the labelled people of the first; and what a source of such pairs offers."""
+"""What a training sample is (two frames and the labelled people of the first) and what a source of samples offers."""
 
 from __future__ import annotations
 
@@ -84,11 +84,14 @@ class Source(Protocol):
 
 
 def to_dimofs(keypoints: Tensor, labelled: Tensor, names: Sequence[str]) -> tuple[Tensor, Tensor]:
-    """Joints [P, J, 2] and [P, J] of the skeleton `names` -> [P, 19, 2] and [P, 19]; joints it lacks are unlabelled."""
+    """Joints [P, J, 2] of the skeleton `names`, with labels (bool) or scores [P, J] -> [P, 19, 2] and [P, 19].
+
+    Joints that `names` lacks have the label False, the score 0.
+    """
     index = torch.tensor(indices(names, DIMOFS))
     known = index >= 0
     index = index.clamp(min=0)
-    return keypoints[:, index].float(), labelled[:, index] & known
+    return keypoints[:, index].float(), labelled[:, index] * known
 
 
 def inside(keypoints: Tensor, height: float, width: float) -> Tensor:

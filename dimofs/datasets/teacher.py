@@ -3,6 +3,7 @@
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -63,7 +64,7 @@ def merge(
     does not train. A joint without label takes a sure teacher's. Unless the labels are complete, people that the
     teacher alone sees are added if it is sure of them and ignored if it is not.
     """
-    keypoints, scores = _joints(teacher)
+    keypoints, scores = to_dimofs(teacher.keypoints, teacher.keypoint_scores, COCO)
     sure = (scores > SURE_JOINT) & inside(keypoints, height, width)
     overlap = iou(people.boxes, teacher.boxes)
     mine, theirs = match(overlap, SAME_PERSON)
@@ -100,28 +101,22 @@ def match(overlap: Tensor, least: float) -> tuple[Tensor, Tensor]:
     return rows, columns
 
 
-def _joints(teacher: Detections) -> tuple[Tensor, Tensor]:
-    """The teacher's joints [P, 19, 2] and scores [P, 19], 0 for joints that it does not know."""
-    every = torch.ones_like(teacher.keypoint_scores, dtype=torch.bool)
-    scored = teacher.keypoint_scores[..., None].expand(-1, -1, 2)
-    keypoints, known = to_dimofs(teacher.keypoints, every, COCO)
-    return keypoints, to_dimofs(scored, every, COCO)[0][..., 0] * known
-
-
 _FIELDS = {"boxes": (4,), "scores": (), "keypoints": (len(COCO), 2), "keypoint_scores": (len(COCO),)}
 
 
 def save(path: str | Path, labels: Mapping[str, Detections]) -> None:
     """One .npz: `names` [N], `counts` [N] people a frame, and the fields of all people in that order, float32."""
     detections = list(labels.values())
-    rows = {
-        field: np.concatenate([np.zeros((0, *shape)), *(getattr(d, field).numpy() for d in detections)])
+    arrays: dict[str, Any] = {
+        field: np.concatenate(
+            [np.zeros((0, *shape)), *(getattr(d, field).numpy() for d in detections)], dtype=np.float32
+        )
         for field, shape in _FIELDS.items()
     }
-    names = np.array(list(labels), dtype=np.str_)
+    arrays["names"] = np.array(list(labels), dtype=np.str_)
+    arrays["counts"] = np.array([len(d) for d in detections], dtype=np.int64)
     with replacing(path) as temporary, temporary.open("wb") as file:
-        counts = np.array([len(d) for d in detections], dtype=np.int64)
-        np.savez(file, names=names, counts=counts, **{k: v.astype(np.float32) for k, v in rows.items()})
+        np.savez(file, **arrays)
 
 
 def load(path: str | Path) -> dict[str, Detections]:
