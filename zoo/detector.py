@@ -1,0 +1,118 @@
+"""`PoseDetector`: the people and poses of Frame A, found in the features of Frame B (section 3 of the paper).
+
+    frames -> backbone -> f_A, f_B -> offsets from f_A - f_B -> f_B sampled there -> RPN -> boxes -> keypoints
+
+With Frame B = Frame A (delta = 0) the offsets are zero and it is a plain detector of one backbone pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from dimofs.detections import Detections
+from dimofs.zoo import keypoint_head as keypoints
+from dimofs.zoo.box_head import BoxHead
+from dimofs.zoo.fpn import pooled
+from dimofs.zoo.keypoint_head import KeypointHead
+from dimofs.zoo.offsets import DeformableLayer, OffsetNet
+from dimofs.zoo.preprocess import Preprocess
+from dimofs.zoo.rpn import RegionProposals
+
+SCALES = (1 / 4, 1 / 8, 1 / 16, 1 / 32)  # of P2..P5
+
+
+@dataclass
+class Features:
+    """Pyramid levels P2..P5 of N frames of one size, and the sizes (height, width) that lead back to their pixels."""
+
+    levels: list[Tensor]  # [N, C, h, w], finest first
+    padded: tuple[int, int]  # the network's input
+    resized: tuple[int, int]  # the part of it that shows the frame
+    original: tuple[int, int]  # the frame
+
+    def __len__(self) -> int:
+        return len(self.levels[0])
+
+    def __getitem__(self, index: slice) -> Features:
+        """The frames that a slice selects."""
+        return replace(self, levels=[level[index] for level in self.levels])
+
+    @staticmethod
+    def cat(parts: Sequence[Features]) -> Features:
+        """The frames of all parts, which have one size."""
+        return replace(parts[0], levels=[torch.cat(same) for same in zip(*(p.levels for p in parts), strict=True)])
+
+
+class PoseDetector(nn.Module):
+    """Keypoint R-CNN with DiMoFs. `backbone` gives P2..P5 of one channel count from a preprocessed image.
+
+    `keypoint_names` name the joints of `keypoint_head`, in order.
+    """
+
+    def __init__(
+        self,
+        *,
+        preprocess: Preprocess,
+        backbone: nn.Module,
+        offset_net: OffsetNet,
+        deformable: DeformableLayer,
+        rpn: RegionProposals,
+        box_head: BoxHead,
+        keypoint_head: KeypointHead,
+        keypoint_names: Sequence[str],
+    ):
+        super().__init__()
+        self.preprocess, self.backbone = preprocess, backbone
+        self.offset_net, self.deformable = offset_net, deformable
+        self.rpn, self.box_head, self.keypoint_head = rpn, box_head, keypoint_head
+        self.keypoint_names = tuple(keypoint_names)
+
+    def forward(self, frame_a: Tensor, frame_b: Tensor | None = None) -> list[Detections]:
+        """Float RGB frames [N, 3, H, W] in [0, 1] -> the people of each Frame A, best first, in its pixels.
+
+        Without `frame_b` each Frame A is its own Frame B (delta = 0).
+        """
+        return self.detect(self.features(frame_a), None if frame_b is None else self.features(frame_b))
+
+    def features(self, images: Tensor, resize: bool = True) -> Features:
+        """Pyramid features of float RGB frames [N, 3, H, W] in [0, 1]: one backbone pass.
+
+        Without `resize` the frames have the network's size already, as in training.
+        """
+        inputs, resized = self.preprocess(images, resize)
+        levels = self.backbone(inputs.contiguous(memory_format=torch.channels_last))
+        return Features(list(levels), (inputs.shape[-2], inputs.shape[-1]), resized, tuple(images.shape[-2:]))
+
+    def dimofs(self, a: Features, b: Features) -> list[Tensor]:
+        """The DiMoFs of each level, [N, 2C, h, w]: per channel and pixel (dy, dx), level pixels, from A into B."""
+        return self.offset_net(a.levels, b.levels)
+
+    def align(self, a: Features, b: Features | None = None) -> list[Tensor]:
+        """Features of B sampled where those of A have moved to, [N, C, h, w] a level; B = A without `b`."""
+        if b is None:
+            return self.deformable(a.levels, None)
+        return self.deformable(b.levels, self.dimofs(a, b))
+
+    def detect(self, a: Features, b: Features | None = None) -> list[Detections]:
+        """The people of each Frame A from the features of Frame B, as `forward` gives them."""
+        levels = self.align(a, b)
+        regions = self.rpn.propose(self.rpn(pooled(levels), a.padded), a.resized)
+        logits, deltas = self.box_head(levels, regions, SCALES)
+        counts = [len(r) for r in regions]
+        people = [
+            self.box_head.detect(*parts, a.resized)
+            for parts in zip(logits.split(counts), deltas.split(counts), regions, strict=True)
+        ]
+        boxes = [b for b, _ in people]
+        heatmaps = self.keypoint_head(levels, boxes, SCALES)
+        points, peaks = keypoints.decode(heatmaps, torch.cat(boxes))
+        counts = [len(b) for b in boxes]
+        scale = points.new_tensor([a.original[1] / a.resized[1], a.original[0] / a.resized[0]])
+        return [
+            Detections(b * scale.repeat(2), s, p * scale, q)
+            for (b, s), p, q in zip(people, points.split(counts), peaks.split(counts), strict=True)
+        ]
