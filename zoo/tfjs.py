@@ -4,7 +4,6 @@ The format is described by tfjs's `WeightsManifestConfig`: groups of shard files
 after the other, little endian, in the order of the manifest; "quantization" names a narrower type that was stored.
 """
 
-import json
 import math
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor
 
 from dimofs.cli import InputError
+from dimofs.files import read_json
 
 _TYPES = {"float32": "<f4", "float16": "<f2", "int32": "<i4", "bool": "?"}
 
@@ -24,20 +24,21 @@ def read(path: str | Path) -> dict[str, Tensor]:
     """
     path = Path(path)
     weights: dict[str, Tensor] = {}
+    model = read_json(path)
     try:
-        for group in json.loads(_bytes(path))["weightsManifest"]:
-            data = b"".join(_bytes(path.parent / shard) for shard in group["paths"])
+        for group in model["weightsManifest"]:
+            data = b"".join(_shard(path.parent / name) for name in group["paths"])
             weights |= _group(path, group["weights"], data)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: not a TensorFlow.js graph model ({error!r}); give its model.json") from error
     return weights
 
 
-def _bytes(path: Path) -> bytes:
+def _shard(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise InputError(f"{path}: {error.strerror}; a graph model is a .json with its .bin files beside it") from error
+        raise InputError(f"{path}: cannot read ({error.strerror}); the .bin files lie beside the .json") from error
 
 
 def _group(path: Path, entries: list[dict], data: bytes) -> dict[str, Tensor]:
