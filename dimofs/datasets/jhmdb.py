@@ -62,11 +62,15 @@ class Jhmdb:
     def pair(self, index: int, random: np.random.Generator) -> Pair:
         """Two frames of clip `index`; the name is "<class>/<clip>/<number of A from 0, four digits>"."""
         name = self.names[index]
-        length = len(self._tracks(name)[0])
+        length = self.length(name)
         a = self.every * int(random.integers(-(-length // self.every)))
         b = int(np.clip(a + random.integers(-self.reach, self.reach + 1), 0, length - 1))
         frame_a, frame_b = read_frames(self.clips / f"{name}.avi", (a, b))
         return Pair(frame_a, frame_b, self.people(name, a, *frame_a.shape[1:]), b - a, f"{name}/{a:04d}")
+
+    def length(self, name: str) -> int:
+        """The labelled frames of the clip "<class>/<clip>"."""
+        return len(self._tracks(name)[0])
 
     def people(self, name: str, number: int, height: int, width: int) -> People:
         """The actor of frame `number` of the clip "<class>/<clip>"; nobody where neither box nor joints are known."""
