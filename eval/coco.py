@@ -1,0 +1,180 @@
+"""Keypoint AP and person box AP on COCO-format stills, of a model or of a results file, computed by pycocotools.
+
+    python -m dimofs.eval.coco --gt person_keypoints_val2017.json --images val2017 --weights dimofs_mobile
+    python -m dimofs.eval.coco --gt person_keypoints_val2017.json --images val2017 --weights MOVENET_FOLDER --size 512
+    python -m dimofs.eval.coco --gt person_keypoints_val2017.json --pred results.json
+
+Definition: COCO's, area range "all" unless the column says otherwise, 20 poses and 100 boxes per image, person score =
+box score. Every image of --gt counts. A results file is COCO's list of {"image_id", "category_id", "keypoints",
+"score"} with 17 joints, of {"bbox", "score"}, or of both. COCO's labels put pixel centres at integers, our models at
+integer + 0.5: predictions move by half a pixel on the way. Needs the extra `dimofs[eval]`.
+"""
+
+import contextlib
+import io
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+from tqdm import tqdm
+
+from dimofs import skeletons
+from dimofs.cli import InputError, run
+from dimofs.datasets.decoding import read_image
+from dimofs.detections import Detections
+from dimofs.eval.models import PoseModel, load_model
+from dimofs.files import read_json, write_json
+
+Kind = Literal["keypoints", "bbox"]
+
+PERSON = 1
+# Column names in the order of COCOeval.stats.
+KEYPOINT_STATS = ("AP", "AP50", "AP75", "APm", "APl", "AR", "AR50", "AR75", "ARm", "ARl")
+BOX_STATS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
+
+
+def main(
+    *,
+    gt: Annotated[Path, "ground truth, COCO keypoint format"],
+    images: Annotated[Path | None, "folder of the images that the ground truth names"] = None,
+    weights: Annotated[str | None, "model to run: a name or a checkpoint folder"] = None,
+    pred: Annotated[Path | None, "evaluate this results file instead of a model"] = None,
+    size: Annotated[int | None, "longer side of the model's input; without it the model's own choice"] = None,
+    device: Annotated[str, "where the model runs"] = "cpu",
+    save: Annotated[Path | None, "write the model's results here, COCO results format"] = None,
+    json: Annotated[Path | None, "write the figures here"] = None,
+) -> None:
+    truth = read_truth(gt)
+    if pred is not None:
+        results = read_results(pred, truth)
+    elif images is not None and weights is not None:
+        results = predict(load_model(weights, size, device), truth["images"], images, device)
+    else:
+        raise InputError("--pred FILE, or both --images DIR and --weights NAME, are needed")
+    if save is not None:
+        write_json(save, results)
+    figures = evaluate(truth, results)
+    print(f"COCO, {len(truth['images'])} images, {weights if pred is None else pred}")
+    for kind, stats in figures.items():
+        print("".join(f"{name:>8}" for name in ("", *stats)))
+        print(f"{kind:>8}" + "".join(f"{'-' if value is None else f'{value:.3f}':>8}" for value in stats.values()))
+    if json is not None:
+        write_json(json, {"definition": "coco", **figures})
+
+
+def predict(model: PoseModel, entries: list[dict], folder: Path, device: str = "cpu") -> list[dict]:
+    """The model's people in the images of `folder` that COCO's image `entries` name, as COCO results."""
+    results = []
+    with torch.inference_mode():
+        for entry in tqdm(entries, desc="images", disable=None):
+            image = read_image(folder / entry["file_name"]).to(device) / 255
+            (people,) = model(image[None])
+            results += to_results(people.to("cpu"), model.keypoint_names, entry["id"])
+    return results
+
+
+def to_results(people: Detections, names: Sequence[str], image_id: int) -> list[dict]:
+    """COCO results, boxes x y w h and 17 joints; a joint that `names` lacks is 0 0 0, scores are probabilities."""
+    columns = torch.tensor(skeletons.indices(names, skeletons.COCO))
+    points = torch.cat((people.keypoints - 0.5, people.keypoint_scores.sigmoid()[..., None]), dim=2)
+    points = points[:, columns] * (columns >= 0)[:, None]  # [P, 17, 3]
+    corners = torch.cat((people.boxes[:, :2], people.boxes[:, 2:] - people.boxes[:, :2]), dim=1)
+    return [
+        {"image_id": image_id, "category_id": PERSON, "bbox": box, "keypoints": joints, "score": score}
+        for box, joints, score in zip(corners.tolist(), points.flatten(1).tolist(), people.scores.tolist(), strict=True)
+    ]
+
+
+def evaluate(truth: dict, results: list[dict]) -> dict[str, dict[str, float | None]]:
+    """COCO's figures {"pose": .., "box": ..}, as fractions; None where nothing is labelled.
+
+    Results without "keypoints" or without "bbox" leave out that row. InputError: pycocotools is missing.
+    """
+    kinds: dict[str, tuple[Kind, tuple[str, ...]]]
+    kinds = {"pose": ("keypoints", KEYPOINT_STATS), "box": ("bbox", BOX_STATS)}
+    return {
+        name: _evaluate(truth, results, kind, stats)
+        for name, (kind, stats) in kinds.items()
+        if not results or kind in results[0]
+    }
+
+
+def _evaluate(truth: dict, results: list[dict], kind: Kind, names: tuple[str, ...]) -> dict[str, float | None]:
+    try:
+        from pycocotools.coco import COCO
+        from pycocotools.cocoeval import COCOeval
+    except ImportError as error:
+        raise InputError("pycocotools is not installed: pip install 'dimofs[eval]'") from error
+    if not results:
+        return dict.fromkeys(names, 0.0)
+    # Only one of bbox and keypoints: pycocotools takes areas from the box where there is one.
+    kept: Any = [{key: r[key] for key in ("image_id", "category_id", "score", kind)} for r in results]
+    content: Any = {**truth, "annotations": [dict(a) for a in truth["annotations"]]}
+    with contextlib.redirect_stdout(io.StringIO()):
+        labels = COCO()
+        labels.dataset = content
+        labels.createIndex()
+        judge = COCOeval(labels, labels.loadRes(kept), kind)
+        judge.params.catIds = [PERSON]
+        judge.evaluate()
+        judge.accumulate()
+        judge.summarize()
+    return {name: None if value < 0 else float(value) for name, value in zip(names, judge.stats, strict=True)}
+
+
+def read_truth(path: Path) -> dict:
+    """COCO keypoint ground truth. InputError names the first entry that lacks a field."""
+    truth = read_json(path)
+    _check(isinstance(truth, dict), f"{path}: the top level is not an object with images and annotations")
+    _check_list(truth, path, "images", {"id": int, "file_name": str})
+    wanted = {"id": int, "image_id": int, "category_id": int, "bbox": 4, "area": float, "iscrowd": int}
+    _check_list(truth, path, "annotations", {**wanted, "keypoints": 51, "num_keypoints": int})
+    known = {image["id"] for image in truth["images"]}
+    for i, entry in enumerate(truth["annotations"]):
+        _check(entry["image_id"] in known, f"{path}: annotations[{i}].image_id {entry['image_id']} is no image's id")
+    return {"info": {}, "categories": [{"id": PERSON, "name": "person"}], **truth}
+
+
+def read_results(path: Path, truth: dict) -> list[dict]:
+    """COCO results for the images of `truth`. InputError names the first entry that cannot be used."""
+    results = read_json(path)
+    wanted: dict[str, Any] = {"image_id": int, "category_id": int, "score": float}
+    _check(isinstance(results, list), f"{path}: the top level is not a list of results")
+    first = results[0] if results and isinstance(results[0], dict) else {}
+    wanted |= {field: length for field, length in (("bbox", 4), ("keypoints", 51)) if field in first}
+    _check(not results or len(wanted) > 3, f"{path}: [0] has neither keypoints nor bbox")
+    _check_list({"": results}, path, "", wanted)
+    known = {image["id"] for image in truth["images"]}
+    for i, entry in enumerate(results):
+        _check(entry["image_id"] in known, f"{path}: [{i}].image_id {entry['image_id']} is not in the ground truth")
+    return results
+
+
+def _check_list(content: dict, path: Path, name: str, wanted: dict[str, Any]) -> None:
+    """Each entry of the list `name` has the `wanted` fields: a type, or the length of a list of numbers."""
+    entries = content.get(name)
+    _check(isinstance(entries, list), f"{path}: {name} is not a list")
+    for i, entry in enumerate(entries or ()):
+        for field, kind in wanted.items():
+            value = entry.get(field) if isinstance(entry, dict) else None
+            if isinstance(kind, int):
+                right = isinstance(value, list) and len(value) == kind and all(map(_number, value))
+                _check(right, f"{path}: {name}[{i}].{field} is not a list of {kind} numbers")
+            else:
+                right = _number(value) if kind is float else isinstance(value, kind) and not isinstance(value, bool)
+                _check(right, f"{path}: {name}[{i}].{field} is missing or not of type {kind.__name__}")
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _check(right: bool, message: str) -> None:
+    if not right:
+        raise InputError(message)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,68 @@
+"""Pose models as the evaluation scripts use them: loaded by name, at a chosen input size."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+from torch import Tensor, nn
+
+from dimofs import skeletons
+from dimofs.cli import InputError
+from dimofs.detections import Detections
+from dimofs.files import read_json
+from dimofs.zoo import checkpoints, movenet
+from dimofs.zoo.preprocess import STRIDE, Preprocess
+
+
+class PoseModel(Protocol):
+    """What is measured: float RGB frames [N, 3, H, W] in [0, 1] -> the people of each, best first, in its pixels."""
+
+    @property
+    def keypoint_names(self) -> Sequence[str]: ...
+
+    def __call__(self, frame_a: Tensor, frame_b: Tensor | None = None, /) -> list[Detections]: ...
+
+
+class Peer(nn.Module):
+    """MoveNet MultiPose as a PoseModel for single frames: resized so that the longer side is `size`, padded, and back.
+
+    It keeps the 20 people that COCO judges instead of the published 6; keypoint scores become logits.
+    """
+
+    keypoint_names = skeletons.COCO
+
+    def __init__(self, model: movenet.MoveNet, size: int):
+        super().__init__()
+        self.model = model
+        self.preprocess = Preprocess(size, size, mean=(0, 0, 0), std=(1, 1, 1))
+
+    def forward(self, frame_a: Tensor, frame_b: Tensor | None = None) -> list[Detections]:
+        if frame_b is not None:
+            raise InputError("MoveNet looks at single frames; measure it with --delta 0")
+        inputs, (height, width) = self.preprocess(frame_a)
+        scale = inputs.new_tensor([frame_a.shape[-1] / width, frame_a.shape[-2] / height])
+        return [
+            Detections(p.boxes * scale.repeat(2), p.scores, p.keypoints * scale, p.keypoint_scores.logit(eps=1e-6))
+            for p in self.model(inputs)
+        ]
+
+
+def load_model(weights: str, size: int | None = None, device: str = "cpu") -> PoseModel:
+    """The model called `weights`, or the one in the folder `weights`, on `device`, ready to predict.
+
+    size: longer side of its input in pixels; by default the checkpoint's own, for MoveNet 512.
+    InputError: unknown weights, a size below 32, a device that is not there.
+    """
+    if size is not None and size < STRIDE:
+        raise InputError(f"--size {size}: the longer side of the input must be at least {STRIDE} pixels")
+    config = Path(weights) / "config.json"
+    if config.exists() and read_json(config) == movenet.CONFIG:
+        model = Peer(movenet.load(weights, people=20), size or 512)
+    else:
+        model = checkpoints.load(weights)
+        if size is not None:
+            model.preprocess.min_size = model.preprocess.max_size = size
+    try:
+        return model.eval().to(device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"--device {device}: not available ({str(error).splitlines()[0]})") from error

@@ -1,0 +1,260 @@
+"""eval.coco and eval.pck: poses on stills, against figures that can be worked out by hand."""
+
+import copy
+import json
+import math
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from dimofs import skeletons
+from dimofs.cli import InputError
+from dimofs.datasets.jhmdb import Jhmdb
+from dimofs.datasets.people import People
+from dimofs.detections import Detections
+from dimofs.eval import coco, models, pck
+
+
+def person(x: float, image_id: int = 7, identity: int = 1) -> dict:
+    """A labelled person of 100 x 200 pixels whose left edge is at x: 17 joints down the middle, all visible."""
+    joints = [value for j in range(17) for value in (x + 50, 10 + 11 * j, 2)]
+    box = {"bbox": [x, 0, 100, 200], "area": 12000.0, "iscrowd": 0}
+    return {"id": identity, "image_id": image_id, "category_id": 1, "keypoints": joints, "num_keypoints": 17, **box}
+
+
+def truth(*people: dict) -> dict:
+    image = {"id": 7, "file_name": "7.png", "width": 640, "height": 320}
+    return {"images": [image], "annotations": list(people), "categories": [{"id": 1, "name": "person"}]}
+
+
+def result(label: dict, score: float) -> dict:
+    return {"image_id": 7, "category_id": 1, "score": score, "bbox": label["bbox"], "keypoints": label["keypoints"]}
+
+
+def detection(label: dict, names: tuple[str, ...]) -> Detections:
+    """The label as a model with joints `names` would predict it, in our convention of pixel centres."""
+    points = torch.tensor(label["keypoints"]).view(17, 3)[:, :2] + 0.5
+    columns = torch.tensor(skeletons.indices(skeletons.COCO, names))
+    x, y, w, h = label["bbox"]
+    boxes = torch.tensor([[x, y, x + w, y + h]], dtype=torch.float32)
+    return Detections(boxes, torch.tensor([0.9]), points[columns][None], torch.zeros(1, len(names)))
+
+
+class Oracle:
+    """Predicts what it was given, one list of people an image."""
+
+    def __init__(self, people: list[Detections], names: tuple[str, ...] = skeletons.DIMOFS):
+        self.people, self.keypoint_names = people, names
+
+    def __call__(self, frame_a, frame_b=None):
+        return [self.people.pop(0) for _ in frame_a]
+
+
+def write(path: Path, content) -> Path:
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    return path
+
+
+def test_average_precision_by_hand():
+    """One of two people found, behind a false alarm: precision 1/2 at the 51 of 101 recalls up to 1/2."""
+    labels = truth(person(0), person(300, identity=2))
+    found = [result(person(0), 0.5), result(person(500), 0.9)]
+    figures = coco.evaluate(labels, found)
+    assert figures["pose"]["AP"] == pytest.approx(0.5 * 51 / 101)
+    assert figures["box"]["AP50"] == pytest.approx(0.5 * 51 / 101)
+    assert figures["pose"]["APm"] is None, "nobody of medium size is labelled"
+
+
+@pytest.mark.parametrize("names", [skeletons.COCO, skeletons.DIMOFS, skeletons.DIMOFS[::-1]])
+def test_a_model_that_knows_the_labels_scores_one(names):
+    labels = truth(person(20))
+    found = coco.to_results(detection(person(20), names), names, 7)
+    assert found[0]["keypoints"][0::3] == person(20)["keypoints"][0::3], "pixel centres move back to integers"
+    assert found[0]["keypoints"][2] == 0.5 and found[0]["bbox"] == [20, 0, 100, 200]
+    assert all(figures["AP"] == pytest.approx(1) for figures in coco.evaluate(labels, found).values())
+
+
+def test_a_joint_the_model_lacks_is_far_away():
+    names = skeletons.COCO[5:]
+    (found,) = coco.to_results(detection(person(20), names), names, 7)
+    assert found["keypoints"][:15] == [0] * 15 and found["keypoints"][15] == 70
+
+
+def test_results_of_one_kind_give_one_row():
+    labels = truth(person(0))
+    found = result(person(0), 0.5)
+    assert set(coco.evaluate(labels, [{k: v for k, v in found.items() if k != "bbox"}])) == {"pose"}
+    assert set(coco.evaluate(labels, [{k: v for k, v in found.items() if k != "keypoints"}])) == {"box"}
+    assert coco.evaluate(labels, [])["pose"]["AP"] == 0
+
+
+def test_coco_command(tmp_path, capsys, monkeypatch):
+    cv2 = pytest.importorskip("cv2")
+    cv2.imwrite(str(tmp_path / "7.png"), torch.zeros(320, 640, 3).byte().numpy())
+    gt = write(tmp_path / "gt.json", truth(person(20)))
+    oracle = Oracle([detection(person(20), skeletons.DIMOFS)])
+    monkeypatch.setattr(coco, "load_model", lambda *_: oracle)
+    coco.main(gt=gt, images=tmp_path, weights="oracle", save=tmp_path / "r.json", json=tmp_path / "figures.json")
+    assert json.loads((tmp_path / "figures.json").read_text())["pose"]["AP"] == pytest.approx(1)
+    coco.main(gt=gt, pred=tmp_path / "r.json")
+    assert capsys.readouterr().out.count("1.000") > 6
+
+
+def test_without_pycocotools_the_remedy_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pycocotools.coco", None)
+    with pytest.raises(InputError, match=r"pip install 'dimofs\[eval\]'"):
+        coco.evaluate(truth(person(0)), [result(person(0), 1)])
+
+
+@pytest.mark.parametrize(
+    ("where", "value", "message"),
+    [
+        (("images",), 3, "images is not a list"),
+        (("images", 0, "id"), "7", r"images\[0\].id"),
+        (("annotations", 0, "area"), None, r"annotations\[0\].area"),
+        (("annotations", 0, "keypoints"), [1, 2], r"annotations\[0\].keypoints is not a list of 51"),
+        (("annotations", 0, "image_id"), 8, "8 is no image's id"),
+    ],
+)
+def test_malformed_truth_is_named(tmp_path, where, value, message):
+    broken = copy.deepcopy(truth(person(0)))
+    at = broken
+    for key in where[:-1]:
+        at = at[key]
+    at[where[-1]] = value
+    with pytest.raises(InputError, match=message):
+        coco.read_truth(write(tmp_path / "gt.json", broken))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "not a JSON file"),
+        ({}, "not a list"),
+        ([{"image_id": 7, "category_id": 1, "score": 1}], "neither keypoints nor bbox"),
+        ([{**result(person(0), 1), "score": "high"}], r"\[0\].score"),
+        ([result(person(0), 1), 5], r"\[1\].image_id"),
+        ([{**result(person(0), 1), "image_id": 8}], "not in the ground truth"),
+        ([{**result(person(0), 1), "bbox": [0, 0, 1]}], "list of 4 numbers"),
+    ],
+)
+def test_malformed_results_are_named(tmp_path, content, message):
+    with pytest.raises(InputError, match=message):
+        coco.read_results(write(tmp_path / "r.json", content), truth(person(0)))
+
+
+def actor() -> People:
+    """One actor with a box of 100 x 200 pixels, joint j of 19 at (50, 10 j), the last two unlabelled."""
+    joints = torch.tensor([[[50.0, 10.0 * j] for j in range(19)]])
+    labelled = torch.arange(19)[None] < 17
+    return People(torch.tensor([[0.0, 0, 100, 200]]), joints, labelled, torch.zeros(0, 4))
+
+
+def found(shift: float, box: tuple[float, ...] = (0, 0, 100, 200), people: int = 1) -> Detections:
+    boxes = torch.tensor([box] * people, dtype=torch.float32).view(people, 4)
+    points = (actor().keypoints + torch.tensor([shift, 0.0])).expand(people, -1, -1)
+    return Detections(boxes, torch.ones(people), points, torch.zeros(people, 19))
+
+
+@pytest.mark.parametrize(("shift", "right"), [(0.0, (100, 100)), (30.0, (100, 0)), (40.0, (100, 0)), (41.0, (0, 0))])
+def test_pck_by_hand(shift, right):
+    """Of a box 200 high, 0.2 are 40 pixels and 0.1 are 20."""
+    errors = pck.joint_errors(actor(), found(shift), skeletons.DIMOFS)
+    figures = [pck.pck(errors, alpha) for alpha in pck.ALPHAS]
+    assert tuple(f["mean"] for f in figures) == right
+    assert tuple(f["left_wrist"] for f in figures) == right
+    assert all(f["neck"] is None for f in figures), "not labelled"
+
+
+def test_pck_judges_the_detection_that_overlaps_most():
+    far, near = found(60.0, (50, 0, 150, 200)), found(1.0, (0, 0, 90, 200))
+    fields = ("boxes", "scores", "keypoints", "keypoint_scores")
+    both = Detections(*(torch.cat((getattr(far, f), getattr(near, f))) for f in fields))
+    errors = pck.joint_errors(actor(), both, skeletons.DIMOFS)
+    assert errors[0, 0] == pytest.approx(1 / 200)
+
+
+def test_pck_of_nobody_and_of_missing_joints():
+    for nobody in (found(0.0, people=0), found(0.0, (500, 0, 600, 200))):
+        errors = pck.joint_errors(actor(), nobody, skeletons.DIMOFS)
+        assert errors[0, :17].isinf().all() and errors[0, 17:].isnan().all()
+        assert pck.pck(errors, 0.2)["mean"] == 0
+    legs = [name for name in skeletons.DIMOFS if not name.endswith("wrist")]
+    columns = skeletons.indices(skeletons.DIMOFS, legs)
+    some = found(0.0)
+    some.keypoints, some.keypoint_scores = some.keypoints[:, columns], some.keypoint_scores[:, columns]
+    figures = pck.pck(pck.joint_errors(actor(), some, legs), 0.1)
+    assert figures["wrist"] is None and figures["mean"] == 100
+
+
+def test_pck_mean_gives_each_joint_the_same_weight():
+    errors = torch.full((2, 19), torch.nan)
+    errors[0, skeletons.DIMOFS.index("left_knee")] = 0
+    errors[:, skeletons.DIMOFS.index("right_hip")] = torch.tensor([0, 1])
+    figures = pck.pck(errors, 0.2)
+    assert figures["knee"] == 100 and figures["hip"] == 50 and figures["mean"] == 75
+
+
+def test_pck_command_on_a_clip(tmp_path, monkeypatch, capsys):
+    """A model that always sees the actor in the middle, on a clip of 12 frames: 6 are judged with --every 2."""
+    import numpy as np
+
+    from dimofs.datasets import jhmdb
+
+    av = pytest.importorskip("av")
+    (tmp_path / "clips/run").mkdir(parents=True)
+    with av.open(str(tmp_path / "clips/run/a.avi"), "w") as out:
+        stream = out.add_stream("mpeg4", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 320, 240, "yuv420p"
+        for _ in range(12):
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((240, 320, 3), np.uint8), "rgb24")))
+        out.mux(stream.encode())
+    (tmp_path / "splits").mkdir()
+    write(tmp_path / "splits/run_test_split1.txt", "a.avi 2\n")
+    for name, track in (("boxes", np.tile([100, 50, 199, 149], (12, 1))), ("joints", np.full((12, 15, 2), 100.5))):
+        np.savez(tmp_path / f"{name}.npz", allow_pickle=False, **{"run/a": track})
+    write(tmp_path / "joints_meta.json", {"run/a": {"clean": True}})
+    seen = []
+
+    class Middle:
+        keypoint_names = jhmdb.JOINTS
+
+        def __call__(self, frame_a, frame_b=None):
+            seen.append((len(frame_a), frame_b is not None))
+            points = torch.full((1, 15, 2), 100.0) + torch.tensor([15.0, 0])
+            person = Detections(torch.tensor([[100.0, 50, 200, 150]]), torch.ones(1), points, torch.zeros(1, 15))
+            return [person for _ in frame_a]
+
+    monkeypatch.setattr(pck, "load_model", lambda *_: Middle())
+    pck.main(clips=tmp_path / "clips", labels=tmp_path, weights="middle", every=2, delta=3, json=tmp_path / "f.json")
+    figures = json.loads((tmp_path / "f.json").read_text())
+    assert figures["people"] == 6 and figures["pck"]["0.2"]["mean"] == 100 and figures["pck"]["0.1"]["mean"] == 0
+    assert seen == [(6, True)] and "delta 3" in capsys.readouterr().out
+    write(tmp_path / "joints_meta.json", {"run/a": {"clean": False}})
+    with pytest.raises(InputError, match="no test clip has clean joints"):
+        list(pck.measure(Middle(), Jhmdb(tmp_path / "clips", tmp_path, part="test"), 0, 1))
+
+
+def test_the_peer_is_resized_padded_and_brought_back():
+    """A stand-in for MoveNet that points at the lower right corner of the unpadded part of its input."""
+
+    class Corner(torch.nn.Module):
+        def forward(self, images):
+            assert images.shape[2] % 32 == images.shape[3] % 32 == 0
+            corner = torch.tensor([128.0, 64.0])
+            box = torch.cat((corner / 2, corner))[None]
+            return [Detections(box, torch.ones(1), corner.expand(1, 17, 2), torch.full((1, 17), 0.5)) for _ in images]
+
+    peer = models.Peer(Corner(), size=128)  # pyright: ignore[reportArgumentType]
+    (person,) = peer(torch.zeros(1, 3, 150, 300))
+    assert person.keypoints[0, 0].tolist() == [300, 150] and person.boxes.tolist() == [[150, 75, 300, 150]]
+    assert person.keypoint_scores.eq(math.log(1)).all()
+    with pytest.raises(InputError, match="--delta 0"):
+        peer(torch.zeros(1, 3, 64, 64), torch.zeros(1, 3, 64, 64))
+
+
+def test_a_size_too_small_for_any_model():
+    with pytest.raises(InputError, match="at least 32"):
+        models.load_model("dimofs_mobile", size=20)
