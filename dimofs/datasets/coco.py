@@ -56,10 +56,10 @@ class CocoKeypoints:
 
 
 def _people(annotations: list[dict]) -> People:
-    boxes = torch.tensor([a["bbox"] for a in annotations], dtype=torch.float32).reshape(-1, 4)
+    boxes = torch.tensor([a["bbox"] for a in annotations], dtype=torch.float32).reshape(len(annotations), 4)
     boxes[:, 2:] += boxes[:, :2]
     marked = [a.get("keypoints") or [0] * 3 * len(COCO) for a in annotations]
-    joints = torch.tensor(marked, dtype=torch.float32).reshape(-1, len(COCO), 3)
+    joints = torch.tensor(marked, dtype=torch.float32).reshape(len(annotations), len(COCO), 3)
     crowd = torch.tensor([bool(a.get("iscrowd", 0)) for a in annotations])
     solid = (boxes[:, 2:] > boxes[:, :2]).all(1)
     keypoints, labelled = to_dimofs(joints[..., :2] + 0.5, joints[..., 2] > 0, COCO)

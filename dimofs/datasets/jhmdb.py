@@ -146,7 +146,7 @@ class CompactLabels:
 
 
 def read_split(folder: Path, split: int, part: str) -> list[str]:
-    """The clips "<class>/<clip>" of one of the three official splits, sorted."""
+    """The clips "<class>/<clip>" of one of the three official splits, class by class, in the order of the lists."""
     files = sorted(folder.glob(f"*_test_split{split}.txt"))
     if not files:
         raise InputError(f"{folder}: holds no lists *_test_split{split}.txt")
