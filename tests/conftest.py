@@ -1,0 +1,9 @@
+"""Without a GPU the Triton kernels run in Triton's interpreter, chosen before the first kernel is made."""
+
+import os
+
+import torch
+
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")
+torch.set_num_threads(min(2, os.cpu_count() or 1))
