@@ -32,6 +32,11 @@ _COUNTED = 0.127  # a keypoint score below this does not count in the person's s
 _SPREAD = 0.3  # of the map's shorter side: what the squared distance in the weight of a joint's heat is divided by
 
 
+def head(inputs: int, outputs: int) -> nn.Sequential:
+    """One output map from the finest map of the pyramid."""
+    return nn.Sequential(SeparableConv(inputs, 96), nn.Conv2d(96, outputs, 1))
+
+
 class MoveNet(nn.Module):
     """[N, 3, H, W] RGB in [0, 1], H and W multiples of 32 -> one Detections per image, in its pixels.
 
@@ -46,9 +51,7 @@ class MoveNet(nn.Module):
         sizes = {"center": 1, "box_scale": 2, "box_offset": 2}
         sizes |= {"kpt_heatmap": JOINTS, "kpt_regress": 2 * JOINTS, "kpt_offset": 2 * JOINTS}
         inputs = self.fpn.channels[0]
-        self.heads = nn.ModuleDict(
-            {name: nn.Sequential(SeparableConv(inputs, 96), nn.Conv2d(96, n, 1)) for name, n in sizes.items()}
-        )
+        self.heads = nn.ModuleDict({name: head(inputs, n) for name, n in sizes.items()})
 
     def maps(self, images: Tensor) -> dict[str, Tensor]:
         """The six output maps by name, [N, C, H/4, W/4], before any sigmoid."""

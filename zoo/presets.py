@@ -1,20 +1,50 @@
 """The models by name: each preset is a short function of literals."""
 
+import functools
+import inspect
 from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dimofs import skeletons
+from dimofs.zoo import movenet
 from dimofs.zoo.box_head import BoxHead
 from dimofs.zoo.detector import PoseDetector
 from dimofs.zoo.fpn import FeaturePyramid
 from dimofs.zoo.keypoint_head import KeypointHead
-from dimofs.zoo.mobilenet import MobileNetV2, MoveNetFPN
+from dimofs.zoo.mobilenet import MobileNetV2, MoveNetFPN, SeparableConv
 from dimofs.zoo.offsets import DeformableLayer, OffsetNet
 from dimofs.zoo.preprocess import Preprocess
 from dimofs.zoo.resnet import ResNet, resnet50, resnet101
 from dimofs.zoo.rpn import RegionProposals
+
+P = ParamSpec("P")
+M = TypeVar("M", bound=nn.Module)
+
+
+class Preset(NamedTuple):
+    """What builds a model again: the name of its function here and the arguments."""
+
+    name: str
+    arguments: dict[str, Any]
+
+
+def preset(build: Callable[P, M]) -> Callable[P, M]:
+    """`build`, whose models remember it and their arguments as `.preset`, for checkpoints."""
+    signature = inspect.signature(build)
+
+    @functools.wraps(build)
+    def remembered(*args: P.args, **kwargs: P.kwargs) -> M:
+        model = build(*args, **kwargs)
+        bound = signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        vars(model)["preset"] = Preset(build.__name__, dict(bound.arguments))
+        return model
+
+    return remembered
 
 
 class PyramidBackbone(nn.Module):
@@ -28,37 +58,58 @@ class PyramidBackbone(nn.Module):
         return self.fpn(self.body(x))
 
 
-class KeypointPyramidBackbone(PyramidBackbone):
-    """The same over C2..C5 joined with MoveNet's top-down maps, which already are keypoint features."""
+class KeypointPyramidBackbone(nn.Module):
+    """MoveNet as a backbone: its C2..C5, its top-down maps and what its heads see become P2..P5 of `channels`.
 
-    def __init__(self, body: MobileNetV2, top_down: MoveNetFPN, fpn: FeaturePyramid):
-        super().__init__(body, fpn)
-        self.top_down = top_down
+    The heads (joint heatmaps, person centres, box sizes) read the finest map alone; coarser levels take their maxima.
+    """
+
+    HINTS = {"kpt_heatmap": movenet.JOINTS, "center": 1, "box_scale": 2}
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.body, self.top_down = MobileNetV2(), MoveNetFPN()
+        self.hints = nn.ModuleDict({name: movenet.head(MoveNetFPN.channels[0], n) for name, n in self.HINTS.items()})
+        hints = sum(self.HINTS.values())
+        widths = zip(MobileNetV2.channels, MoveNetFPN.channels, strict=True)
+        self.fpn = FeaturePyramid([a + b + hints for a, b in widths], channels)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         features = self.body(x)
-        return self.fpn([torch.cat(same, dim=1) for same in zip(features, self.top_down(features), strict=True)])
+        maps = self.top_down(features)
+        hints = torch.cat([head(maps[0]) for head in self.hints.values()], dim=1)
+        joined = []
+        for level in zip(features, maps, strict=True):
+            joined.append(torch.cat((*level, hints), dim=1))
+            hints = F.max_pool2d(hints, 2)
+        return self.fpn(joined)
 
 
+@preset
 def dimofs_mobile(
     keypoint_names: Sequence[str] = skeletons.DIMOFS, min_size: int = 384, max_size: int = 512
 ) -> PoseDetector:
-    """The model that ships: MoveNet's backbone and top-down features, 64-channel pyramid, light heads."""
+    """The model that ships: MoveNet's features in a pyramid of 64 channels, light heads."""
     channels = 64
-    body, top_down = MobileNetV2(), MoveNetFPN()
-    widths = [a + b for a, b in zip(body.channels, top_down.channels, strict=True)]
     return PoseDetector(
         preprocess=Preprocess(min_size, max_size, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)),
-        backbone=KeypointPyramidBackbone(body, top_down, FeaturePyramid(widths, channels)),
+        backbone=KeypointPyramidBackbone(channels),
         offset_net=OffsetNet(channels),
         deformable=DeformableLayer(channels),
-        rpn=RegionProposals(channels, anchor_sizes=(24, 48, 96, 192, 384), before_nms=300, after_nms=100),
+        rpn=RegionProposals(
+            channels,
+            hidden=SeparableConv(channels, channels),
+            anchor_sizes=(24, 48, 96, 192, 384),
+            before_nms=300,
+            after_nms=100,
+        ),
         box_head=BoxHead(channels, 256),
-        keypoint_head=KeypointHead(channels, len(keypoint_names), hidden=128, depth=4, canonical_scale=448),
+        keypoint_head=KeypointHead(channels, len(keypoint_names), hidden=96, depth=4, canonical_scale=448),
         keypoint_names=keypoint_names,
     )
 
 
+@preset
 def dimofs_resnet50(
     keypoint_names: Sequence[str] = skeletons.COCO, min_size: int = 800, max_size: int = 1333
 ) -> PoseDetector:
@@ -66,11 +117,18 @@ def dimofs_resnet50(
     return _paper(resnet50(), keypoint_names, min_size, max_size)
 
 
+@preset
 def dimofs_resnet101(
     keypoint_names: Sequence[str] = skeletons.COCO, min_size: int = 800, max_size: int = 1333
 ) -> PoseDetector:
     """The paper's model: ResNet-101 FPN, 256 displacements a pixel and level, the keypoint head of [16]."""
     return _paper(resnet101(), keypoint_names, min_size, max_size)
+
+
+@preset
+def movenet_multipose(people: int = 6) -> movenet.MoveNet:
+    """MoveNet MultiPose: a single-frame peer, teacher and the mobile model's start."""
+    return movenet.MoveNet(people)
 
 
 def _paper(body: ResNet, keypoint_names: Sequence[str], min_size: int, max_size: int) -> PoseDetector:
@@ -87,8 +145,9 @@ def _paper(body: ResNet, keypoint_names: Sequence[str], min_size: int, max_size:
     )
 
 
-PRESETS: dict[str, Callable[..., PoseDetector]] = {
+PRESETS: dict[str, Callable[..., Any]] = {
     "dimofs_mobile": dimofs_mobile,
     "dimofs_resnet50": dimofs_resnet50,
     "dimofs_resnet101": dimofs_resnet101,
+    "movenet_multipose": movenet_multipose,
 }

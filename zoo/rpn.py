@@ -28,13 +28,15 @@ class Prediction(NamedTuple):
 class RegionProposals(nn.Module):
     """Proposes boxes of things, whatever they are.
 
-    `anchor_sizes` has one size (pixels, square root of the area) a level, `aspect_ratios` are height / width.
+    `hidden` (default: 3x3 convolution, ReLU) prepares each level for the two 1x1 predictions. `anchor_sizes` has one
+    size (pixels, square root of the area) a level, `aspect_ratios` are height / width.
     """
 
     def __init__(
         self,
         channels: int,
         *,
+        hidden: nn.Module | None = None,
         anchor_sizes: Sequence[float],
         aspect_ratios: Sequence[float] = (0.5, 1.0, 2.0),
         before_nms: int = 1000,
@@ -44,10 +46,10 @@ class RegionProposals(nn.Module):
         super().__init__()
         self.anchor_sizes, self.aspect_ratios = tuple(anchor_sizes), tuple(aspect_ratios)
         self.before_nms, self.after_nms, self.iou_threshold = before_nms, after_nms, iou_threshold
-        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+        self.hidden = hidden or nn.Sequential(nn.Conv2d(channels, channels, 3, padding=1), nn.ReLU(inplace=True))
         self.objectness = nn.Conv2d(channels, len(self.aspect_ratios), 1)
         self.deltas = nn.Conv2d(channels, 4 * len(self.aspect_ratios), 1)
-        for conv in (self.conv, self.objectness, self.deltas):
+        for conv in (self.objectness, self.deltas):
             nn.init.normal_(conv.weight, std=0.01)
             nn.init.zeros_(conv.bias)
 
@@ -55,7 +57,7 @@ class RegionProposals(nn.Module):
         """Levels of [N, C, h, w] of an input of `size` (height, width, padding included)."""
         logits, deltas, anchors = [], [], []
         for level, anchor_size in zip(levels, self.anchor_sizes, strict=True):
-            hidden = self.conv(level).relu_()
+            hidden = self.hidden(level)
             logits.append(self.objectness(hidden).permute(0, 2, 3, 1).flatten(1))
             deltas.append(self.deltas(hidden).permute(0, 2, 3, 1).reshape(len(level), -1, 4))
             anchors.append(grid_anchors(level, size, anchor_size, self.aspect_ratios))

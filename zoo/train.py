@@ -48,12 +48,12 @@ class Recipe:
     single: float = 0.5  # the part of batches whose Frame B is Frame A
     clip: float = 10.0  # largest norm of the gradient
     average: float = 0.999  # decay of the averaged weights
-    frozen: tuple[str, ...] = ("backbone.body", "backbone.top_down")
+    frozen: tuple[str, ...] = ("backbone.body", "backbone.top_down", "backbone.hints")
     mosaic: float = 0.3  # the part of samples that hold four pairs
     weights: tuple[tuple[str, float], ...] = (("jhmdb", 0.4), ("lspet", 0.35), ("coco", 0.25))
     dtype: str = "float32"  # of autocast
     seed: int = 0
-    sampling: Sampling = field(default_factory=lambda: Sampling(regions=64, keypoint_regions=12, positive_fraction=0.5))
+    sampling: Sampling = field(default_factory=lambda: Sampling(regions=64, keypoint_regions=8, positive_fraction=0.5))
 
     def rate(self, step: int) -> float:
         """Learning rate: linear warm-up, then a half cosine to zero."""
@@ -170,10 +170,12 @@ def loader(sources: dict[str, Source], recipe: Recipe, *, start: int, workers: i
 
 
 def initialize(model: PoseDetector, folder: str | Path) -> None:
-    """Start the mobile model's backbone and top-down features from a converted MoveNet."""
+    """Start the mobile model's backbone from a converted MoveNet."""
     teacher = movenet.load(folder)
     model.backbone.body.load_state_dict(teacher.backbone.state_dict())  # type: ignore[union-attr]
     model.backbone.top_down.load_state_dict(teacher.fpn.state_dict())  # type: ignore[union-attr]
+    for name, hint in model.backbone.hints.items():  # type: ignore[union-attr]
+        hint.load_state_dict(teacher.heads[name].state_dict())
 
 
 def main(
