@@ -47,7 +47,7 @@ class Augmentation:
 
     mirror: float = 0.5
     rotation: float = 30.0
-    person: tuple[float, float] = (0.15, 1.2)
+    person: tuple[float, float] = (0.15, 1.1)
     enlarge: float = 2.5
     cover: float = 0.75
     motion: Motion = field(default_factory=Motion)
@@ -75,7 +75,8 @@ def augment(pair: Pair, size: tuple[int, int], random: np.random.Generator, how:
 
 
 def placement(pair: Pair, size: tuple[int, int], random: np.random.Generator, how: Augmentation) -> Tensor:
-    """A random matrix that brings one person to a random size and place, and the image over the canvas."""
+    """A random matrix that brings one person to a random size and place, at most a tenth of the canvas off it, and the
+    image over the canvas as far as it goes."""
     height, width = pair.frame_a.shape[1:]
     boxes = pair.people.boxes
     focus = boxes[random.integers(len(boxes))] if len(boxes) else torch.tensor((0.0, 0.0, width, height))
@@ -90,7 +91,8 @@ def placement(pair: Pair, size: tuple[int, int], random: np.random.Generator, ho
         linear[:, 0] *= -1
     canvas = torch.tensor((size[1], size[0]), dtype=torch.float64)
     image = torch.tensor((width, height), dtype=torch.float64)
-    target = canvas * torch.from_numpy(random.uniform(0.2, 0.8, 2))
+    room = (canvas - scale * (focus[2:] - focus[:2])).clamp(min=0) / 2 + 0.1 * canvas
+    target = canvas / 2 + room * torch.from_numpy(random.uniform(-1, 1, 2))
     centre = (focus[:2] + focus[2:]).double() / 2
     middle = target + linear @ (image / 2 - centre)  # where the image's centre falls
     slack = (canvas - scale * image) / 2
