@@ -39,6 +39,11 @@ class Detections:
             moved.ids = moved.ids.to(moved.boxes.device)
         return moved
 
+    @property
+    def confidences(self) -> Tensor:
+        """[P, J] keypoint scores for people to read, in [0, 1]: the logits' sigmoid."""
+        return self.keypoint_scores.sigmoid()
+
     def _map(self, function) -> Detections:
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         return Detections(**{k: None if v is None else function(v) for k, v in values.items()})
