@@ -1,0 +1,220 @@
+"""Checkpoints: a folder with config.json (which preset, with which arguments) and model.safetensors (its tensors).
+
+Loading is strict: every tensor of the model must be there with its shape and type, and nothing else. Pickle's code
+never runs: of torchvision's .pth files only tensors are read.
+"""
+
+import hashlib
+import inspect
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from dimofs.cli import InputError
+from dimofs.files import read_json
+from dimofs.zoo import keypointrcnn
+from dimofs.zoo.presets import PRESETS
+
+FORMAT = 1  # of config.json
+SHIPPED = Path(__file__).parent / "weights"
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+
+
+def save(model: nn.Module, folder: str | Path, metadata: Mapping[str, str]) -> None:
+    """Write `model`, made by a preset, with `metadata` in the header of its tensors.
+
+    A new folder appears whole; in one that exists each file is replaced at once, and others (README.md) stay.
+    InputError: the folder cannot be written. ValueError: no preset made the model, or it is not float32.
+    """
+    folder = Path(folder).resolve()
+    staging = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    config, tensors = _describe(model), _tensors(model)
+    try:
+        staging.mkdir(parents=True)
+        save_file(tensors, staging / WEIGHTS, {**metadata, "format": "pt", "sha256": _digest(tensors)})
+        (staging / CONFIG).write_text(json.dumps(config, indent=1) + "\n")
+        _publish(staging, folder)
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{folder}: cannot write ({error})") from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def load(source: str | Path, device: str | torch.device = "cpu") -> nn.Module:
+    """The model of `source` in evaluation mode: the name of one that ships or of torchvision's public weights
+    (`keypointrcnn_resnet50_fpn_coco`, downloaded once), a checkpoint's folder, the .safetensors in it, or torchvision's
+    Keypoint R-CNN as .pth.
+
+    InputError: `source` is none of these or damaged, or `device` is not there.
+    """
+    model = _open(str(source)).eval()
+    try:
+        return model.to(device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"device {device}: not available ({str(error).splitlines()[0]})") from error
+
+
+def from_torchvision(path: str | Path, eps: float | None = None) -> nn.Module:
+    """`dimofs_resnet50` from torchvision's `keypointrcnn_resnet50_fpn` state dict (.pth); its motion parts start as
+    the plain detector. `eps`: see `keypointrcnn.read`. InputError: not such a file."""
+    tensors = keypointrcnn.read(path, eps)
+    model = _untrained("dimofs_resnet50", {})
+    motion = {name: t for name, t in model.state_dict().items() if name.startswith(("offset_net.", "deformable."))}
+    return _filled(model, Path(path), motion | tensors)
+
+
+def shipped() -> list[str]:
+    """The names of the checkpoints that come with dimofs."""
+    return sorted(config.parent.name for config in SHIPPED.glob(f"*/{CONFIG}"))
+
+
+def _open(source: str) -> nn.Module:
+    if source in shipped():
+        return _read(SHIPPED / source / WEIGHTS)
+    if source == keypointrcnn.PUBLIC:
+        return _public()
+    path = Path(source)
+    if path.is_dir():
+        return _read(path / WEIGHTS)
+    if not path.is_file():
+        names = ", ".join((*shipped(), keypointrcnn.PUBLIC))
+        raise InputError(f"{source}: neither a file, nor a folder, nor a name of weights ({names})")
+    if path.suffix in (".pth", ".pt"):
+        return from_torchvision(path)
+    if path.suffix == ".safetensors":
+        return _read(path)
+    raise InputError(f"{source}: not a checkpoint; give its folder, a .safetensors, or torchvision's .pth")
+
+
+def _public() -> nn.Module:
+    """torchvision's public weights, downloaded and converted where no earlier call has done so."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dimofs" / keypointrcnn.PUBLIC
+    if not (cache / CONFIG).exists():
+        with tempfile.TemporaryDirectory() as temporary:
+            file = Path(temporary) / "public.pth"
+            keypointrcnn.download(file)
+            save(from_torchvision(file), cache, {"source": keypointrcnn.URL})
+    return _read(cache / WEIGHTS)
+
+
+def _read(weights: Path) -> nn.Module:
+    """The model whose tensors are in `weights`, with config.json beside it."""
+    return _filled(_build(weights.with_name(CONFIG)), weights, _verified(weights))
+
+
+def _filled(model: nn.Module, path: Path, tensors: Mapping[str, Tensor]) -> nn.Module:
+    """`model` with the `tensors` of the file `path`, which must be its own in name, shape and type."""
+    expected = model.state_dict()
+    for name in sorted(tensors.keys() ^ expected.keys()):
+        fault = "is missing" if name in expected else "is unknown"
+        raise InputError(f"{path}: tensor {name!r} {fault}; the file belongs to another model")
+    for name, tensor in tensors.items():
+        found, wanted = _kind(tensor), _kind(expected[name])
+        if found != wanted:
+            raise InputError(f"{path}: tensor {name!r} is {found}, not {wanted}; the file belongs to another model")
+    model.load_state_dict(tensors)
+    return model
+
+
+def _kind(tensor: Tensor) -> str:
+    return f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"
+
+
+def _build(path: Path) -> nn.Module:
+    """The model that the configuration at `path` describes, untrained."""
+    if not path.is_file():
+        raise InputError(f"{path}: missing; a checkpoint is a folder with {CONFIG} and {WEIGHTS}")
+    config = read_json(path)
+    if not isinstance(config, dict) or config.get("format") != FORMAT:
+        raise InputError(f'{path}: field "format" is not {FORMAT}, which this version of dimofs reads')
+    name = config.get("model")
+    if not isinstance(name, str) or name not in PRESETS:
+        raise InputError(f'{path}: field "model" is {name!r}; known are {", ".join(PRESETS)}')
+    model = _untrained(name, _arguments(path, name, config.get("arguments")))
+    if config.get("keypoint_names") != _names(model):
+        raise InputError(f'{path}: field "keypoint_names" does not name the joints of {name} in order')
+    return model
+
+
+def _untrained(name: str, arguments: dict[str, Any]) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):  # the random start is overwritten: leave the caller's generator alone
+        return PRESETS[name](**arguments)
+
+
+def _arguments(path: Path, name: str, arguments: Any) -> dict[str, Any]:
+    """`arguments` once they are known to suit the preset: positive integers or lists of names, as its defaults are."""
+    known = inspect.signature(PRESETS[name]).parameters
+    if not isinstance(arguments, dict):
+        raise InputError(f'{path}: field "arguments" is not an object')
+    for key, value in arguments.items():
+        if key not in known:
+            raise InputError(f'{path}: field "arguments" has {key!r}, which {name} does not take')
+        if isinstance(known[key].default, int):
+            good = type(value) is int and value > 0
+        else:
+            good = isinstance(value, list) and value and all(isinstance(v, str) for v in value)
+        if not good:
+            raise InputError(f'{path}: field "arguments": {key!r} cannot be {value!r}')
+    return arguments
+
+
+def _verified(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file; they have the checksum of its header, where that has one."""
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except OSError as error:
+        raise InputError(f"{path}: cannot read ({error.strerror or error})") from error
+    except SafetensorError as error:
+        raise InputError(f"{path}: damaged or not a safetensors file ({error}); fetch or write it again") from error
+    if "sha256" in metadata and metadata["sha256"] != _digest(tensors):
+        raise InputError(f'{path}: damaged, its tensors do not have the "sha256" of its header; fetch it again')
+    return tensors
+
+
+def _digest(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 of the bytes of all tensors in the order of their names."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(tensors[name].reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _describe(model: nn.Module) -> dict[str, Any]:
+    preset = getattr(model, "preset", None)
+    if preset is None:
+        raise ValueError(f"{type(model).__name__} was not made by one of {', '.join(PRESETS)}; those can be saved")
+    return {"format": FORMAT, "model": preset.name, "arguments": preset.arguments, "keypoint_names": _names(model)}
+
+
+def _names(model: nn.Module) -> Sequence[str]:
+    return list(getattr(model, "keypoint_names", ()))
+
+
+def _tensors(model: nn.Module) -> dict[str, Tensor]:
+    tensors = {name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}
+    odd = [name for name, t in tensors.items() if t.is_floating_point() and t.dtype != torch.float32]
+    if odd:
+        raise ValueError(f"{odd[0]} is {tensors[odd[0]].dtype}; checkpoints hold float32: save model.float()")
+    return tensors
+
+
+def _publish(staging: Path, folder: Path) -> None:
+    """Give what `staging` holds the name `folder`, or its files the places of those in a `folder` that exists."""
+    try:
+        os.replace(staging, folder)
+    except OSError:
+        if not folder.is_dir():
+            raise
+        for name in (WEIGHTS, CONFIG):
+            os.replace(staging / name, folder / name)
