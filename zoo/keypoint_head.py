@@ -3,7 +3,6 @@
 Coordinates are continuous: a heatmap of S x S cells spans the region exactly, cell i covers [i, i + 1) / S of it.
 """
 
-import itertools
 from collections.abc import Sequence
 
 import torch
@@ -14,7 +13,9 @@ from dimofs.kernels.roi_align import roi_align
 
 
 class KeypointHead(nn.Module):
-    """RoIAlign 14x14, `depth` 3x3 convs of `hidden` channels, deconvolution x2, bilinear x2: 56x56 logits a joint.
+    """RoIAlign, 3x3 convs of `hidden` channels, one a dilation, deconvolution x2, bilinear x`bilinear`: logits a joint.
+
+    The defaults are [16]'s: 14x14 regions, eight convs of 512 channels, 56x56 logits.
 
     `canonical_scale` is the region size (pixels) that reads pyramid level P4; twice that of the box branch pools each
     person one level finer.
@@ -26,14 +27,18 @@ class KeypointHead(nn.Module):
         joints: int,
         *,
         hidden: int = 512,
-        depth: int = 8,
+        dilations: Sequence[int] = (1,) * 8,
         resolution: int = 14,
+        bilinear: int = 2,
         canonical_scale: float = 224,
     ):
         super().__init__()
-        self.joints, self.resolution, self.canonical_scale = joints, resolution, canonical_scale
-        widths = [channels] + [hidden] * depth
-        self.convs = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1) for a, b in itertools.pairwise(widths))
+        self.joints, self.canonical_scale = joints, canonical_scale
+        self.resolution, self.bilinear = resolution, bilinear
+        widths = [channels] + [hidden] * (len(dilations) - 1)
+        self.convs = nn.ModuleList(
+            nn.Conv2d(width, hidden, 3, padding=d, dilation=d) for width, d in zip(widths, dilations, strict=True)
+        )
         self.deconv = nn.ConvTranspose2d(hidden, joints, 4, stride=2, padding=1)
         for conv in (*self.convs, self.deconv):
             nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
@@ -41,14 +46,14 @@ class KeypointHead(nn.Module):
 
     @property
     def heatmap_size(self) -> int:
-        return 4 * self.resolution
+        return 2 * self.bilinear * self.resolution
 
     def forward(self, levels: Sequence[Tensor], regions: Sequence[Tensor], scales: Sequence[float]) -> Tensor:
         """Regions of N images, [K_n, 4] each -> logits [K, J, S, S]."""
         x = roi_align(levels, regions, self.resolution, scales, sampling_ratio=2, canonical_scale=self.canonical_scale)
         for conv in self.convs:
             x = conv(x).relu_()
-        return F.interpolate(self.deconv(x).float(), scale_factor=2, mode="bilinear", align_corners=False)
+        return F.interpolate(self.deconv(x).float(), scale_factor=self.bilinear, mode="bilinear", align_corners=False)
 
 
 def decode(logits: Tensor, regions: Tensor) -> tuple[Tensor, Tensor]:

@@ -61,7 +61,8 @@ class PyramidBackbone(nn.Module):
 class KeypointPyramidBackbone(nn.Module):
     """MoveNet as a backbone: its C2..C5, its top-down maps and what its heads see become P2..P5 of `channels`.
 
-    The heads (joint heatmaps, person centres, box sizes) read the finest map alone; coarser levels take their maxima.
+    The heads (joint heatmaps, person centres, box sizes in cells) read the finest map alone; coarser levels take their
+    maxima. Logits below -6, nothing there, count as -6 and are moved to 0.
     """
 
     HINTS = {"kpt_heatmap": movenet.JOINTS, "center": 1, "box_scale": 2}
@@ -77,7 +78,8 @@ class KeypointPyramidBackbone(nn.Module):
     def forward(self, x: Tensor) -> list[Tensor]:
         features = self.body(x)
         maps = self.top_down(features)
-        hints = torch.cat([head(maps[0]) for head in self.hints.values()], dim=1)
+        joints, center, size = (head(maps[0]) for head in self.hints.values())
+        hints = torch.cat(((joints + 6).relu(), (center + 6).relu(), size / 32), dim=1)
         joined = []
         for level in zip(features, maps, strict=True):
             joined.append(torch.cat((*level, hints), dim=1))
@@ -104,7 +106,15 @@ def dimofs_mobile(
             after_nms=100,
         ),
         box_head=BoxHead(channels, 256),
-        keypoint_head=KeypointHead(channels, len(keypoint_names), hidden=96, depth=4, canonical_scale=448),
+        keypoint_head=KeypointHead(
+            channels,
+            len(keypoint_names),
+            hidden=64,
+            dilations=(1, 3, 5),
+            resolution=28,
+            bilinear=1,
+            canonical_scale=448,
+        ),
         keypoint_names=keypoint_names,
     )
 

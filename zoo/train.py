@@ -27,7 +27,7 @@ from dimofs.cli import run
 from dimofs.datasets.mixture import Mixture, collate
 from dimofs.datasets.people import Source
 from dimofs.files import replacing, write_json
-from dimofs.zoo import checkpoints, movenet
+from dimofs.zoo import checkpoints, initialize
 from dimofs.zoo.detector import PoseDetector
 from dimofs.zoo.losses import Sampling, pose_losses
 from dimofs.zoo.presets import PRESETS
@@ -169,15 +169,6 @@ def loader(sources: dict[str, Source], recipe: Recipe, *, start: int, workers: i
     return iter(DataLoader(rest, recipe.batch, num_workers=workers, collate_fn=collate))
 
 
-def initialize(model: PoseDetector, folder: str | Path) -> None:
-    """Start the mobile model's backbone from a converted MoveNet."""
-    teacher = movenet.load(folder)
-    model.backbone.body.load_state_dict(teacher.backbone.state_dict())  # type: ignore[union-attr]
-    model.backbone.top_down.load_state_dict(teacher.fpn.state_dict())  # type: ignore[union-attr]
-    for name, hint in model.backbone.hints.items():  # type: ignore[union-attr]
-        hint.load_state_dict(teacher.heads[name].state_dict())
-
-
 def main(
     task: Annotated[Literal["pose"], "what to train"],
     *,
@@ -208,7 +199,7 @@ def main(
     torch.manual_seed(seed)
     model = PRESETS[recipe.preset]()
     if init:
-        initialize(model, init)
+        initialize.from_movenet(model, init)
     trainer = Trainer(model, recipe)
     folder = Path(out)
     write_json(folder / "recipe.json", asdict(recipe))

@@ -1,0 +1,53 @@
+"""How the mobile model starts from MoveNet: its weights copied, and its joint heatmaps passed on unchanged.
+
+The pyramid and the keypoint branch begin with an identity path for MoveNet's 17 heatmaps beside their random channels:
+before any training each joint's heatmap is MoveNet's, cut to the person's region. Training then learns which of the
+peaks in a region are that person's, how to sharpen them, and the joints that MoveNet does not know.
+"""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from dimofs.zoo import movenet
+from dimofs.zoo.detector import PoseDetector
+from dimofs.zoo.presets import KeypointPyramidBackbone
+
+GAIN = 0.75  # of the heatmaps on their way to the output logits
+
+
+@torch.no_grad()
+def from_movenet(model: PoseDetector, folder: str | Path) -> None:
+    """Start `model`, a `dimofs_mobile`, from the converted MoveNet in `folder`. InputError: no such model there."""
+    source, backbone = movenet.load(folder), model.backbone
+    assert isinstance(backbone, KeypointPyramidBackbone)
+    backbone.body.load_state_dict(source.backbone.state_dict())
+    backbone.top_down.load_state_dict(source.fpn.state_dict())
+    for name, hint in backbone.hints.items():
+        hint.load_state_dict(source.heads[name].state_dict())
+    hints = sum(backbone.HINTS.values())
+    for lateral, output in zip(backbone.fpn.lateral, backbone.fpn.output, strict=True):
+        _pass(lateral, first=lateral.in_channels - hints)  # type: ignore[operator, arg-type]
+        _pass(output)  # type: ignore[arg-type]
+    for conv in model.keypoint_head.convs:
+        _pass(conv)  # type: ignore[arg-type]
+    _upsample(model.keypoint_head.deconv.weight)
+
+
+def _pass(conv: nn.Conv2d, first: int = 0) -> None:
+    """Output channel j of the heatmaps is input channel `first` + j, at the same pixel."""
+    middle = conv.kernel_size[0] // 2
+    conv.weight[: movenet.JOINTS] = 0
+    for j in range(movenet.JOINTS):
+        conv.weight[j, first + j, middle, middle] = 1
+
+
+def _upsample(weight: Tensor) -> None:
+    """Joint j of the deconvolution is channel j, doubled in size bilinearly; the other channels whisper."""
+    line = torch.tensor([0.25, 0.75, 0.75, 0.25])
+    weight.mul_(0.1)
+    for j in range(movenet.JOINTS):
+        weight[:, j] *= 0.1
+        weight[j, :] = 0
+        weight[j, j] = GAIN * line[:, None] * line
