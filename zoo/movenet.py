@@ -70,8 +70,12 @@ def decode(maps: dict[str, Tensor], people: int) -> Detections:
     """At most `people` people in one image's `maps` [C, h, w], best first, as the published graph decodes them.
 
     Cell (row, column) with its offset stands for (row + offset, column + offset) * 4 pixels, the corner of the image
-    at 0. Keypoint scores are probabilities: the heat of the joint's cell times its nearness to where the person's
-    centre expects it. A person's score is the centre's probability times the mean of the keypoint scores above 0.127.
+    at 0 and pixel centres at integer + 0.5, as everywhere here. The network itself leans left by about a quarter of an
+    input pixel (an image and its mirror, read by one convention, differ by twice that); this is left as it is. It
+    learned from COCO's joints, which are given as indices of pixels.
+
+    Keypoint scores are probabilities: the heat of the joint's cell times its nearness to where the person's centre
+    expects it. A person's score is the centre's probability times the mean of the keypoint scores above 0.127.
     """
     center, cell = _peaks(maps["center"].sigmoid(), people)
     low, high = _boxes(maps, cell)
