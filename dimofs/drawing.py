@@ -33,7 +33,8 @@ def draw(image: np.ndarray, people: Detections, limbs: Sequence[tuple[int, int]]
     points = people.keypoints.numpy().astype(np.float32)
     shown = (people.confidences.numpy() >= SURE) & np.isfinite(points).all(-1)
     size = np.sqrt(np.prod(boxes[:, 2:] - boxes[:, :2], axis=1))
-    thick = np.clip(0.014 * size, 0.8, max(image.shape[:2]) / 200).astype(np.float32)  # half the width of a limb
+    thickest = max(0.8, max(image.shape[:2]) / 200)
+    thick = np.clip(0.014 * size, 0.8, thickest).astype(np.float32)  # half the width of a limb
 
     for box, tint in zip(boxes, colours, strict=True):
         _rectangle(image, box, tint)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
+from math import ceil
 from pathlib import Path
 
 import av
@@ -76,7 +77,10 @@ class Clip:
     def count(self, start: float = 0.0, end: float | None = None, every: int = 1) -> int | None:
         """About how many frames `frames` gives, if that is known."""
         last = min((x for x in (self.seconds, end) if x is not None), default=None)
-        return None if last is None else max(1, round((last - start) * self.fps / every))
+        if last is None:
+            return None
+        passed = ceil(last * self.fps - 1e-3) - ceil(start * self.fps - 1e-3)
+        return max(1, ceil(passed / every))
 
     def close(self) -> None:
         """Free what the source holds."""
