@@ -78,7 +78,7 @@ def predict(model: PoseModel, entries: list[dict], folder: Path, device: str = "
 def to_results(people: Detections, names: Sequence[str], image_id: int) -> list[dict]:
     """COCO results, boxes x y w h and 17 joints; a joint that `names` lacks is 0 0 0, scores are probabilities."""
     columns = torch.tensor(skeletons.indices(names, skeletons.COCO))
-    points = torch.cat((people.keypoints - 0.5, people.keypoint_scores.sigmoid()[..., None]), dim=2)
+    points = torch.cat((people.keypoints - 0.5, people.confidences[..., None]), dim=2)
     points = points[:, columns] * (columns >= 0)[:, None]  # [P, 17, 3]
     corners = torch.cat((people.boxes[:, :2], people.boxes[:, 2:] - people.boxes[:, :2]), dim=1)
     return [

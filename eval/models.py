@@ -11,6 +11,7 @@ from dimofs.cli import InputError
 from dimofs.detections import Detections
 from dimofs.files import read_json
 from dimofs.zoo import checkpoints, movenet
+from dimofs.zoo.detector import PoseDetector
 from dimofs.zoo.preprocess import STRIDE, Preprocess
 
 
@@ -51,18 +52,16 @@ def load_model(weights: str, size: int | None = None, device: str = "cpu") -> Po
     """The model called `weights`, or the one in the folder `weights`, on `device`, ready to predict.
 
     size: longer side of its input in pixels; by default the checkpoint's own, for MoveNet 512.
-    InputError: unknown weights, a size below 32, a device that is not there.
+    InputError: unknown weights, a size below 32, a device that is not there, no pose detector.
     """
     if size is not None and size < STRIDE:
         raise InputError(f"--size {size}: the longer side of the input must be at least {STRIDE} pixels")
     config = Path(weights) / "config.json"
     if config.exists() and read_json(config) == movenet.CONFIG:
-        model = Peer(movenet.load(weights, people=20), size or 512)
-    else:
-        model = checkpoints.load(weights)
-        if size is not None:
-            model.preprocess.min_size = model.preprocess.max_size = size
-    try:
-        return model.eval().to(device)
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(f"--device {device}: not available ({str(error).splitlines()[0]})") from error
+        return Peer(movenet.load(weights, people=20), size or 512).to(device)
+    model = checkpoints.load(weights, device)
+    if not isinstance(model, PoseDetector):
+        raise InputError(f"{weights}: not a pose detector; give weights of one, such as dimofs_mobile")
+    if size is not None:
+        model.preprocess.min_size = model.preprocess.max_size = size
+    return model
