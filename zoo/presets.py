@@ -80,10 +80,10 @@ class KeypointPyramidBackbone(nn.Module):
         maps = self.top_down(features)
         joints, center, size = (head(maps[0]) for head in self.hints.values())
         hints = torch.cat(((joints + 6).relu(), (center + 6).relu(), size / 32), dim=1)
-        joined = []
-        for level in zip(features, maps, strict=True):
-            joined.append(torch.cat((*level, hints), dim=1))
-            hints = F.max_pool2d(hints, 2)
+        joined = [
+            torch.cat((c, m, F.adaptive_max_pool2d(hints, m.shape[-2:])), dim=1)
+            for c, m in zip(features, maps, strict=True)
+        ]
         return self.fpn(joined)
 
 

@@ -1,0 +1,46 @@
+"""Command lines from signatures: types, defaults, choices, exit codes."""
+
+from typing import Annotated, Literal
+
+import pytest
+
+from dimofs.cli import InputError, parser, run
+
+
+def command(
+    task: Literal["fit", "test"],
+    *,
+    video: Annotated[list[str] | None, "files"] = None,
+    delta: Annotated[int, "frames"] = 0,
+    overlay: bool = True,
+) -> int | None:
+    if delta < 0:
+        raise InputError("x.mp4: delta is negative; give 0 or more")
+    return delta
+
+
+def test_types_and_defaults():
+    parse = parser(command).parse_args
+    assert vars(parse(["fit"])) == {"task": "fit", "video": None, "delta": 0, "overlay": True}
+    given = parse(["test", "--video", "a", "b", "--delta", "5", "--no-overlay"])
+    assert vars(given) == {"task": "test", "video": ["a", "b"], "delta": 5, "overlay": False}
+
+
+@pytest.mark.parametrize("argv", [[], ["walk"], ["fit", "--delta", "x"], ["fit", "--unknown"]])
+def test_wrong_words_exit_2(argv, capsys):
+    with pytest.raises(SystemExit) as stop:
+        parser(command).parse_args(argv)
+    assert stop.value.code == 2
+    assert "usage:" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("argv", "code", "error"), [
+    (["fit", "--delta", "3"], 3, ""),
+    (["fit"], 0, ""),
+    (["fit", "--delta", "-1"], 2, "error: x.mp4: delta is negative; give 0 or more\n"),
+])  # fmt: skip
+def test_run_exits_with_the_result_or_one_line(argv, code, error, capsys):
+    with pytest.raises(SystemExit) as stop:
+        run(command, argv)
+    assert stop.value.code == code
+    assert capsys.readouterr().err == error

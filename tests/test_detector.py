@@ -1,0 +1,303 @@
+"""The detector's parts by hand, and its invariants: batched = single, delta 0, training without people."""
+
+import math
+
+import pytest
+import torch
+
+from dimofs.datasets.people import People
+from dimofs.zoo import box_coder, keypoint_head
+from dimofs.zoo.detector import Features, PoseDetector
+from dimofs.zoo.fpn import FeaturePyramid
+from dimofs.zoo.keypoint_head import KeypointHead
+from dimofs.zoo.losses import Sampling, keypoint_loss, pose_losses
+from dimofs.zoo.matcher import BETWEEN, NEGATIVE, match, sample
+from dimofs.zoo.offsets import DeformableLayer, OffsetNet
+from dimofs.zoo.preprocess import Preprocess
+from dimofs.zoo.presets import dimofs_mobile
+from dimofs.zoo.rpn import RegionProposals, grid_anchors
+
+
+@pytest.fixture(scope="module")
+def mobile() -> PoseDetector:
+    """An untrained model whose heads are loud, so that it finds people in noise."""
+    torch.manual_seed(0)
+    model = dimofs_mobile(min_size=128, max_size=128).eval()
+    with torch.no_grad():
+        for layer in (model.rpn.objectness, model.rpn.deltas, model.box_head.logits):
+            layer.weight.mul_(30)
+        for conv in model.offset_net.convs:
+            conv.weight.normal_(std=0.02)  # type: ignore[operator, union-attr]
+    return model
+
+
+def frames(n: int, height: int = 96, width: int = 128, seed: int = 1) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    coarse = torch.rand(n, 3, height // 8, width // 8, generator=generator)
+    return torch.nn.functional.interpolate(coarse, size=(height, width), mode="bilinear")
+
+
+def assert_same_people(found, expected):
+    assert len(found) == len(expected) > 0
+    for one, other in zip(found, expected, strict=True):
+        assert len(one) == len(other) > 0
+        torch.testing.assert_close(one.boxes, other.boxes, atol=1e-3, rtol=0)
+        torch.testing.assert_close(one.scores, other.scores, atol=1e-4, rtol=0)
+        torch.testing.assert_close(one.keypoints, other.keypoints, atol=1e-3, rtol=0)
+
+
+def test_box_coder_by_hand_and_back():
+    reference, target = torch.tensor([[0.0, 0, 10, 20]]), torch.tensor([[5.0, 0, 25, 20]])
+    weights = torch.tensor([1.0, 1, 1, 1])
+    code = box_coder.encode(target, reference, weights)
+    torch.testing.assert_close(code, torch.tensor([[1.0, 0, math.log(2), 0]]))
+    torch.testing.assert_close(box_coder.decode(code, reference, weights), target)
+    weights = torch.tensor([10.0, 10, 5, 5])
+    torch.testing.assert_close(
+        box_coder.decode(box_coder.encode(target, reference, weights), reference, weights), target
+    )
+
+
+def test_decode_of_a_wild_head_is_finite():
+    boxes = box_coder.decode(torch.full((1, 4), 1e4), torch.tensor([[0.0, 0, 8, 8]]), torch.ones(4))
+    assert boxes.isfinite().all()
+
+
+def test_anchors_by_hand():
+    anchors = grid_anchors(torch.zeros(1, 1, 1, 2), (16, 32), 32, (0.5, 2.0))
+    expected = [[-23, -11, 23, 11], [-11, -23, 11, 23], [-7, -11, 39, 11], [5, -23, 27, 23]]
+    assert anchors.tolist() == expected
+
+
+def test_anchors_sit_on_the_cells_of_the_padded_input():
+    anchors = grid_anchors(torch.zeros(1, 1, 3, 4), (96, 128), 32, (1.0,))
+    centers = (anchors[:, :2] + anchors[:, 2:]) / 2
+    assert centers[0].tolist() == [0, 0]
+    assert centers[-1].tolist() == [96, 64]
+
+
+def test_match_by_hand():
+    candidates = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 6], [0, 0, 10, 4], [50, 50, 60, 60], [80, 80, 90, 90]])
+    people, ignore = torch.tensor([[0.0, 0, 10, 10]]), torch.tensor([[45.0, 45, 65, 65]])
+    matched = match(candidates, people, ignore, positive=0.7, negative=0.5)
+    assert matched.tolist() == [0, BETWEEN, NEGATIVE, BETWEEN, NEGATIVE]
+
+
+def test_keep_best_gives_each_person_an_anchor():
+    candidates, people = torch.tensor([[0.0, 0, 4, 4], [20, 20, 30, 30]]), torch.tensor([[0.0, 0, 10, 10]])
+    assert match(candidates, people, torch.zeros(0, 4), positive=0.7, negative=0.3).tolist() == [NEGATIVE, NEGATIVE]
+    kept = match(candidates, people, torch.zeros(0, 4), positive=0.7, negative=0.3, keep_best=True)
+    assert kept.tolist() == [0, NEGATIVE]
+
+
+def test_sample_balances_and_never_takes_what_lies_between():
+    matched = torch.tensor([0] * 10 + [NEGATIVE] * 100 + [BETWEEN] * 100)
+    chosen = matched[sample(matched, 16, 0.25, torch.Generator().manual_seed(0))]
+    assert (chosen >= 0).sum() == 4
+    assert (chosen == NEGATIVE).sum() == 12
+
+
+def test_keypoint_encode_by_hand():
+    region = torch.tensor([[10.0, 20, 30, 60]])  # cells of 5 x 10 pixels
+    points = torch.tensor([[[10.0, 20], [17.6, 39.9], [30, 60], [9.9, 20], [math.nan, 30]]])
+    cells, inside = keypoint_head.encode(points, region, 4)
+    assert cells[0, :3].tolist() == [0, 4 + 1, 15]
+    assert inside.tolist() == [[True, True, True, False, False]]
+
+
+def test_keypoint_decode_by_hand():
+    logits = torch.zeros(1, 2, 4, 4)
+    logits[0, 0, 1, 2], logits[0, 1, 3, 0] = 5, 7
+    points, peaks = keypoint_head.decode(logits, torch.tensor([[10.0, 20, 14, 24]]))  # one pixel a cell
+    assert points.tolist() == [[[12.5, 21.5], [10.5, 23.5]]]
+    assert peaks.tolist() == [[5, 7]]
+
+
+def test_keypoint_decode_inverts_encode_within_a_cell():
+    regions = torch.tensor([[3.0, 5, 83, 155], [0, 0, 30, 60.5]])
+    points = regions[:, None, :2] + torch.rand(2, 7, 2, generator=torch.Generator().manual_seed(0)) * (
+        regions[:, None, 2:] - regions[:, None, :2]
+    )
+    cells, _ = keypoint_head.encode(points, regions, 56)
+    logits = torch.nn.functional.one_hot(cells, 56 * 56).float().view(2, 7, 56, 56) * 10
+    found, _ = keypoint_head.decode(logits, regions)
+    cell = (regions[:, 2:] - regions[:, :2]).amax(1) / 56
+    assert ((found - points).abs().amax(dim=(1, 2)) < cell / 2 + 1).all()
+
+
+def test_decode_of_nobody():
+    points, peaks = keypoint_head.decode(torch.zeros(0, 19, 56, 56), torch.zeros(0, 4))
+    assert points.shape == (0, 19, 2)
+    assert peaks.shape == (0, 19)
+
+
+def test_keypoint_loss_by_hand():
+    heatmaps = torch.zeros(1, 3, 2, 2)
+    assert keypoint_loss(heatmaps, torch.tensor([[0, 3, -1]])).item() == pytest.approx(math.log(4))
+    assert keypoint_loss(heatmaps, torch.tensor([[-1, -1, -1]])).item() == 0
+
+
+def test_preprocess_sizes_as_torchvision_rounds_them():
+    preprocess = Preprocess(800, 1333, (0.5,) * 3, (0.5,) * 3)
+    assert preprocess.size(480, 640) == (800, 1066)
+    assert preprocess.size(375, 1000) == (499, 1333)
+    inputs, size = Preprocess(64, 64, (0.5,) * 3, (0.5,) * 3)(torch.ones(1, 3, 40, 64))
+    assert size == (40, 64)
+    assert inputs.shape == (1, 3, 64, 64)
+    assert inputs[..., :40, :].eq(1).all()
+    assert inputs[..., 40:, :].eq(0).all()
+
+
+def test_deformable_layer_starts_as_the_identity_and_offsets_at_zero():
+    a, b = ([torch.rand(1, 4, 5, 6)] for _ in range(2))
+    offsets = OffsetNet(4, levels=1)(a, b)
+    assert offsets[0].shape == (1, 8, 5, 6)
+    assert offsets[0].eq(0).all()
+    torch.testing.assert_close(DeformableLayer(4, levels=1)(b, offsets)[0], b[0])
+
+
+def test_equal_frames_have_not_moved(mobile):
+    features = mobile.features(frames(1))
+    assert all(offset.eq(0).all() for offset in mobile.dimofs(features, features))
+
+
+@torch.no_grad()
+def test_delta_zero_is_frame_b_equal_to_frame_a(mobile):
+    images = frames(2)
+    assert_same_people(mobile(images), mobile(images, images))
+
+
+@torch.no_grad()
+def test_frame_b_matters(mobile):
+    a, b = frames(1), frames(1, seed=2)
+    assert not torch.equal(mobile(a, b)[0].scores, mobile(a)[0].scores)
+
+
+@torch.no_grad()
+def test_batched_equals_single(mobile):
+    a, b = frames(3), frames(3, seed=2)
+    single = [mobile(a[i : i + 1], b[i : i + 1])[0] for i in range(3)]
+    assert_same_people(mobile(a, b), single)
+
+
+@torch.no_grad()
+def test_deterministic(mobile):
+    first, second = (mobile(frames(1))[0] for _ in range(2))
+    assert torch.equal(first.keypoints, second.keypoints)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("size", [(96, 128), (97, 61), (33, 200), (300, 20)], ids=str)
+def test_results_are_inside_frames_of_awkward_sizes(mobile, size):
+    height, width = size
+    coarse = frames(1, 64, 64)
+    images = torch.nn.functional.interpolate(coarse, size=size, mode="bilinear")
+    people = mobile(images)[0]
+    assert len(people) > 0
+    assert people.boxes.isfinite().all()
+    assert people.boxes.min() >= 0
+    assert (people.boxes[:, 2] <= width + 1e-3).all()
+    assert (people.boxes[:, 3] <= height + 1e-3).all()
+    assert people.scores.diff().le(0).all()
+
+
+@torch.no_grad()
+def test_features_are_cut_and_joined(mobile):
+    features = mobile.features(frames(3))
+    joined = Features.cat([features[2:3], features[:1]])
+    assert len(joined) == 2
+    assert_same_people(mobile.detect(joined), mobile(frames(3)[[2, 0]]))
+
+
+@torch.no_grad()
+def test_nobody_found_is_no_error(mobile):
+    score, mobile.box_head.score = mobile.box_head.score, 1.0
+    people = mobile(frames(2))
+    mobile.box_head.score = score
+    assert [p.keypoints.shape for p in people] == [(0, 19, 2)] * 2
+
+
+def person(x: float, y: float) -> People:
+    box = torch.tensor([[x, y, x + 40, y + 60]])
+    points = box[:, None, :2] + torch.rand(1, 19, 2, generator=torch.Generator().manual_seed(3)) * torch.tensor(
+        [40, 60]
+    )
+    return People(box, points, torch.ones(1, 19, dtype=torch.bool), torch.zeros(0, 4))
+
+
+SAMPLING = Sampling(anchors=32, regions=16, keypoint_regions=4)
+
+
+@pytest.mark.parametrize("pair", [False, True], ids=["delta 0", "pair"])
+def test_every_trained_part_gets_a_gradient(pair):
+    torch.manual_seed(0)
+    model = dimofs_mobile()
+    with torch.no_grad():  # from exact zeros nothing would flow back through the offsets
+        for conv in model.offset_net.convs:
+            conv.weight.normal_(std=0.01)  # type: ignore[operator, union-attr]
+    a, b = frames(2, 128, 128), frames(2, 128, 128, seed=5)
+    losses = pose_losses(model, a, b if pair else None, [person(10, 20), person(60, 40)], SAMPLING)
+    assert set(losses) == {"objectness", "proposal", "person", "box", "keypoint"}
+    torch.stack(list(losses.values())).sum().backward()
+    silent = {n for n, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0}
+    expected = {n for n, _ in model.named_parameters() if n.startswith("offset_net")} if not pair else set()
+    coarse = {n for n in silent if n.startswith(("offset_net", "deformable"))}  # a level may hold no chosen region
+    assert silent - coarse == set()
+    assert expected <= silent
+    assert not pair or not any(n == "offset_net.convs.0.weight" for n in silent)
+
+
+def test_no_people_and_no_joints_still_train():
+    torch.manual_seed(0)
+    model = dimofs_mobile()
+    boxed = person(10, 20)
+    boxed.labelled[:] = False
+    for people in ([People.empty(), People.empty()], [boxed, People.empty()]):
+        losses = pose_losses(model, frames(2, 128, 128), None, people, SAMPLING)
+        total = torch.stack(list(losses.values())).sum()
+        assert total.isfinite()
+        assert losses["keypoint"].item() == 0
+        total.backward()
+
+
+def test_a_small_detector_learns_one_image():
+    torch.manual_seed(0)
+    model = dimofs_mobile().train()
+    for parameter in model.backbone.body.parameters():  # type: ignore[union-attr]
+        parameter.requires_grad_(False)
+    image, people = frames(1, 128, 128), [person(40, 30)]
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=2e-3)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(60):
+        losses = pose_losses(model, image, None, people, SAMPLING, generator)
+        optimizer.zero_grad()
+        torch.stack(list(losses.values())).sum().backward()
+        optimizer.step()
+    model.preprocess.min_size = model.preprocess.max_size = 128
+    with torch.no_grad():
+        found = model.eval()(image)[0]
+    assert (found.boxes[0] - people[0].boxes[0]).abs().max() < 6
+    distance = (found.keypoints[0] - people[0].keypoints[0]).norm(dim=-1)
+    assert distance.median() < 4
+
+
+@pytest.mark.parametrize("in_channels", [(4, 6), (3, 5, 7, 9)])
+def test_pyramid_shapes(in_channels):
+    maps = [torch.rand(2, c, 64 >> i, 48 >> i) for i, c in enumerate(in_channels)]
+    levels = FeaturePyramid(in_channels, 8)(maps)
+    assert [level.shape for level in levels] == [(2, 8, 64 >> i, 48 >> i) for i in range(len(in_channels))]
+
+
+def test_rpn_keeps_at_most_what_it_should():
+    torch.manual_seed(0)
+    rpn = RegionProposals(8, anchor_sizes=(16, 32), before_nms=20, after_nms=5)
+    prediction = rpn([torch.rand(2, 8, 16, 16), torch.rand(2, 8, 8, 8)], (64, 64))
+    assert prediction.counts == [768, 192]
+    assert all(0 < len(boxes) <= 5 for boxes in rpn.propose(prediction, (64, 64)))
+
+
+def test_keypoint_head_of_no_region():
+    head = KeypointHead(8, 19, hidden=8, depth=1)
+    levels = [torch.rand(1, 8, 32 >> i, 32 >> i) for i in range(4)]
+    scales = (1 / 4, 1 / 8, 1 / 16, 1 / 32)
+    assert head(levels, [torch.zeros(0, 4)], scales).shape == (0, 19, 56, 56)
