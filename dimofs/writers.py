@@ -156,7 +156,7 @@ def _coco_people(people: Detections, joints: Sequence[int]) -> list[dict]:
     points = np.concatenate((points, np.zeros_like(points[:, :1])), axis=1)[:, list(joints)]  # -1: the zeros
     scores = points[..., 2].tolist()
     points[..., 2] = np.array(joints) >= 0
-    fields = (points.reshape(len(people), -1).tolist(), scores, _pixels(boxes), _scores(people.scores))
+    fields = (points.reshape(len(people), 3 * len(joints)).tolist(), scores, _pixels(boxes), _scores(people.scores))
     keys = ("keypoints", "scores", "bbox", "score")
     return [dict(zip(keys, values, strict=True)) for values in zip(*fields, strict=True)]
 

@@ -111,8 +111,8 @@ def test_overlay_keeps_a_variable_rate_and_its_length(tmp_path):
     container = overlay(tmp_path / "x.mp4", [picture(i) for i in range(4)], times, durations)
     stream = container.streams.video[0]
     assert [f.time for f in container.decode(stream)] == pytest.approx([0.0, 1.0, 1.1, 5.0])
-    assert container.duration / av.time_base == pytest.approx(7.5, abs=1e-3)
-    assert stream.duration * stream.time_base == Fraction(15, 2)
+    assert container.duration == pytest.approx(7.5 * av.time_base, abs=1000)
+    assert stream.time_base is not None and stream.duration == Fraction(15, 2) / stream.time_base
 
 
 @pytest.mark.parametrize("height, width", [(47, 63), (1, 1), (48, 63)])

@@ -35,6 +35,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from itertools import chain
+from math import inf
 from pathlib import Path
 from time import perf_counter, sleep
 from typing import Annotated, Literal
@@ -106,9 +107,8 @@ def main(
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     device = device or (f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu")
     batch = batch if batch is not None else 8 if device.startswith("cuda") else 1
-    for option, value, least in (("every", every, 1), ("batch", batch, 1), ("patience", patience, 0)):
-        if value is not None and value < least:
-            raise InputError(f"--{option} {value}: must be at least {least}")
+    _check(every=(every, 1, inf), batch=(batch, 1, inf), patience=(patience, 0, inf), gate=(gate, 0, 1))
+    _check(start=(start, 0, inf), end=(end, start, inf))
     joins = _tracker(tracker, score if score is not None else 0.05 if format == "coco" else 0.5, gate, patience)
     settings = Settings(weights, delta, batch, DTYPES[dtype], joins, (start, end, every), format, quiet)
 
@@ -126,6 +126,13 @@ def main(
                 failed = _report(fault)
     _await_ranks(failed, world)
     return 2 if failed else 0
+
+
+def _check(**options: tuple[float | None, float, float]) -> None:
+    """InputError unless each value that is given lies between the two limits after it."""
+    for name, (value, low, high) in options.items():
+        if value is not None and not low <= value <= high:
+            raise InputError(f"--{name} {value}: must be at least {low:g}" + (f" and at most {high:g}" * (high < inf)))
 
 
 def _report(fault: InputError) -> bool:
@@ -160,9 +167,9 @@ def _jobs(inputs: list[str], out: Path | None, format: str, overlay: bool) -> It
             yield error
             continue
         for source in found:
-            folder = (out or source.folder).absolute()
+            folder = out or source.folder
             results = folder / FORMATS[format][0].format(source.name)
-            owner = owners.setdefault(results, source)
+            owner = owners.setdefault(results.absolute(), source)
             if owner is source:
                 drawn = folder / f"{source.name}.poses.{'png' if source.still else 'mp4'}"
                 yield Job(source, results, drawn if overlay else None)

@@ -1,0 +1,370 @@
+"""The pose command from end to end with a stand-in network: delta, batches, tracks, formats, faults, ranks."""
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import weakref
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+from clips import picture, write_clip, write_image, write_video
+from torch import Tensor, nn
+
+from dimofs import skeletons
+from dimofs.cli import run
+from dimofs.detections import Detections
+from dimofs.video import Frame
+from dimofs.zoo import pose
+from dimofs.zoo.detector import Features, PoseDetector
+from dimofs.zoo.stream import poses
+
+
+class StandIn(PoseDetector):
+    """Features: a picture's number. Each frame has a sure person, whose first joint is at the numbers of (A, B), and a
+    doubtful one."""
+
+    def __init__(self):
+        nn.Module.__init__(self)
+        self.parameter = nn.Parameter(torch.zeros(1))
+        self.keypoint_names = skeletons.DIMOFS
+        self.passes = 0
+        self.at_frame = lambda number: None
+
+    def features(self, images: Tensor) -> Features:
+        assert images.dtype == torch.float32 and images.shape[1] == 3 and images.min() >= 0 and images.max() <= 1
+        assert torch.is_inference_mode_enabled()
+        self.passes += len(images)
+        size = (images.shape[2], images.shape[3])
+        return Features([((images[:, :1, -1:, -1:] * 255 - 16) / 5).round()], size, size, size)
+
+    def detect(self, a: Features, b: Features | None = None) -> list[Detections]:
+        return [self._people(pair, a.original) for pair in zip(a.levels[0], (b or a).levels[0], strict=True)]
+
+    def _people(self, pair, size) -> Detections:
+        height, width = size
+        numbers = torch.stack(pair).flatten()
+        self.at_frame(int(numbers[0]))
+        boxes = torch.tensor([[0.0, 0, width / 2, height], [width / 2, 0, width, height]])
+        points = boxes[:, None, 2:].repeat(1, 19, 1)
+        points[:, 0] = numbers
+        return Detections(boxes, torch.tensor([0.9, 0.3]), points, torch.full((2, 19), 3.0))
+
+
+@pytest.fixture
+def network(monkeypatch, tmp_path):
+    """The stand-in, which the command loads whatever weights it is given; runs are in an empty folder."""
+    detector = StandIn()
+    monkeypatch.setattr(pose.checkpoints, "load", lambda source, device: detector)
+    monkeypatch.chdir(tmp_path)
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "TORCHELASTIC_USE_AGENT_STORE"):
+        monkeypatch.delenv(name, raising=False)
+    return detector
+
+
+def command(line: str) -> int:
+    """The exit status of a command line."""
+    with pytest.raises(SystemExit) as exit:
+        run(pose.main, shlex.split(line))
+    return exit.value.code if isinstance(exit.value.code, int) else 0
+
+
+def lines(path) -> list[dict]:
+    return [json.loads(line) for line in Path(path).read_text().splitlines()]
+
+
+def pairs(path) -> list[tuple[int, int]]:
+    """The numbers of Frame A and Frame B in each line."""
+    joints = [line["people"][0]["keypoints"][0] for line in lines(path)[1:]]
+    return [(int(a), int(b)) for a, b, _ in joints]
+
+
+def files(folder=".") -> set[str]:
+    return {str(path.relative_to(folder)) for path in Path(folder).rglob("*") if path.is_file()}
+
+
+# What it writes
+
+
+def test_one_video(network, capsys):
+    write_clip(Path("x.mp4"), 10)
+    assert command("--video x.mp4") == 0
+    header, *frames = lines("x.poses.jsonl")
+    assert (header["source"], header["width"], header["height"], header["fps"]) == ("x.mp4", 64, 48, 25)
+    assert (header["model"], header["delta"], len(header["keypoint_names"])) == ("dimofs_mobile", 0, 19)
+    assert [line["frame"] for line in frames] == list(range(10)) and frames[5]["time"] == 0.2
+    (person,) = frames[5]["people"]  # the doubtful one is below --score
+    assert (person["id"], person["score"], person["box"]) == (0, 0.9, [0, 0, 32, 48])
+    assert pairs("x.poses.jsonl") == [(i, i) for i in range(10)] and network.passes == 10
+    with av.open("x.poses.mp4") as film:
+        assert len(list(film.decode(video=0))) == 10
+    out, err = capsys.readouterr()
+    assert out.count("\n") == 1 and "x.mp4: 10 frames, 1 tracks" in out and "x.poses.mp4" in out
+    assert "frame/s" in err
+
+
+def test_quiet_says_nothing(network, capsys):
+    write_clip(Path("x.mp4"), 3)
+    assert command("--video x.mp4 --quiet --no-overlay") == 0
+    assert capsys.readouterr() == ("", "") and files() == {"x.mp4", "x.poses.jsonl"}
+
+
+def test_documented_commands_run(network, monkeypatch):
+    documented = [line.strip() for line in (pose.__doc__ or "").splitlines() if "-m dimofs.zoo.pose" in line]
+    assert len(documented) >= 6
+    for line in documented:
+        folder = Path(f"run{documented.index(line)}")
+        (folder / "clips").mkdir(parents=True)
+        (folder / "photos").mkdir()
+        monkeypatch.chdir(folder)
+        for name in ("x.mp4", "a.mp4", "b.mp4", "clips/c.mp4", "clips/d.mp4"):
+            write_clip(Path(name), 8, rate=4)
+        for i in range(2):
+            write_image(Path(f"photos/{i}.png"), picture(i))
+        before = files()
+        launcher, arguments = line.split("-m dimofs.zoo.pose ")
+        for rank in range(2) if launcher.startswith("torchrun --nproc-per-node 2") else [None]:
+            if rank is not None:
+                monkeypatch.setenv("RANK", str(rank))
+                monkeypatch.setenv("WORLD_SIZE", "2")
+            assert command(arguments) == 0
+        assert len(files() - before) >= 2
+        assert not any(name.endswith(".part") for name in files())
+        monkeypatch.chdir("..")
+
+
+def test_every_input_of_a_list_and_nothing_twice(network):
+    for name in ("a.mp4", "b.mp4", "clips/c.mp4", "clips/d.poses.mp4"):
+        Path(name).parent.mkdir(exist_ok=True)
+        write_clip(Path(name), 2)
+    assert command("--video a.mp4 b.mp4 a.mp4 'clips/*.mp4' --out results --no-overlay") == 0
+    assert files("results") == {"a.poses.jsonl", "b.poses.jsonl", "c.poses.jsonl"}
+    assert network.passes == 6
+
+
+def test_names_that_would_collide(network, capsys):
+    write_clip(Path("x.mp4"), 2)
+    write_clip(Path("x.avi"), 3)
+    assert command("--video x.mp4 x.avi --no-overlay --quiet") == 2
+    assert len(lines("x.poses.jsonl")) == 3  # the first one's
+    assert capsys.readouterr().err.splitlines()[-1].startswith("error: x.avi")
+
+
+@pytest.mark.parametrize("delta", [0, 1, 3, -1, -4, 50, -50])
+@pytest.mark.parametrize("batch", [1, 4, 100])
+def test_delta_looks_at_the_frame_that_far_off(network, delta, batch):
+    write_clip(Path("x.mp4"), 10)
+    assert command(f"--video x.mp4 --no-overlay --delta {delta} --batch {batch}") == 0
+    assert pairs("x.poses.jsonl") == [(i, min(max(i + delta, 0), 9)) for i in range(10)]
+    assert network.passes == 10  # the backbone sees each frame once
+    assert lines("x.poses.jsonl")[0]["delta"] == delta
+
+
+def test_span(network):
+    write_clip(Path("x.mp4"), 20)
+    assert command("--video x.mp4 --start 0.2 --end 0.5 --every 3 --delta 1") == 0
+    assert pairs("x.poses.jsonl") == [(5, 8), (8, 11), (11, 11)]
+    assert [line["frame"] for line in lines("x.poses.jsonl")[1:]] == [5, 8, 11]
+    with av.open("x.poses.mp4") as film:
+        assert [frame.time for frame in film.decode(video=0)] == pytest.approx([0, 0.12, 0.24])
+
+
+def test_score_and_tracker(network):
+    write_clip(Path("x.mp4"), 3)
+    counts = {}
+    for options in ("", "--score 0.2", "--score 0.95", "--tracker detect-and-track", "--format coco", "--patience 0"):
+        assert command(f"--video x.mp4 --no-overlay {options}") == 0
+        if "coco" not in options:
+            counts[options] = [len(line["people"]) for line in lines("x.poses.jsonl")[1:]]
+    assert counts == {
+        "": [1] * 3, "--score 0.2": [2] * 3, "--score 0.95": [0] * 3, "--tracker detect-and-track": [0] * 3,
+        "--patience 0": [1] * 3,
+    }  # fmt: skip
+    assert len(json.loads(Path("x.poses.json").read_text())) == 6  # average precision wants the doubtful ones
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_types_of_arithmetic(network, dtype):
+    write_clip(Path("x.mp4"), 2)
+    network.at_frame = lambda number: counts.append(torch.is_autocast_enabled("cpu"))
+    counts = []
+    assert command(f"--video x.mp4 --no-overlay --device cpu --dtype {dtype}") == 0
+    assert counts == [True, True]
+
+
+def test_photographs_of_many_sizes(network, capsys):
+    """Sizes change within the folder: features of a size stay together, and no track goes on into another one."""
+    Path("photos").mkdir()
+    for i, height in enumerate((48, 48, 60, 48)):
+        write_image(Path(f"photos/im_{i + 5}.png"), picture(i, height))
+    assert command("--video photos --format coco --delta 1") == 0
+    results = json.loads(Path("photos.poses.json").read_text())
+    assert [r["image_id"] for r in results] == [5, 5, 6, 6, 7, 7, 8, 8]
+    assert [tuple(r["keypoints"][:2]) for r in results[::2]] == [(-0.5, 0.5), (0.5, 0.5), (1.5, 1.5), (2.5, 2.5)]
+    assert command("--video photos") == 0
+    assert [line["people"][0]["id"] for line in lines("photos.poses.jsonl")[1:]] == [0, 0, 1, 2]
+    with av.open("photos.poses.mp4") as film:
+        assert {(f.width, f.height) for f in film.decode(video=0)} == {(64, 48)}
+
+
+def test_a_still_has_a_picture(network):
+    write_image(Path("me.png"), picture(3))
+    assert command("--video me.png") == 0
+    assert files() == {"me.png", "me.poses.jsonl", "me.poses.png"}
+
+
+def test_phone_video_is_upright(network):
+    write_video(Path("x.mp4"), [picture(3)] * 2, rotation=90)
+    assert command("--video x.mp4") == 0
+    assert (lines("x.poses.jsonl")[0]["width"], lines("x.poses.jsonl")[0]["height"]) == (48, 64)
+    with av.open("x.poses.mp4") as film:
+        frame = next(film.decode(video=0))
+        assert (frame.width, frame.height, frame.rotation) == (48, 64, 0)
+
+
+# Faults
+
+
+def test_bad_inputs_are_named_and_the_others_done(network, capsys):
+    write_clip(Path("good.mp4"), 2)
+    write_clip(Path("last.mp4"), 2)
+    Path("bad.mp4").write_bytes(b"nonsense" * 100)
+    Path("empty.mp4").touch()
+    assert command("--video missing.mp4 good.mp4 bad.mp4 empty.mp4 'no/*.mp4' last.mp4 --quiet") == 2
+    errors = capsys.readouterr().err.splitlines()
+    assert len(errors) == 4 and all(line.startswith("error: ") for line in errors)
+    assert {line.split()[1].rstrip(":") for line in errors} == {"missing.mp4", "bad.mp4", "empty.mp4", "no/*.mp4"}
+    assert {"good.poses.jsonl", "good.poses.mp4", "last.poses.jsonl", "last.poses.mp4"} <= files()
+
+
+def test_truncated_video_gives_what_decodes(network, capsys):
+    generator = np.random.default_rng(0)
+    write_video(Path("x.mp4"), [generator.integers(0, 255, (48, 64, 3), dtype=np.uint8) for _ in range(40)])
+    content = Path("x.mp4").read_bytes()
+    Path("x.mp4").write_bytes(content[: len(content) // 2])
+    assert command("--video x.mp4 --quiet") == 0
+    (warning,) = capsys.readouterr().err.splitlines()
+    assert warning.startswith("warning: x.mp4: ends early")
+    assert 5 < len(lines("x.poses.jsonl")) < 35
+
+
+def test_changing_size_leaves_nothing(network, capsys):
+    for name, height in (("a.h264", 48), ("b.h264", 64)):
+        write_video(Path(name), [picture(1, height=height)] * 3)
+    Path("x.h264").write_bytes(Path("a.h264").read_bytes() + Path("b.h264").read_bytes())
+    before = files()
+    assert command("--video x.h264 --quiet") == 2
+    assert "size changes" in capsys.readouterr().err and files() == before
+
+
+def test_output_that_cannot_be_written(network, capsys):
+    write_clip(Path("x.mp4"), 2)
+    Path("file").touch()
+    assert command("--video x.mp4 --out file --quiet") == 2
+    (error,) = capsys.readouterr().err.splitlines()
+    assert "cannot write" in error and "file" in error
+
+
+@pytest.mark.parametrize("options", ["--every 0", "--batch 0", "--patience -1", "--gate 1.5", "--start -1", "--end -1"])
+def test_absurd_options(network, capsys, options):
+    write_clip(Path("x.mp4"), 2)
+    assert command(f"--video x.mp4 {options}") == 2
+    (error,) = capsys.readouterr().err.splitlines()
+    assert error.startswith(f"error: {options.split()[0]}") and files() == {"x.mp4"}
+
+
+def test_other_weights_are_refused(network, monkeypatch, capsys):
+    write_clip(Path("x.mp4"), 2)
+    monkeypatch.setattr(pose.checkpoints, "load", lambda source, device: nn.Linear(1, 1))
+    assert command("--video x.mp4 --weights thing") == 2
+    assert "thing" in capsys.readouterr().err
+
+
+def test_ctrl_c_finishes_with_what_there_is(network):
+    write_clip(Path("x.mp4"), 40)
+    write_clip(Path("y.mp4"), 4)
+    network.at_frame = lambda number: os.kill(os.getpid(), signal.SIGINT) if number == 10 else None
+    assert command("--video x.mp4 y.mp4 --quiet") == 130
+    assert 5 < len(lines("x.poses.jsonl")) < 25 and not Path("y.poses.jsonl").exists()
+    with av.open("x.poses.mp4") as film:
+        assert len(list(film.decode(video=0))) == len(lines("x.poses.jsonl")) - 1
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+# Memory and ranks
+
+
+@pytest.mark.parametrize("delta", [0, -5, 5])
+def test_frames_and_features_in_memory_do_not_grow(network, delta):
+    alive: list[weakref.ref] = []
+    most = 0
+
+    def frames(count):
+        for i in range(count):
+            frame = Frame(picture(i % 40), i, i / 25, 0.04)
+            alive.append(weakref.ref(frame))
+            yield frame
+
+    for _ in poses(network, frames(120), delta, batch=4):
+        most = max(most, sum(frame() is not None for frame in alive[-50:]))
+    assert len(alive) == 120 and most <= 5 + 4 + 4
+
+
+def test_threads_end_with_their_video(network):
+    import threading
+
+    write_clip(Path("x.mp4"), 5)
+    before = threading.active_count()
+    assert command("--video x.mp4 --quiet") == 0
+    assert command("--video x.mp4 --quiet --out x.mp4") == 2
+    assert threading.active_count() == before
+
+
+def test_ranks_share_the_inputs(network, monkeypatch):
+    Path("clips").mkdir()
+    for i in range(5):
+        write_clip(Path(f"clips/{i}.mp4"), 2)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank, share in ((0, {0, 2, 4}), (1, {1, 3})):
+        monkeypatch.setenv("RANK", str(rank))
+        assert command(f"--video 'clips/*.mp4' --no-overlay --quiet --out out{rank}") == 0
+        assert files(f"out{rank}") == {f"{i}.poses.jsonl" for i in share}
+
+
+SCRIPT = """
+import sys, time
+sys.path.insert(0, {tests!r})
+from test_pose import StandIn, pose, run
+detector = StandIn()
+detector.at_frame = lambda number: time.sleep(0.2)
+pose.checkpoints.load = lambda source, device: detector
+run(pose.main, sys.argv[1:])
+"""
+
+
+def test_torchrun_lets_other_ranks_finish_when_one_fails(network):
+    """Rank 0 has only an unreadable input and fails at once; rank 1 is busy for two seconds more."""
+    Path("bad.mp4").touch()
+    write_clip(Path("good.mp4"), 10)
+    Path("script.py").write_text(SCRIPT.format(tests=str(Path(__file__).parent)))
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "script.py"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "OMP_NUM_THREADS": "1"}
+    result = subprocess.run(
+        [*launcher, "--video", "bad.mp4", "good.mp4"], env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert result.returncode != 0 and result.stderr.count("error: bad.mp4") == 1
+    assert {"good.poses.jsonl", "good.poses.mp4"} <= files() and len(lines("good.poses.jsonl")) == 11
+
+
+def test_module_runs_by_its_name(tmp_path):
+    result = subprocess.run(
+        [sys.executable, "-m", "dimofs.zoo.pose", "--video", str(tmp_path / "no.mp4")],
+        cwd=Path(__file__).parents[1], capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert result.returncode == 2 and result.stdout == ""
+    assert len(result.stderr.splitlines()) == 1 and "no.mp4: no such file" in result.stderr
