@@ -25,6 +25,10 @@ def deform_sample(x: Tensor, offset: Tensor) -> Tensor:
     groups = offset.shape[1] // 2
     if offset.shape != (n, 2 * groups, h, w) or groups == 0 or c % groups:
         raise ValueError(f"offset {[*offset.shape]} does not fit x {[*x.shape]}: expected [N, 2G, H, W] with G | C")
+    if x.is_cuda:
+        from dimofs.kernels.deform_triton import deform_sample_triton
+
+        return deform_sample_triton(x, offset)
     return deform_sample_torch(x, offset)
 
 

@@ -7,8 +7,6 @@
 Semantics, arguments and offset order are torchvision.ops.deform_conv2d's; the sampling is `dimofs.kernels.deform`'s.
 """
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
@@ -31,65 +29,61 @@ def deform_conv2d(
     of G contiguous groups of channels and each tap, (dy, dx) in pixels, `mask` [N, G Ky Kx, h, w] an optional factor.
     Coordinates are float32 (float64 for a float64 input). Raises ValueError for shapes that do not fit.
     """
-    strides, paddings, dilations = _pair(stride), _pair(padding), _pair(dilation)
-    _check(input, offset, weight, mask, output_size(input, weight, strides, paddings, dilations))
-    return deform_conv2d_torch(input, offset, weight, bias, strides, paddings, dilations, mask)
+    geometry = weight.shape[2:], _pair(stride), _pair(padding), _pair(dilation)
+    _check(input, offset, weight, mask, _output_size(input, *geometry))
+    if input.is_cuda:
+        from dimofs.kernels.deform_triton import deform_columns_triton
+
+        columns = deform_columns_triton(input, offset, mask, *geometry)
+    else:
+        columns = deform_columns_torch(input, offset, mask, *geometry)
+    return multiply(columns, weight, bias).view(-1, weight.shape[0], *offset.shape[2:])
 
 
-def deform_conv2d_torch(
-    input: Tensor,
-    offset: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    stride: tuple[int, int],
-    padding: tuple[int, int],
-    dilation: tuple[int, int],
-    mask: Tensor | None,
-) -> Tensor:
-    """The twin of the Triton kernels in plain PyTorch, and the CPU path: sample every tap, then multiply matrices."""
-    n, c, out_channels = input.shape[0], input.shape[1], weight.shape[0]
-    h, w = offset.shape[2:]
-    taps = weight.shape[2] * weight.shape[3]
+def multiply(columns: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """The convolution of sampled taps: [N, C, Ky Kx, h w] with [O, C / groups, Ky, Kx] -> [N, O, h w]."""
+    n, c, _, pixels = columns.shape
     groups = c // weight.shape[1]
-    columns = sample_taps(input, offset, weight.shape[2:], stride, padding, dilation)  # [N, C, taps, h * w]
-    if mask is not None:
-        columns = _modulate(columns, mask)
-    columns = columns.view(n, groups, c // groups * taps, h * w)
-    out = weight.to(input.dtype).view(groups, out_channels // groups, -1) @ columns
-    out = out.view(n, out_channels, h, w)
-    return (out if bias is None else out + bias.view(-1, 1, 1)).to(input.dtype)
+    kernel = weight.to(columns.dtype).view(groups, weight.shape[0] // groups, -1)
+    out = (kernel @ columns.view(n, groups, kernel.shape[2], pixels)).view(n, -1, pixels)
+    return (out if bias is None else out + bias[:, None]).to(columns.dtype)
 
 
-def sample_taps(input: Tensor, offset: Tensor, kernel: Sequence[int], stride, padding, dilation) -> Tensor:
-    """Every tap of every output pixel: [N, C, H, W] -> [N, C, Ky * Kx, h * w]."""
+def deform_columns_torch(
+    input: Tensor, offset: Tensor, mask: Tensor | None, kernel, stride, padding, dilation
+) -> Tensor:
+    """The twin of the Triton kernels in plain PyTorch, and the CPU path: every tap of every output pixel.
+
+    input [N, C, H, W], offset [N, 2 G Ky Kx, h, w], mask [N, G Ky Kx, h, w] or None -> [N, C, Ky Kx, h w].
+    """
     n, c = input.shape[:2]
-    h, w = offset.shape[2:]
-    taps = kernel[0] * kernel[1]
+    taps, pixels = kernel[0] * kernel[1], offset.shape[2] * offset.shape[3]
     groups = offset.shape[1] // (2 * taps)
-    tap = torch.arange(taps, device=input.device)
-    tap_y, tap_x = tap // kernel[1] * dilation[0] - padding[0], tap % kernel[1] * dilation[1] - padding[1]
-    rows = (torch.arange(h, device=input.device) * stride[0])[:, None].expand(h, w) + tap_y[:, None, None]
-    columns = (torch.arange(w, device=input.device) * stride[1]).expand(h, w) + tap_x[:, None, None]
     planes = bilinear(
         input.reshape(n * groups, c // groups, *input.shape[2:]),
-        offset.reshape(n * groups, taps, 2, h * w).transpose(1, 2),
-        torch.stack((rows.reshape(taps, h * w), columns.reshape(taps, h * w))),
+        offset.reshape(n * groups, taps, 2, pixels).transpose(1, 2),
+        tap_positions(offset.shape[2:], kernel, stride, padding, dilation, input.device),
     )
-    return planes.view(n, c, taps, h * w)
+    if mask is not None:
+        planes = planes * mask.reshape(n * groups, 1, taps, pixels).to(planes.dtype)
+    return planes.view(n, c, taps, pixels)
 
 
-def output_size(input: Tensor, weight: Tensor, stride, padding, dilation) -> tuple[int, int]:
-    """(h, w) of a convolution."""
-    spans = (d * (k - 1) + 1 for d, k in zip(dilation, weight.shape[2:], strict=True))
+def tap_positions(size, kernel, stride, padding, dilation, device: torch.device) -> Tensor:
+    """Row and column of every tap of every output pixel before it moves -> [2, Ky Kx, h w]."""
+    axes = [
+        torch.arange(k, device=device)[:, None] * d - p + torch.arange(s, device=device) * r
+        for s, k, r, p, d in zip(size, kernel, stride, padding, dilation, strict=True)
+    ]  # [Ky, h], [Kx, w]
+    shape = (*kernel, *size)
+    rows, columns = axes[0][:, None, :, None].expand(shape), axes[1][None, :, None, :].expand(shape)
+    return torch.stack((rows, columns)).flatten(3).flatten(1, 2)
+
+
+def _output_size(input: Tensor, kernel, stride, padding, dilation) -> tuple[int, int]:
+    spans = (d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True))
     h, w = ((s + 2 * p - k) // r + 1 for s, p, k, r in zip(input.shape[2:], padding, spans, stride, strict=True))
     return h, w
-
-
-def _modulate(columns: Tensor, mask: Tensor) -> Tensor:
-    n, c, taps, pixels = columns.shape
-    groups = mask.shape[1] // taps
-    factor = mask.to(columns.dtype).reshape(n, groups, 1, taps, pixels)
-    return (columns.view(n, groups, c // groups, taps, pixels) * factor).view(columns.shape)
 
 
 def _pair(value: int | tuple[int, int]) -> tuple[int, int]:

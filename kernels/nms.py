@@ -19,22 +19,29 @@ def batched_nms(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: floa
 
 
 def batched_nms_torch(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: float) -> Tensor:
-    """The twin of the Triton kernel in plain PyTorch, and the CPU path.
-
-    Blocks of boxes in descending score meet the boxes kept so far; inside a block the definition's recurrence is
-    iterated to its fixed point, which takes as many rounds as the longest chain of suppressions.
-    """
+    """The twin of the Triton kernel in plain PyTorch, and the CPU path: class by class."""
     order = scores.argsort(descending=True, stable=True)
-    dtype = torch.promote_types(boxes.dtype, torch.float32)
-    sorted_boxes, classes = boxes[order].to(dtype), idxs[order]
-    threshold = _rounded_down(iou_threshold, dtype)
-    kept = order.new_empty(0)
-    for block in torch.arange(len(order), device=order.device).split(BLOCK):
-        free = ~_suppresses(sorted_boxes, classes, kept, block, threshold).any(dim=0)
-        block = block[free]
-        inside = _suppresses(sorted_boxes, classes, block, block, threshold).triu(1)
+    boxes, idxs = boxes[order].to(torch.promote_types(boxes.dtype, torch.float32)), idxs[order]
+    counts = torch.unique(idxs, return_counts=True)[1].tolist()
+    members = idxs.argsort(stable=True).split(counts)
+    threshold = _rounded_down(iou_threshold, boxes.dtype)
+    kept = [ranks[_survivors(boxes[ranks], threshold)] for ranks in members]
+    return order[torch.cat([order[:0], *kept]).sort().values]
+
+
+def _survivors(boxes: Tensor, threshold: float) -> Tensor:
+    """Indices of the `boxes` [K, 4] of one class, best first, that survive.
+
+    Blocks of boxes meet those kept so far; inside a block the definition's recurrence is iterated to its fixed point,
+    which takes as many rounds as the longest chain of suppressions.
+    """
+    kept = torch.arange(0, device=boxes.device)
+    for block in torch.arange(len(boxes), device=boxes.device).split(BLOCK):
+        if len(kept):
+            block = block[~_suppresses(boxes[kept], boxes[block], threshold).any(dim=0)]
+        inside = _suppresses(boxes[block], boxes[block], threshold).triu(1)
         kept = torch.cat((kept, block[_fixed_point(inside)]))
-    return order[kept]
+    return kept
 
 
 def _fixed_point(suppresses: Tensor) -> Tensor:
@@ -47,15 +54,14 @@ def _fixed_point(suppresses: Tensor) -> Tensor:
         keep = after
 
 
-def _suppresses(boxes: Tensor, classes: Tensor, first: Tensor, second: Tensor, threshold: float) -> Tensor:
-    """Whether the boxes at `first` [N] overlap those at `second` [M] of their class beyond the threshold -> [N, M]."""
-    a, b = boxes[first], boxes[second]
-    width = (torch.minimum(a[:, None, 2], b[:, 2]) - torch.maximum(a[:, None, 0], b[:, 0])).clamp_(min=0)
-    height = (torch.minimum(a[:, None, 3], b[:, 3]) - torch.maximum(a[:, None, 1], b[:, 1])).clamp_(min=0)
+def _suppresses(a: Tensor, b: Tensor, threshold: float) -> Tensor:
+    """Whether the boxes `a` [N, 4] overlap `b` [M, 4] beyond the threshold -> [N, M]."""
+    width = (torch.minimum(a[:, 2, None], b[:, 2]) - torch.maximum(a[:, 0, None], b[:, 0])).clamp_(min=0)
+    height = (torch.minimum(a[:, 3, None], b[:, 3]) - torch.maximum(a[:, 1, None], b[:, 1])).clamp_(min=0)
     shared = width.mul_(height)
-    areas = ((t[:, 2] - t[:, 0]) * (t[:, 3] - t[:, 1]) for t in (a, b))
-    union = next(areas)[:, None] + next(areas) - shared
-    return (shared.div_(union) > threshold) & (classes[first, None] == classes[second])
+    area_a, area_b = ((t[:, 2] - t[:, 0]) * (t[:, 3] - t[:, 1]) for t in (a, b))
+    union = (area_a[:, None] + area_b).sub_(shared)
+    return shared.div_(union) > threshold
 
 
 def _rounded_down(threshold: float, dtype: torch.dtype) -> float:

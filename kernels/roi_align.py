@@ -32,7 +32,7 @@ def roi_align(
 
     `features`: [N, C, H, W], or one map per level, finest first, with as many `spatial_scale`s (powers of two).
     `boxes`: [K, 5] rows of (image index, x1, y1, x2, y2) or per image [L, 4], in the pixels that `spatial_scale` maps
-    to the features. A bin takes sampling_ratio² samples, or, if that is not positive, ceil(bin height) * ceil(bin width).
+    to the features. A bin takes sampling_ratio² samples or, if that is not positive, ceil(height) * ceil(width).
     A pyramid's level is floor(canonical_level + log2(sqrt(area) / canonical_scale)), limited to those given (Feature
     Pyramid Networks, eq. 1). Equals torchvision's roi_align and MultiScaleRoIAlign; coordinates and sums are float32
     (float64 for float64 features), the result has the features' type, and gradients go to the features alone.
