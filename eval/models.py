@@ -1,7 +1,6 @@
 """Pose models as the evaluation scripts use them: loaded by name, at a chosen input size."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Protocol
 
 from torch import Tensor, nn
@@ -9,7 +8,6 @@ from torch import Tensor, nn
 from dimofs import skeletons
 from dimofs.cli import InputError
 from dimofs.detections import Detections
-from dimofs.files import read_json
 from dimofs.zoo import checkpoints, movenet
 from dimofs.zoo.detector import PoseDetector
 from dimofs.zoo.preprocess import STRIDE, Preprocess
@@ -56,10 +54,10 @@ def load_model(weights: str, size: int | None = None, device: str = "cpu") -> Po
     """
     if size is not None and size < STRIDE:
         raise InputError(f"--size {size}: the longer side of the input must be at least {STRIDE} pixels")
-    config = Path(weights) / "config.json"
-    if config.exists() and read_json(config) == movenet.CONFIG:
-        return Peer(movenet.load(weights, people=20), size or 512).to(device)
     model = checkpoints.load(weights, device)
+    if isinstance(model, movenet.MoveNet):
+        model.people = 20
+        return Peer(model, size or 512).to(device)
     if not isinstance(model, PoseDetector):
         raise InputError(f"{weights}: not a pose detector; give weights of one, such as dimofs_mobile")
     if size is not None:

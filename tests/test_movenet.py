@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from dimofs.cli import InputError, run
+from dimofs.cli import InputError
 from dimofs.detections import Detections
-from dimofs.zoo import movenet, tfjs
+from dimofs.zoo import checkpoints, convert, movenet, tfjs
 from dimofs.zoo.mobilenet import MobileNetV2, MoveNetFPN, SameConv2d
 
 
@@ -203,27 +203,6 @@ def test_conversion_undoes_the_tensorflow_layout(model, tmp_path):
         assert torch.equal(converted[name], value.half().float()), name
 
 
-def test_save_and_load(model, tmp_path):
-    movenet.save(model, tmp_path / "folder")
-    image = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(2))
-    with torch.inference_mode():
-        _close(movenet.load(tmp_path / "folder")(image)[0], model(image)[0], 0)
-
-
-@pytest.mark.parametrize(
-    ("file", "content"),
-    [("config.json", '{"model": "other"}'), ("model.safetensors", "no"), ("model.safetensors", None)],
-)
-def test_damaged_checkpoints_are_refused(model, tmp_path, file, content):
-    movenet.save(model, tmp_path)
-    if content is None:
-        (tmp_path / file).unlink()
-    else:
-        (tmp_path / file).write_text(content)
-    with pytest.raises(InputError, match=file):
-        movenet.load(tmp_path)
-
-
 def _figure() -> np.ndarray:
     """A standing figure of discs and bars on a shaded ground, [160, 128, 3] uint8."""
     y, x = np.mgrid[:160, :128]
@@ -261,10 +240,9 @@ def test_published_model_answers_as_its_own_runtime(tmp_path):
     published = os.environ.get("DIMOFS_MOVENET", "")
     if not Path(published).is_file():
         pytest.skip("DIMOFS_MOVENET does not name the model.json of MoveNet MultiPose")
-    with pytest.raises(SystemExit, match="0"):
-        run(movenet.main, ["--tfjs", published, "--out", str(tmp_path)])
+    convert.main(published, out=str(tmp_path))
     image = torch.from_numpy(_figure()).permute(2, 0, 1)[None] / 255
     with torch.inference_mode():
-        (found,) = movenet.load(tmp_path)(image)
+        (found,) = checkpoints.load(tmp_path)(image)
     expected = Detections(*map(torch.tensor, ([_BOX], [_SCORE], [_KEYPOINTS], [_KEYPOINT_SCORES])))
     _close(found[:1], expected, 2e-3)

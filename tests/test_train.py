@@ -15,7 +15,7 @@ from dimofs.skeletons import COCO, DIMOFS
 from dimofs.zoo import checkpoints, initialize, label, movenet, train
 from dimofs.zoo.keypoint_head import decode
 from dimofs.zoo.losses import Sampling
-from dimofs.zoo.presets import KeypointPyramidBackbone, dimofs_mobile
+from dimofs.zoo.presets import KeypointPyramidBackbone, dimofs_mobile, movenet_multipose
 from dimofs.zoo.train import Recipe, Trainer, fit, loader
 
 RECIPE = Recipe(
@@ -113,7 +113,7 @@ def photographs(folder: Path) -> tuple[str, str]:
 def test_the_commands_from_labels_to_a_checkpoint(tmp_path):
     torch.manual_seed(0)
     coco, images = photographs(tmp_path)
-    movenet.save(movenet.MoveNet(), tmp_path / "movenet")
+    checkpoints.save(movenet_multipose(), tmp_path / "movenet", {})
     label.main(weights=str(tmp_path / "movenet"), out=str(tmp_path / "labels"), coco=coco, coco_images=images, size=96)
     labels = teacher.load(tmp_path / "labels" / "coco.npz")
     assert sorted(labels) == ["000000000001.png", "000000000002.png"]
@@ -137,7 +137,7 @@ def test_the_commands_from_labels_to_a_checkpoint(tmp_path):
     assert [row["step"] for row in rows] == [1, 2]
     model = checkpoints.load(out / "model")
     body = model.backbone.body.state_dict()  # type: ignore[union-attr]
-    taught = movenet.load(tmp_path / "movenet").backbone.state_dict()
+    taught = checkpoints.load_as(movenet.MoveNet, tmp_path / "movenet").backbone.state_dict()
     assert all(torch.equal(body[name], taught[name]) for name in taught)
 
 
@@ -151,9 +151,9 @@ def test_training_without_data_says_what_to_give(tmp_path):
 @torch.no_grad()
 def test_the_keypoint_branch_starts_as_movenets_heatmaps(tmp_path):
     torch.manual_seed(0)
-    movenet.save(movenet.MoveNet(), tmp_path)
+    checkpoints.save(movenet_multipose(), tmp_path / "movenet", {})
     model = dimofs_mobile()
-    initialize.from_movenet(model, tmp_path)
+    initialize.from_movenet(model, tmp_path / "movenet")
     head = model.keypoint_head
     for conv in head.convs:  # what stands beside the heatmaps is silenced, to see them alone
         conv.weight[movenet.JOINTS :] = 0

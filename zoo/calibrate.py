@@ -19,7 +19,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from dimofs import boxes as box
-from dimofs.cli import InputError, run
+from dimofs.cli import run
 from dimofs.datasets.people import Source
 from dimofs.zoo import checkpoints
 from dimofs.zoo.detector import SCALES, PoseDetector
@@ -82,9 +82,7 @@ def main(
     every: Annotated[int, "JHMDB: one frame in so many, as labelled"] = 5,
     count: Annotated[int, "frames of each data set"] = 200,
 ) -> None:
-    model = checkpoints.load(weights)
-    if not isinstance(model, PoseDetector):
-        raise InputError(f"{weights}: no pose detector; give the weights of one")
+    model = checkpoints.load_as(PoseDetector, weights)
     sources = Paths(jhmdb, jhmdb_labels, coco, coco_images, lspet).sources(every=every)
     if teacher:
         sources = taught(sources, teacher)

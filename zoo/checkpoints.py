@@ -12,7 +12,7 @@ import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -23,6 +23,8 @@ from dimofs.cli import InputError
 from dimofs.files import read_json
 from dimofs.zoo import keypointrcnn
 from dimofs.zoo.presets import PRESETS
+
+M = TypeVar("M", bound=nn.Module)
 
 FORMAT = 1  # of config.json
 SHIPPED = Path(__file__).parent / "weights"
@@ -61,6 +63,14 @@ def load(source: str | Path, device: str | torch.device = "cpu") -> nn.Module:
         return model.to(device)
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"device {device}: not available ({str(error).splitlines()[0]})") from error
+
+
+def load_as(kind: type[M], source: str | Path, device: str | torch.device = "cpu") -> M:
+    """`load`, for a command that needs a model of one `kind`. InputError: it is of another."""
+    model = load(source, device)
+    if not isinstance(model, kind):
+        raise InputError(f"{source}: holds a {type(model).__name__}, not a {kind.__name__}; give weights of one")
+    return model
 
 
 def from_torchvision(path: str | Path, eps: float | None = None) -> nn.Module:

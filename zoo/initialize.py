@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from dimofs.zoo import movenet
+from dimofs.zoo import checkpoints, movenet
 from dimofs.zoo.detector import PoseDetector
 from dimofs.zoo.presets import KeypointPyramidBackbone
 
@@ -20,7 +20,7 @@ GAIN = 0.75  # of the heatmaps on their way to the output logits
 @torch.no_grad()
 def from_movenet(model: PoseDetector, folder: str | Path) -> None:
     """Start `model`, a `dimofs_mobile`, from the converted MoveNet in `folder`. InputError: no such model there."""
-    source, backbone = movenet.load(folder), model.backbone
+    source, backbone = checkpoints.load_as(movenet.MoveNet, folder), model.backbone
     assert isinstance(backbone, KeypointPyramidBackbone)
     backbone.body.load_state_dict(source.backbone.state_dict())
     backbone.top_down.load_state_dict(source.fpn.state_dict())

@@ -2,7 +2,7 @@
 
     python -m dimofs.zoo.label --weights MOVENET --out LABELS --jhmdb CLIPS --jhmdb-labels JHMDB --lspet DIR
 
-MOVENET is a folder made by `python -m dimofs.zoo.movenet`. Writes LABELS/<data set>.npz for --teacher of the training
+MOVENET is a folder made by `python -m dimofs.zoo.convert`. Writes LABELS/<data set>.npz for --teacher of the training
 command.
 """
 
@@ -18,9 +18,11 @@ from tqdm import tqdm
 from dimofs.cli import run
 from dimofs.datasets import teacher
 from dimofs.detections import Detections
-from dimofs.zoo import movenet
+from dimofs.zoo import checkpoints
 from dimofs.zoo.movenet import MoveNet
 from dimofs.zoo.sources import Coco, CocoImages, JhmdbClips, JhmdbLabels, LspetFolder, Paths
+
+PEOPLE = 30  # at most, an image
 
 
 @torch.inference_mode()
@@ -62,7 +64,8 @@ def main(
     size: Annotated[int, "longer side of the teacher's input, pixels"] = 384,
     batch: Annotated[int, "images at once"] = 8,
 ) -> None:
-    model = movenet.load(weights, people=30).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = checkpoints.load_as(MoveNet, weights).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model.people = PEOPLE
     for name, source in Paths(jhmdb, jhmdb_labels, coco, coco_images, lspet).sources(every=every).items():
         labels: dict[str, Detections] = {}
         with tqdm(desc=name, unit="image") as bar:

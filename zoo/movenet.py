@@ -2,30 +2,24 @@
 
 Its weights are not part of dimofs. Convert the graph model published for TensorFlow.js (model.json, .bin beside it):
 
-    python -m dimofs.zoo.movenet --tfjs model.json --out movenet
+    python -m dimofs.zoo.convert model.json --out movenet
 """
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from dimofs import skeletons
-from dimofs.cli import InputError, run
+from dimofs.cli import InputError
 from dimofs.detections import Detections
-from dimofs.files import read_json, replacing, write_json
 from dimofs.zoo import tfjs
 from dimofs.zoo.mobilenet import MobileNetV2, MoveNetFPN, SeparableConv
 
 STRIDE = 4
 JOINTS = len(skeletons.COCO)
-CONFIG = {"model": "movenet_multipose", "keypoint_names": list(skeletons.COCO)}
 
 _GRAPH = "StatefulPartitionedCall"
 _COUNTED = 0.127  # a keypoint score below this does not count in the person's score
@@ -176,36 +170,3 @@ def _tensorflow_names(model: MoveNet) -> Iterator[tuple[str, str]]:
         yield f"{name}/separable_conv2d/ReadVariableOp_1", f"{name}/BiasAdd/ReadVariableOp"
         name = f"{_GRAPH}/{head}_0/conv2d_{i + 4}"
         yield f"{name}/Conv2D/ReadVariableOp", f"{name}/BiasAdd/ReadVariableOp"
-
-
-def save(model: MoveNet, folder: str | Path) -> None:
-    """Write `folder`/config.json and `folder`/model.safetensors."""
-    with replacing(Path(folder) / "model.safetensors") as temporary:
-        save_file(model.state_dict(), temporary, metadata={"config": json.dumps(CONFIG)})
-    write_json(Path(folder) / "config.json", CONFIG)
-
-
-def load(folder: str | Path, people: int = 6) -> MoveNet:
-    """The model that `save` wrote, in evaluation mode. InputError if the folder holds no such model."""
-    config, weights = Path(folder) / "config.json", Path(folder) / "model.safetensors"
-    if read_json(config) != CONFIG:
-        raise InputError(f"{config}: not the configuration of MoveNet; convert it with python -m dimofs.zoo.movenet")
-    model = MoveNet(people)
-    try:
-        model.load_state_dict(load_file(weights))
-    except (OSError, SafetensorError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"{weights}: {reason}; convert it with python -m dimofs.zoo.movenet") from error
-    return model.eval()
-
-
-def main(
-    *,
-    tfjs: Annotated[str, "model.json of the published graph model"],
-    out: Annotated[str, "folder to write config.json and model.safetensors to"],
-) -> None:
-    save(from_tfjs(tfjs), out)
-
-
-if __name__ == "__main__":
-    run(main)

@@ -118,7 +118,7 @@ def main(
         if isinstance(fault, InputError):
             failed = _report(fault)
     if todo := [job for job in mine if isinstance(job, Job)]:
-        detector = _detector(weights, device)
+        detector = checkpoints.load_as(PoseDetector, weights, device)
         for job in todo:
             try:
                 _process(job, detector, settings)
@@ -138,13 +138,6 @@ def _check(**options: tuple[float | None, float, float]) -> None:
 def _report(fault: InputError) -> bool:
     print(f"error: {fault}", file=sys.stderr)
     return True
-
-
-def _detector(weights: str, device: str) -> PoseDetector:
-    detector = checkpoints.load(weights, device)
-    if not isinstance(detector, PoseDetector):
-        raise InputError(f"{weights}: finds no poses; give the weights of a pose detector")
-    return detector
 
 
 def _tracker(name: str, score: float, gate: float | None, patience: int | None) -> Tracker:

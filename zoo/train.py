@@ -173,7 +173,7 @@ def main(
     task: Annotated[Literal["pose"], "what to train"],
     *,
     out: Annotated[str, "run folder; a run that it holds goes on"],
-    init: Annotated[str | None, "folder of the converted MoveNet to start from (python -m dimofs.zoo.movenet)"] = None,
+    init: Annotated[str | None, "folder of the converted MoveNet to start from (python -m dimofs.zoo.convert)"] = None,
     jhmdb: JhmdbClips = None,
     jhmdb_labels: JhmdbLabels = None,
     coco: Coco = None,
