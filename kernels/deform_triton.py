@@ -122,15 +122,14 @@ def gather_kernel(
     tap, plane = program % taps, (program // taps).to(tl.int64)
     group = plane // channels * groups + plane % channels // (channels // groups)
     pixel = i * out_w + j
-    ACC = tl.float64 if DOUBLE else tl.float32
-    dy, dx = _motion(offset, group * taps + tap, pixel, area, tile, ACC)
+    dy, dx = _motion(offset, group * taps + tap, pixel, area, tile, DOUBLE)
     y = dy + (i * stride_y - padding_y + tap // kernel_x * dilation_y)
     x_ = dx + (j * stride_x - padding_x + tap % kernel_x * dilation_x)
     corner, fy, fx, m00, m01, m10, m11 = _cell(y, x_, height, width, tile)
-    v00, v01, v10, v11 = _corners(x + plane * height * width + corner, width, m00, m01, m10, m11, ACC)
+    v00, v01, v10, v11 = _corners(x + plane * height * width + corner, width, m00, m01, m10, m11)
     value = _blend(v00, v01, v10, v11, fy, fx)
     if MASKED:
-        value *= tl.load(mask + (group * taps + tap) * area + pixel, mask=tile, other=0.0).to(ACC)
+        value *= tl.load(mask + (group * taps + tap) * area + pixel, mask=tile, other=0.0).to(fy.dtype)
     tl.store(columns + (plane * taps + tap) * area + pixel, value, mask=tile)
 
 
@@ -146,23 +145,22 @@ def scatter_kernel(
     area, taps = out_h * out_w, kernel_y * kernel_x
     tap, group = program % taps, (program // taps).to(tl.int64)
     pixel = i * out_w + j
-    ACC = tl.float64 if DOUBLE else tl.float32
-    dy, dx = _motion(offset, group * taps + tap, pixel, area, tile, ACC)
+    dy, dx = _motion(offset, group * taps + tap, pixel, area, tile, DOUBLE)
     y = dy + (i * stride_y - padding_y + tap // kernel_x * dilation_y)
     x_ = dx + (j * stride_x - padding_x + tap % kernel_x * dilation_x)
     corner, fy, fx, m00, m01, m10, m11 = _cell(y, x_, height, width, tile)
-    factor = tl.load(mask + (group * taps + tap) * area + pixel, mask=tile, other=0.0).to(ACC) if MASKED else 1.0
+    factor = tl.load(mask + (group * taps + tap) * area + pixel, mask=tile, other=0.0).to(fy.dtype) if MASKED else 1.0
     sum_y, sum_x, sum_mask = tl.zeros_like(fy), tl.zeros_like(fy), tl.zeros_like(fy)
     members = channels // groups
     for plane in range(group * members, (group + 1) * members):
         at = plane * height * width + corner
-        v00, v01, v10, v11 = _corners(x + at, width, m00, m01, m10, m11, ACC)
-        flow = tl.load(grad + (plane * taps + tap) * area + pixel, mask=tile, other=0.0).to(ACC)
+        v00, v01, v10, v11 = _corners(x + at, width, m00, m01, m10, m11)
+        flow = tl.load(grad + (plane * taps + tap) * area + pixel, mask=tile, other=0.0).to(fy.dtype)
         if MASKED:
             sum_mask += flow * _blend(v00, v01, v10, v11, fy, fx)
             flow *= factor
-        sum_y += flow * ((v10 - v00) * (1 - fx) + (v11 - v01) * fx)
-        sum_x += flow * ((v01 - v00) * (1 - fy) + (v11 - v10) * fy)
+        sum_y += flow * ((v10 * (1 - fx) + v11 * fx) - (v00 * (1 - fx) + v01 * fx))
+        sum_x += flow * ((v01 * (1 - fy) + v11 * fy) - (v00 * (1 - fy) + v10 * fy))
         scatter_add(grad_x, scale, at, flow * (1 - fy) * (1 - fx), m00)
         scatter_add(grad_x, scale, at + 1, flow * (1 - fy) * fx, m01)
         scatter_add(grad_x, scale, at + width, flow * fy * (1 - fx), m10)
@@ -187,10 +185,11 @@ def _tile(out_h, out_w, TILE_H: tl.constexpr, TILE_W: tl.constexpr):
 
 
 @triton.jit
-def _motion(offset, slot, pixel, area, tile, ACC: tl.constexpr):
-    """dy and dx of a tile's pixels."""
-    dy = offset + slot * 2 * area + pixel
-    return tl.load(dy, mask=tile, other=0.0).to(ACC), tl.load(dy + area, mask=tile, other=0.0).to(ACC)
+def _motion(offset, slot, pixel, area, tile, DOUBLE: tl.constexpr):
+    """dy and dx of a tile's pixels, in the type of all coordinates and sums."""
+    kind = tl.float64 if DOUBLE else tl.float32
+    at = offset + slot * 2 * area + pixel
+    return tl.load(at, mask=tile, other=0.0).to(kind), tl.load(at + area, mask=tile, other=0.0).to(kind)
 
 
 @triton.jit
@@ -209,15 +208,16 @@ def _cell(y, x, height, width, tile):
 
 
 @triton.jit
-def _corners(cell, width, m00, m01, m10, m11, ACC: tl.constexpr):
+def _corners(cell, width, m00, m01, m10, m11):
     """The values at a cell's corners, 0 outside the map."""
-    v00 = tl.load(cell, mask=m00, other=0.0).to(ACC)
-    v01 = tl.load(cell + 1, mask=m01, other=0.0).to(ACC)
-    v10 = tl.load(cell + width, mask=m10, other=0.0).to(ACC)
-    v11 = tl.load(cell + width + 1, mask=m11, other=0.0).to(ACC)
+    v00 = tl.load(cell, mask=m00, other=0.0)
+    v01 = tl.load(cell + 1, mask=m01, other=0.0)
+    v10 = tl.load(cell + width, mask=m10, other=0.0)
+    v11 = tl.load(cell + width + 1, mask=m11, other=0.0)
     return v00, v01, v10, v11
 
 
 @triton.jit
 def _blend(v00, v01, v10, v11, fy, fx):
+    """The bilinear value: a value of 16 bits times a fraction of 32 is one of 32."""
     return (v00 * (1 - fx) + v01 * fx) * (1 - fy) + (v10 * (1 - fx) + v11 * fx) * fy

@@ -15,7 +15,22 @@ def batched_nms(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: floa
     `scores` [K], classes `idxs` [K]. Equal scores keep their order. Semantics of torchvision.ops.batched_nms: overlap
     is computed in float32 (float64 for float64 boxes), and boxes that are not finite neither suppress nor fall.
     """
+    return _batched_nms(boxes, scores, idxs, iou_threshold)
+
+
+@torch.library.custom_op("dimofs::batched_nms", mutates_args=())
+def _batched_nms(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: float) -> Tensor:
+    """An operator opaque to torch.compile: how many boxes survive depends on their values."""
+    if boxes.is_cuda:
+        from dimofs.kernels.nms_triton import batched_nms_triton
+
+        return batched_nms_triton(boxes, scores, idxs, iou_threshold)
     return batched_nms_torch(boxes, scores, idxs, iou_threshold)
+
+
+@_batched_nms.register_fake
+def _(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: float) -> Tensor:
+    return boxes.new_empty(torch.library.get_ctx().new_dynamic_size(), dtype=torch.int64)
 
 
 def batched_nms_torch(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: float) -> Tensor:
@@ -24,7 +39,7 @@ def batched_nms_torch(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold
     boxes, idxs = boxes[order].to(torch.promote_types(boxes.dtype, torch.float32)), idxs[order]
     counts = torch.unique(idxs, return_counts=True)[1].tolist()
     members = idxs.argsort(stable=True).split(counts)
-    threshold = _rounded_down(iou_threshold, boxes.dtype)
+    threshold = rounded_down(iou_threshold, boxes.dtype)
     kept = [ranks[_survivors(boxes[ranks], threshold)] for ranks in members]
     return order[torch.cat([order[:0], *kept]).sort().values]
 
@@ -64,7 +79,7 @@ def _suppresses(a: Tensor, b: Tensor, threshold: float) -> Tensor:
     return shared.div_(union) > threshold
 
 
-def _rounded_down(threshold: float, dtype: torch.dtype) -> float:
+def rounded_down(threshold: float, dtype: torch.dtype) -> float:
     """The largest number of `dtype` up to `threshold`: just as many overlaps of that type exceed it."""
     rounded = torch.tensor(threshold, dtype=dtype)
     if rounded.item() > threshold:

@@ -42,12 +42,20 @@ def roi_align(
     if len(maps) != len(scales):
         raise ValueError(f"{len(maps)} feature maps need as many spatial scales, got {len(scales)}")
     size = (output_size, output_size) if isinstance(output_size, int) else (output_size[0], output_size[1])
-    dtype = torch.promote_types(maps[0].dtype, torch.float32)
-    rois = image_boxes(boxes).detach().to(dtype)
+    rois = image_boxes(boxes).detach().to(torch.promote_types(maps[0].dtype, torch.float32))
     if rois.shape[1:] != (5,):
         raise ValueError(f"boxes {[*rois.shape]} do not fit: expected [K, 5], or a list of [L, 4]")
     levels = assign_levels(rois[:, 1:], scales, canonical_scale, canonical_level)
-    return roi_align_torch(maps, rois, levels, size, scales, sampling_ratio, aligned)
+    placed = _place(maps, rois, levels, size, scales, sampling_ratio, aligned)
+    rows = [m.permute(0, 2, 3, 1).reshape(-1, m.shape[1]) for m in maps]
+    table = rows[0] if len(rows) == 1 else torch.cat(rows)
+    if table.is_cuda:
+        from dimofs.kernels.roi_align_triton import pool_triton
+
+        pooled = pool_triton(table, placed, size, sampling_ratio)
+    else:
+        pooled = pool_torch(table, placed, size, sampling_ratio)
+    return pooled.view(-1, *size, table.shape[1]).permute(0, 3, 1, 2)
 
 
 def image_boxes(boxes: Tensor | Sequence[Tensor]) -> Tensor:
@@ -65,43 +73,17 @@ def assign_levels(boxes: Tensor, scales: Sequence[float], canonical_scale: int, 
     return (level.nan_to_num(finest).clamp(finest, coarsest) - finest).long()
 
 
-def roi_align_torch(
-    maps: Sequence[Tensor],
-    rois: Tensor,
-    levels: Tensor,
-    size: tuple[int, int],
-    scales: Sequence[float],
-    sampling_ratio: int,
-    aligned: bool,
-) -> Tensor:
-    """The twin of the Triton kernels in plain PyTorch, and the CPU path: one weighted embedding_bag over all levels.
+class Placed(NamedTuple):
+    """Boxes on their maps. All maps are one table [pixels, C] of rows; the last axis of each [K, 2] is (y, x)."""
 
-    Each output cell is a bag of pixels (the rows of one [pixels, C] table), weighted by bilinear weight / samples.
-    """
-    rows = [m.to(rois.dtype).permute(0, 2, 3, 1).reshape(-1, m.shape[1]) for m in maps]
-    table = rows[0] if len(rows) == 1 else torch.cat(rows)
-    placed = _place(maps, rois, levels, size, scales, aligned)
-    if sampling_ratio > 0 or len(rois) == 0:
-        samples = max(sampling_ratio, 1)
-        row, weight = _bags(placed, size, (samples, samples))
-        pooled = F.embedding_bag(row, table, mode="sum", per_sample_weights=weight)
-    else:
-        pooled = _pool_adaptively(table, placed, size)
-    return pooled.to(maps[0].dtype).view(-1, *size, table.shape[1]).permute(0, 3, 1, 2)
-
-
-class _Placed(NamedTuple):
-    """Boxes on their maps; the last axis of each [K, 2] is (y, x)."""
-
-    origin: Tensor  # [K] int64, the table's row that holds the map's first pixel
+    origin: Tensor  # [K] int64, the row of the map's first pixel
     extent: Tensor  # [K, 2] size of the map
     start: Tensor  # [K, 2] where the box begins, an index into the map
     bins: Tensor  # [K, 2] size of a bin
+    samples: Tensor  # [K, 2] int64, samples per bin
 
 
-def _place(
-    maps, rois: Tensor, levels: Tensor, size: tuple[int, int], scales: Sequence[float], aligned: bool
-) -> _Placed:
+def _place(maps, rois: Tensor, levels: Tensor, size, scales, sampling_ratio: int, aligned: bool) -> Placed:
     rows = [m.shape[0] * m.shape[2] * m.shape[3] for m in maps]
     first = levels.new_tensor([sum(rows[:i]) for i in range(len(maps))])[levels]
     extent = rois.new_tensor([[m.shape[2], m.shape[3]] for m in maps])[levels]
@@ -109,11 +91,30 @@ def _place(
     corners = rois[:, [2, 1, 4, 3]] * rois.new_tensor(scales)[levels][:, None]  # y1, x1, y2, x2
     corners = corners - 0.5 if aligned else corners
     lengths = corners[:, 2:] - corners[:, :2]
-    lengths = lengths if aligned else lengths.clamp(min=1)
-    return _Placed(first + image, extent, corners[:, :2], lengths / rois.new_tensor(size))
+    bins = (lengths if aligned else lengths.clamp(min=1)) / rois.new_tensor(size)
+    if sampling_ratio > 0:
+        samples = torch.full_like(bins, sampling_ratio, dtype=torch.int64)
+    else:
+        samples = bins.ceil().nan_to_num(0, 0, 0).clamp(min=0).long()
+    return Placed(first + image, extent, corners[:, :2], bins, samples)
 
 
-def _bags(placed: _Placed, size: tuple[int, int], grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
+def pool_torch(table: Tensor, placed: Placed, size: tuple[int, int], sampling_ratio: int) -> Tensor:
+    """The twin of the Triton kernels in plain PyTorch, and the CPU path: one weighted embedding_bag over all levels.
+
+    Each output cell is a bag of rows of `table` [pixels, C], weighted by bilinear weight / samples -> [K * cells, C].
+    """
+    precise = table.to(placed.bins.dtype)
+    if sampling_ratio > 0 or len(placed.origin) == 0:
+        samples = max(sampling_ratio, 1)
+        row, weight = _bags(placed, size, (samples, samples))
+        pooled = F.embedding_bag(row, precise, mode="sum", per_sample_weights=weight)
+    else:
+        pooled = _pool_adaptively(precise, placed, size)
+    return pooled.to(table.dtype)
+
+
+def _bags(placed: Placed, size: tuple[int, int], grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
     """The rows of the table that each output cell sums, and their weights -> two [K * cells, taps]."""
     y, weight_y = _axis_taps(placed, 0, size[0], grid[0])
     x, weight_x = _axis_taps(placed, 1, size[1], grid[1])
@@ -123,7 +124,7 @@ def _bags(placed: _Placed, size: tuple[int, int], grid: tuple[int, int]) -> tupl
     return row.flatten(3).flatten(0, 2), weight.flatten(3).flatten(0, 2)
 
 
-def _axis_taps(placed: _Placed, axis: int, bins: int, samples: int) -> tuple[Tensor, Tensor]:
+def _axis_taps(placed: Placed, axis: int, bins: int, samples: int) -> tuple[Tensor, Tensor]:
     """Along one axis, the two pixels of each sample and their weights -> two [K, bins, 2 * samples]."""
     start, step, extent = (t[:, axis, None, None] for t in (placed.start, placed.bins, placed.extent))
     bin_index = torch.arange(bins, device=start.device)[:, None]
@@ -137,17 +138,17 @@ def _axis_taps(placed: _Placed, axis: int, bins: int, samples: int) -> tuple[Ten
     return torch.stack((low, high), dim=-1).long().flatten(2), weight.flatten(2)
 
 
-def _pool_adaptively(table: Tensor, placed: _Placed, size: tuple[int, int]) -> Tensor:
+def _pool_adaptively(table: Tensor, placed: Placed, size: tuple[int, int]) -> Tensor:
     """Pool with about one sample per pixel: the bags of boxes that share a sampling grid are made together."""
-    counts = placed.bins.ceil().nan_to_num(0, 0, 0).clamp(min=0).long()
-    grids, group = torch.unique(counts, dim=0, return_inverse=True)
+    grids, group = torch.unique(placed.samples, dim=0, return_inverse=True)
     chosen = [(group == i).nonzero()[:, 0] for i in range(len(grids))]
     bags = [
-        _bags(_Placed(*(field[c] for field in placed)), size, (grid[0], grid[1]))
+        _bags(Placed(*(field[c] for field in placed)), size, (grid[0], grid[1]))
         for c, grid in zip(chosen, grids.tolist(), strict=True)
     ]
     row, weight = (torch.cat([bag[i].flatten() for bag in bags]) for i in (0, 1))
     lengths = torch.cat([row.new_full((r.shape[0],), r.shape[1]) for r, _ in bags])
     offsets = lengths.cumsum(0) - lengths
     pooled = F.embedding_bag(row, table, offsets, mode="sum", per_sample_weights=weight)
-    return pooled.view(-1, size[0] * size[1], table.shape[1])[torch.cat(chosen).argsort()]
+    cells = pooled.view(-1, size[0] * size[1], table.shape[1])
+    return cells[torch.cat(chosen).argsort()].flatten(0, 1)

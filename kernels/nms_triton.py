@@ -1,0 +1,83 @@
+"""Triton kernels of non-maximum suppression: a bit matrix of overlaps, then the recurrence to its fixed point.
+
+    keep[j] = not any(keep[i] and overlaps[j, i] for i < j),    boxes sorted by descending score
+
+Every round recomputes all boxes at once; box j is settled one round after the last of the boxes that decide on it, so
+the rounds are as many as the longest chain of suppressions: three to five for thousands of boxes.
+"""
+
+# pyright: reportArgumentType=false, a launch takes plain values where the kernel says constexpr
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from dimofs.kernels.nms import rounded_down
+
+BOXES, WORDS = 64, 64  # of a program
+BITS = tl.constexpr(32)  # of a word
+
+
+def batched_nms_triton(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: float) -> Tensor:
+    """`batched_nms` by Triton: nothing but the end of a round and the number of survivors reaches the host."""
+    order = scores.argsort(descending=True, stable=True)
+    dtype = torch.promote_types(boxes.dtype, torch.float32)
+    ranked, classes, count = boxes[order].to(dtype).contiguous(), idxs[order].contiguous(), len(order)
+    words = triton.cdiv(count, BITS.value)
+    overlaps = torch.empty(count, words, dtype=torch.int32, device=boxes.device)
+    if count:
+        grid = (triton.cdiv(count, BOXES), words)
+        threshold = torch.tensor(rounded_down(iou_threshold, dtype), dtype=dtype, device=boxes.device)
+        exact: dict[str, Any] = {"num_warps": 8, "enable_fp_fusion": False}  # overlaps bit for bit as on the CPU
+        double = dtype == torch.float64
+        overlap_kernel[grid](ranked, classes, overlaps, threshold, count, words, double, BOXES, **exact)
+    keep = torch.full((words,), -1, dtype=torch.int32, device=boxes.device)
+    settled = count == 0
+    while not settled:
+        after = torch.empty_like(keep)
+        round_kernel[(words,)](overlaps, keep, after, count, words, WORDS)
+        settled, keep = torch.equal(after, keep), after
+    bits = keep[:, None] >> torch.arange(BITS.value, dtype=torch.int32, device=boxes.device) & 1
+    return order[bits.flatten()[:count].nonzero()[:, 0]]
+
+
+@triton.jit
+def overlap_kernel(boxes, classes, overlaps, threshold, count, words, DOUBLE: tl.constexpr, BOXES: tl.constexpr):
+    """One program: which of the 32 boxes i of one word overlap each of some boxes j > i of their class, as bits."""
+    j = tl.program_id(0) * BOXES + tl.arange(0, BOXES)
+    i = tl.program_id(1) * BITS + tl.arange(0, BITS)
+    left_j, top_j, right_j, bottom_j, class_j = _load(boxes, classes, j, count)
+    left_i, top_i, right_i, bottom_i, class_i = _load(boxes, classes, i, count)
+    width = tl.minimum(right_j[:, None], right_i) - tl.maximum(left_j[:, None], left_i)
+    height = tl.minimum(bottom_j[:, None], bottom_i) - tl.maximum(top_j[:, None], top_i)
+    shared = tl.maximum(width, 0.0) * tl.maximum(height, 0.0)
+    union = ((right_j - left_j) * (bottom_j - top_j))[:, None] + (right_i - left_i) * (bottom_i - top_i) - shared
+    iou = shared / union if DOUBLE else tl.div_rn(shared, union)
+    over = (iou > tl.load(threshold)) & (class_j[:, None] == class_i) & (i < j[:, None])
+    word = tl.sum(over.to(tl.int32) << tl.arange(0, BITS), axis=1)
+    tl.store(overlaps + j.to(tl.int64) * words + tl.program_id(1), word, mask=j < count)
+
+
+@triton.jit
+def round_kernel(overlaps, keep, after, count, words, WORDS: tl.constexpr):
+    """One program: one word of the recurrence's next round."""
+    word = tl.program_id(0)
+    j = word * BITS + tl.arange(0, BITS)
+    suppressors = tl.zeros([BITS], tl.int32)
+    for start in range(0, word + 1, WORDS):
+        w = start + tl.arange(0, WORDS)
+        kept = tl.load(keep + w, mask=w <= word, other=0)
+        at = overlaps + j[:, None].to(tl.int64) * words + w
+        bits = tl.load(at, mask=(j < count)[:, None] & (w <= word), other=0)
+        suppressors += tl.sum(((bits & kept) != 0).to(tl.int32), axis=1)
+    tl.store(after + word, tl.sum((suppressors == 0).to(tl.int32) << tl.arange(0, BITS), axis=0))
+
+
+@triton.jit
+def _load(boxes, classes, index, count):
+    at, exists = boxes + index * 4, index < count
+    left, top = tl.load(at, mask=exists, other=0.0), tl.load(at + 1, mask=exists, other=0.0)
+    right, bottom = tl.load(at + 2, mask=exists, other=0.0), tl.load(at + 3, mask=exists, other=0.0)
+    return left, top, right, bottom, tl.load(classes + index, mask=exists, other=0)

@@ -1,0 +1,146 @@
+"""Triton kernels of RoIAlign: every output cell sums rows of the table of pixels, all channels of a pixel at once.
+
+    out[r, i, j, :] = mean over samples (a, b) of bilinear(map(r), y, x)
+    y = start_y + i * bin_y + (a + 1/2) * bin_y / samples_y,    x alike
+
+A pixel's channels lie together in memory, so every read and every atomic addition is contiguous. Coordinates and sums
+are float32, float64 for a float64 table.
+"""
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+from torch.library import wrap_triton
+
+from dimofs.kernels.operators import operator
+from dimofs.kernels.scatter import new_sums, read_sums, scatter_add
+
+CHANNELS = 256  # of a program, at most
+
+
+def pool_triton(table: Tensor, placed: tuple[Tensor, ...], size: tuple[int, int], sampling_ratio: int) -> Tensor:
+    """`pool_torch` by Triton: table [pixels, C] -> [K * cells, C]."""
+    origin, extent, start, bins, samples = placed
+    return _pool(table, origin, torch.stack((extent, start, bins, samples.to(bins.dtype)), dim=1), *size)
+
+
+def _pool_fake(table: Tensor, origin: Tensor, geometry: Tensor, height: int, width: int) -> Tensor:
+    return table.new_empty(origin.shape[0] * height * width, table.shape[1])
+
+
+@operator("roi_pool", _pool_fake)
+def _pool(table: Tensor, origin: Tensor, geometry: Tensor, height: int, width: int) -> Tensor:
+    """`geometry` [K, 4, 2]: extent, start, bins and samples of `Placed`."""
+    out = _pool_fake(table, origin, geometry, height, width)
+    if out.numel():
+        grid, block = _launch(out)
+        wrap_triton(pool_kernel)[grid](
+            table.contiguous(), origin, geometry, out, table.shape[1], height, width, BLOCK=block
+        )
+    return out
+
+
+def _spread_fake(grad: Tensor, rows: int, origin: Tensor, geometry: Tensor, height: int, width: int) -> Tensor:
+    return grad.new_empty(rows, grad.shape[1])
+
+
+@operator("roi_pool_backward", _spread_fake)
+def _spread(grad: Tensor, rows: int, origin: Tensor, geometry: Tensor, height: int, width: int) -> Tensor:
+    sums, scale = new_sums((rows, grad.shape[1]), grad.shape[0], grad)
+    if grad.numel():
+        grid, block = _launch(grad)
+        wrap_triton(spread_kernel)[grid](
+            grad.contiguous(), origin, geometry, sums, scale, grad.shape[1], height, width, BLOCK=block
+        )
+    return read_sums(sums, scale, grad.dtype)
+
+
+def _keep(ctx, inputs, output) -> None:
+    table, origin, geometry, ctx.height, ctx.width = inputs
+    ctx.rows = table.shape[0]
+    ctx.save_for_backward(origin, geometry)
+
+
+def _backward(ctx, grad: Tensor):
+    return _spread(grad, ctx.rows, *ctx.saved_tensors, ctx.height, ctx.width), None, None, None, None
+
+
+_pool.register_autograd(_backward, setup_context=_keep)
+
+
+def _launch(cells: Tensor) -> tuple[tuple[int], int]:
+    """The grid and the block of channels for cells [K * cells, C]."""
+    block = min(triton.next_power_of_2(cells.shape[1]), CHANNELS)
+    return (cells.shape[0] * triton.cdiv(cells.shape[1], block),), block
+
+
+@triton.jit
+def pool_kernel(table, origin, geometry, out, channels, size_y, size_x, BLOCK: tl.constexpr):
+    """One program: one output cell, a block of channels."""
+    cell, channel, exists = _program(channels, BLOCK)
+    roi = cell // (size_y * size_x)
+    height, y, step_y, count_y = _axis(geometry, roi, 0, cell // size_x % size_y)
+    width, x, step_x, count_x = _axis(geometry, roi, 1, cell % size_x)
+    pixels = table + tl.load(origin + roi) * channels + channel
+    stride = width.to(tl.int64) * channels
+    total = tl.zeros([BLOCK], step_y.dtype)
+    for a in range(count_y.to(tl.int32)):
+        y0, y1, wy0, wy1 = _tap(y, step_y, a, count_y, height)
+        for b in range(count_x.to(tl.int32)):
+            x0, x1, wx0, wx1 = _tap(x, step_x, b, count_x, width)
+            above, below = pixels + y0 * stride, pixels + y1 * stride
+            v00 = tl.load(above + x0 * channels, mask=exists, other=0.0)
+            v01 = tl.load(above + x1 * channels, mask=exists, other=0.0)
+            v10 = tl.load(below + x0 * channels, mask=exists, other=0.0)
+            v11 = tl.load(below + x1 * channels, mask=exists, other=0.0)
+            total += wy0 * (wx0 * v00 + wx1 * v01) + wy1 * (wx0 * v10 + wx1 * v11)
+    tl.store(out + cell * channels + channel, total, mask=exists)
+
+
+@triton.jit
+def spread_kernel(grad, origin, geometry, sums, scale, channels, size_y, size_x, BLOCK: tl.constexpr):
+    """The transpose of `pool_kernel`: one output cell's gradient to the pixels that it has read."""
+    cell, channel, exists = _program(channels, BLOCK)
+    roi = cell // (size_y * size_x)
+    height, y, step_y, count_y = _axis(geometry, roi, 0, cell // size_x % size_y)
+    width, x, step_x, count_x = _axis(geometry, roi, 1, cell % size_x)
+    pixels = tl.load(origin + roi) * channels + channel
+    stride = width.to(tl.int64) * channels
+    flow = tl.load(grad + cell * channels + channel, mask=exists, other=0.0).to(step_y.dtype)
+    for a in range(count_y.to(tl.int32)):
+        y0, y1, wy0, wy1 = _tap(y, step_y, a, count_y, height)
+        for b in range(count_x.to(tl.int32)):
+            x0, x1, wx0, wx1 = _tap(x, step_x, b, count_x, width)
+            above, below = pixels + y0 * stride, pixels + y1 * stride
+            scatter_add(sums, scale, above + x0 * channels, flow * (wy0 * wx0), exists)
+            scatter_add(sums, scale, above + x1 * channels, flow * (wy0 * wx1), exists)
+            scatter_add(sums, scale, below + x0 * channels, flow * (wy1 * wx0), exists)
+            scatter_add(sums, scale, below + x1 * channels, flow * (wy1 * wx1), exists)
+
+
+@triton.jit
+def _program(channels, BLOCK: tl.constexpr):
+    """The program's cell, its channels and which of them exist."""
+    blocks = tl.cdiv(channels, BLOCK)
+    channel = tl.program_id(0) % blocks * BLOCK + tl.arange(0, BLOCK)
+    return (tl.program_id(0) // blocks).to(tl.int64), channel, channel < channels
+
+
+@triton.jit
+def _axis(geometry, roi, axis, index):
+    """Along one axis: the map's extent, where the bin `index` begins, its size and its number of samples."""
+    at = geometry + roi * 8 + axis
+    step = tl.load(at + 4)
+    return tl.load(at), tl.load(at + 2) + index * step, step, tl.load(at + 6)
+
+
+@triton.jit
+def _tap(begin, step, sample, count, extent):
+    """The two pixels along one axis that a sample reads, and their weights."""
+    position = begin + (sample + 0.5) * step / count
+    weight = tl.where((position >= -1) & (position <= extent), 1 / count, 0.0)
+    position = tl.where(weight > 0, tl.minimum(tl.maximum(position, 0.0), extent - 1), 0.0)
+    low = tl.floor(position)
+    high = tl.minimum(low + 1, extent - 1)
+    return low.to(tl.int64), high.to(tl.int64), weight * (1 - (position - low)), weight * (position - low)
