@@ -9,7 +9,7 @@ import numpy as np
 from dimofs.detections import Detections
 
 SURE = 0.5  # joints of lower confidence are not drawn
-OUTLINE, OUTLINE_ALPHA = 1.0, 0.55  # pixels around limbs and joints that are darkened, and how much
+RIM, RIM_SHADE = 0.5, 0.5  # the width of the darkened rim around a stroke, of its radius, and how dark it is
 GLYPHS = (  # digits, 5 x 7 pixels, a row a number, the leftmost pixel its highest bit
     (14, 17, 19, 21, 25, 17, 14), (4, 12, 4, 4, 4, 4, 14), (14, 17, 1, 2, 4, 8, 31), (31, 2, 4, 2, 1, 17, 14),
     (2, 6, 10, 18, 31, 2, 2), (31, 16, 30, 1, 1, 17, 14), (6, 8, 16, 30, 17, 17, 14), (31, 1, 2, 4, 8, 8, 8),
@@ -31,7 +31,7 @@ def draw(image: np.ndarray, people: Detections, limbs: Sequence[tuple[int, int]]
     colours = np.array([colour(i) for i in ids], dtype=np.float32)
     boxes = people.boxes.numpy().astype(np.float32)
     points = people.keypoints.numpy().astype(np.float32)
-    shown = (people.confidences.numpy() >= SURE) & np.isfinite(points).all(-1)
+    shown = (people.confidences.numpy() >= SURE) & (np.abs(points) < 1e6).all(-1)
     size = np.sqrt(np.prod(boxes[:, 2:] - boxes[:, :2], axis=1))
     thickest = max(0.8, max(image.shape[:2]) / 200)
     thick = np.clip(0.014 * size, 0.8, thickest).astype(np.float32)  # half the width of a limb
@@ -78,7 +78,7 @@ def _strokes(image, starts, stops, radii, colours) -> None:
     top = depth == deepest[pixels]
     pixels, depth, which = pixels[top], depth[top, None], which[top]
     flat = image.reshape(-1, 3)
-    under = flat[pixels] * (1 - OUTLINE_ALPHA * np.clip(OUTLINE + 0.5 - depth, 0, 1))
+    under = flat[pixels] * (1 - RIM_SHADE * np.clip(RIM * radii[which, None] + 0.5 - depth, 0, 1))
     over = np.clip(0.5 - depth, 0, 1)
     flat[pixels] = np.rint(under + (colours[which] - under) * over)
 
@@ -92,7 +92,7 @@ def _near(shape, starts, stops, radii) -> tuple[np.ndarray, np.ndarray, np.ndarr
     steep = np.abs(stops - starts)
     steep = steep[:, 1] > steep[:, 0]
     a, b = (np.where(steep[:, None], p[:, ::-1], p) for p in (starts, stops))  # (along, across)
-    reach = radii + OUTLINE + 0.5
+    reach = (1 + RIM) * radii + 0.5
     limit = np.where(steep, height, width)
     first = np.clip(np.floor(np.minimum(a[:, 0], b[:, 0]) - reach), 0, limit).astype(np.int64)
     last = np.clip(np.ceil(np.maximum(a[:, 0], b[:, 0]) + reach), 0, limit).astype(np.int64)
@@ -115,7 +115,8 @@ def _near(shape, starts, stops, radii) -> tuple[np.ndarray, np.ndarray, np.ndarr
     part = np.clip((u * dx + v * dy) * inverse[which, None], 0, 1)
     depth = np.sqrt((u - part * dx) ** 2 + (v - part * dy) ** 2) - radii[which, None]
 
-    inside = (depth < OUTLINE + 0.5) & (across >= 0) & (across < np.where(steep, width, height)[which, None])
+    inside = (across >= 0) & (across < np.where(steep, width, height)[which, None])
+    inside &= depth < RIM * radii[which, None] + 0.5
     step, _ = np.nonzero(inside)
     which, along, across = which[step], along[step], across[inside]
     return np.where(steep[which], along * width + across, across * width + along), depth[inside], which

@@ -32,11 +32,11 @@ def people(points, ids, boxes=None) -> Detections:
 
 def test_draws_a_limb_between_its_joints():
     """A level limb at y = 30.5, the middle of row 30: its colour there, dark beside it, nothing farther off."""
-    image = np.full((60, 80, 3), 100, dtype=np.uint8)
+    image = np.full((61, 400, 3), 100, dtype=np.uint8)
     draw(image, people([[[10.5, 30.5], [70.5, 30.5]]], [7], OUTSIDE), [(0, 1)])
-    assert (image[30, 20:61] == colour(7)).all()
-    assert (image[[27, 28, 32, 33], 40] < 100).any() and (image[20, 40] == 100).all()
-    assert (image[20:30] == image[31:41][::-1]).all()
+    assert (image[29:32, 20:61] == colour(7)).all()  # 4 rows wide: a two hundredth of 400 on either side
+    assert (image[[27, 33], 20:61] < 80).all() and (image[[24, 36], 20:61] == 100).all()
+    assert (image[:, :100] == image[::-1, :100]).all()
 
 
 def test_limbs_of_any_slope_are_equally_thick():
