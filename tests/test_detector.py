@@ -23,6 +23,7 @@ def mobile() -> PoseDetector:
     """An untrained model whose heads are loud, so that it finds people in noise."""
     torch.manual_seed(0)
     model = dimofs_mobile(min_size=128, max_size=128).eval()
+    model.box_head.detections = 20
     with torch.no_grad():
         for layer in (model.rpn.objectness, model.rpn.deltas, model.box_head.logits):
             layer.weight.mul_(30)
@@ -43,7 +44,9 @@ def assert_same_people(found, expected):
         assert len(one) == len(other) > 0
         torch.testing.assert_close(one.boxes, other.boxes, atol=1e-3, rtol=0)
         torch.testing.assert_close(one.scores, other.scores, atol=1e-4, rtol=0)
-        torch.testing.assert_close(one.keypoints, other.keypoints, atol=1e-3, rtol=0)
+        torch.testing.assert_close(one.keypoint_scores, other.keypoint_scores, atol=1e-3, rtol=1e-4)
+        moved = (one.keypoints - other.keypoints).abs().amax(-1) > 1e-3
+        assert moved.float().mean() < 0.01  # in noise two cells may tie for the peak
 
 
 def test_box_coder_by_hand_and_back():
@@ -236,15 +239,12 @@ def test_every_trained_part_gets_a_gradient(pair):
         for conv in model.offset_net.convs:
             conv.weight.normal_(std=0.01)  # type: ignore[operator, union-attr]
     a, b = frames(2, 128, 128), frames(2, 128, 128, seed=5)
-    losses = pose_losses(model, a, b if pair else None, [person(10, 20), person(60, 40)], SAMPLING)
+    every = Sampling(anchors=10_000, regions=16, keypoint_regions=4)  # so that each level trains
+    losses = pose_losses(model, a, b if pair else None, [person(10, 20), person(60, 40)], every)
     assert set(losses) == {"objectness", "proposal", "person", "box", "keypoint"}
     torch.stack(list(losses.values())).sum().backward()
     silent = {n for n, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0}
-    expected = {n for n, _ in model.named_parameters() if n.startswith("offset_net")} if not pair else set()
-    coarse = {n for n in silent if n.startswith(("offset_net", "deformable"))}  # a level may hold no chosen region
-    assert silent - coarse == set()
-    assert expected <= silent
-    assert not pair or not any(n == "offset_net.convs.0.weight" for n in silent)
+    assert silent == (set() if pair else {n for n, _ in model.named_parameters() if n.startswith("offset_net")})
 
 
 def test_no_people_and_no_joints_still_train():
@@ -268,7 +268,7 @@ def test_a_small_detector_learns_one_image():
     image, people = frames(1, 128, 128), [person(40, 30)]
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=2e-3)
     generator = torch.Generator().manual_seed(0)
-    for _ in range(60):
+    for _ in range(40):
         losses = pose_losses(model, image, None, people, SAMPLING, generator)
         optimizer.zero_grad()
         torch.stack(list(losses.values())).sum().backward()

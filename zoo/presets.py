@@ -76,7 +76,7 @@ class KeypointPyramidBackbone(nn.Module):
         self.fpn = FeaturePyramid([a + b + hints for a, b in widths], channels)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        features = self.body(x)
+        features = self.body(x.contiguous(memory_format=torch.channels_last))  # depthwise convs like it on a CPU
         maps = self.top_down(features)
         joints, center, size = (head(maps[0]) for head in self.hints.values())
         hints = torch.cat(((joints + 6).relu(), (center + 6).relu(), size / 32), dim=1)
