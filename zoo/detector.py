@@ -84,7 +84,7 @@ class PoseDetector(nn.Module):
         Without `resize` the frames have the network's size already, as in training.
         """
         inputs, resized = self.preprocess(images, resize)
-        levels = self.backbone(inputs.contiguous(memory_format=torch.channels_last))
+        levels = self.backbone(inputs)
         return Features(list(levels), (inputs.shape[-2], inputs.shape[-1]), resized, tuple(images.shape[-2:]))
 
     def dimofs(self, a: Features, b: Features) -> list[Tensor]:
