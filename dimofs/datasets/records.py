@@ -1,0 +1,86 @@
+"""JSON objects read column by column: fast when all is well, and the first entry that is not is named.
+
+    people = Records("gt.json", content["annotations"], "annotations[{}]".format)
+    keypoints = people.rows("keypoints", 51)
+
+InputErrors read `gt.json: annotations[3].keypoints is not a list of 51 numbers`.
+"""
+
+from collections.abc import Callable, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dimofs.cli import InputError
+
+MISSING: Any = object()
+_NUMBERS = {int, float}
+_NONE = type(None)
+
+
+def as_list(file: str | Path, value: Any, place: str) -> list:
+    """`value` if it is a list. InputError: it is not, or is MISSING."""
+    if type(value) is not list:
+        raise InputError(f"{file}: {place} is {'missing' if value is MISSING else 'not a list'}")
+    return value
+
+
+class Records:
+    """Objects of one kind in a JSON file; `place` says where number i of them stands. InputError: one is no object."""
+
+    def __init__(self, file: str | Path, items: list, place: Callable[[int], str]):
+        self.file, self.items, self.place = file, items, place
+        self._check([type(item) is dict for item in items], "", "an object")
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def error(self, index: int, fault: str) -> InputError:
+        """An InputError about record `index`; `fault` goes on after its place, as in ".bbox is too small"."""
+        return InputError(f"{self.file}: {self.place(index)}{fault}")
+
+    def column(self, field: str, kinds: set[type], what: str, default: Any = MISSING) -> list:
+        """The field of every record, of one of the types `kinds`, or the `default` where it is absent."""
+        values = [item.get(field, default) for item in self.items]
+        kinds = kinds | {type(default)} - {type(MISSING)}
+        if not set(map(type, values)) <= kinds:
+            self._check([type(value) in kinds for value in values], field, what)
+        return values
+
+    def lists(self, field: str, default: Any = MISSING) -> list[list]:
+        """A list of every record."""
+        return self.column(field, {list}, "a list", default)
+
+    def rows(self, field: str, width: int, default: float | None = None, null: bool = False) -> np.ndarray:
+        """[n, width] float64: of every record a list of `width` numbers.
+
+        With a `default` the list may be absent, null or empty; with `null` its elements may be, and become NaN.
+        """
+        what, absent = f"a list of {width} number{'s' * (width > 1)}", [default] * width
+        if default is None:
+            values = self.column(field, {list}, what)
+        else:
+            values = [value or absent for value in self.column(field, {list}, what, None)]
+        kinds = _NUMBERS | {_NONE} if null else _NUMBERS
+        if not set(map(len, values)) <= {width} or not set(map(type, chain.from_iterable(values))) <= kinds:
+            self._check([len(v) == width and set(map(type, v)) <= kinds for v in values], field, what)
+        return self._array(list(chain.from_iterable(values)), field).reshape(len(values), width)
+
+    def numbers(self, field: str, default: float) -> np.ndarray:
+        """[n] float64: a number of every record, the `default` where it is absent or null."""
+        values = self.column(field, _NUMBERS, "a number", None)
+        return self._array([default if value is None else value for value in values], field)
+
+    def _array(self, values: list, field: str) -> np.ndarray:
+        try:
+            return np.array(values, np.float64)  # None becomes NaN
+        except OverflowError as error:
+            raise InputError(f"{self.file}: a value of {field} is beyond the range of numbers") from error
+
+    def _check(self, right: Sequence[bool], field: str, what: str) -> None:
+        if not all(right):
+            index = right.index(False)
+            missing = field and field not in self.items[index]
+            raise self.error(index, f"{'.' if field else ''}{field} is {'missing' if missing else f'not {what}'}")

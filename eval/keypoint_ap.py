@@ -1,0 +1,59 @@
+"""Average precision of keypoints with greedy assignment of people, as PoseTrack defines it."""
+
+import numpy as np
+
+NEAR = 0.5  # head sizes
+
+
+def assign(distance: np.ndarray, annotated: np.ndarray) -> np.ndarray:
+    """Which predicted joints of a frame are right: distances [15, G, P], annotated joints [G, 15] -> [P, 15] bool.
+
+    A prediction goes to the ground truth of which it has the largest part of the annotated joints right; a ground truth
+    then takes the best of its predictions (in both the first of equals). Only the joints of such pairs can be right.
+    """
+    near = distance <= NEAR
+    part = near.sum(axis=0) / np.maximum(annotated.sum(axis=1), 1)[:, None]  # [G, P]
+    everyone = np.arange(part.shape[1])
+    favourite = part.argmax(axis=0)
+    mutual = np.zeros_like(part)
+    mutual[favourite, everyone] = part[favourite, everyone]
+    taken = mutual.argmax(axis=1)
+    truth = np.flatnonzero(mutual.max(axis=1) > 0)
+    right = np.zeros(near.shape[::2], bool)
+    right[:, taken[truth]] = near[:, truth, taken[truth]]
+    return right.T
+
+
+def average_precision(score: np.ndarray, right: np.ndarray, annotated: int) -> tuple[float, float, float]:
+    """AP, and precision and recall of all predictions, of one joint: [N], [N] bool, number of annotated joints.
+
+    The area under the precision's envelope, all points. Equal scores keep their order, NaN ranks first. Without
+    predictions all are 0, with predictions but nothing annotated AP and recall are NaN.
+    """
+    if not len(score):
+        return 0.0, 0.0, 0.0
+    if not annotated:
+        return np.nan, 0.0, np.nan
+    recall, precision = curve(score, right, annotated)
+    envelope = np.maximum.accumulate(precision[::-1])[::-1]
+    steps = np.diff(recall, prepend=0)
+    return float((steps * envelope).sum()), float(precision[-1]), float(recall[-1])
+
+
+def curve(score: np.ndarray, right: np.ndarray, annotated: int) -> tuple[np.ndarray, np.ndarray]:
+    """Recall and precision after each prediction, best first: [N], [N] bool, annotated joints -> two [N]."""
+    hits = right[_best_first(score)].cumsum()
+    return hits / annotated, hits / np.arange(1, len(hits) + 1)
+
+
+def tie_range(score: np.ndarray, right: np.ndarray, annotated: int) -> float:
+    """How far the AP of one joint depends on the order of predictions that have equal scores."""
+    if not annotated:
+        return 0.0
+    worst = np.argsort(right, kind="stable")
+    high, low = (average_precision(score[o], right[o], annotated)[0] for o in (worst[::-1], worst))
+    return high - low
+
+
+def _best_first(score: np.ndarray) -> np.ndarray:
+    return np.argsort(np.where(np.isnan(score), -np.inf, -score), kind="stable")

@@ -1,0 +1,103 @@
+"""Ground truth and predictions of a video side by side, cleaned up as PoseTrack's official tool does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from dimofs.cli import InputError
+from dimofs.datasets.posetrack import JOINTS, NO_SCORE, NO_TRACK, Video
+from dimofs.eval.polygons import in_any
+
+
+@dataclass
+class People:
+    """The P people of one side in the F frames that count, sorted by frame.
+
+    has:    [P, 15] bool, the joint is annotated or predicted.
+    x, y:   [P, 15] float64, NaN where it is not.
+    score:  [P, 15] float64.
+    track:  [P] int64, number of the track, from 0 without gaps; `tracks` of them.
+    index:  [P] int64, the person's number in the Video.
+    starts: [F + 1], frame f has people starts[f] to starts[f + 1].
+    """
+
+    has: np.ndarray
+    x: np.ndarray
+    y: np.ndarray
+    score: np.ndarray
+    track: np.ndarray
+    tracks: int
+    index: np.ndarray
+    starts: np.ndarray
+
+    def frame(self, number: int) -> slice:
+        """The people of a frame."""
+        return slice(self.starts[number], self.starts[number + 1])
+
+
+def clean(truth: Video, predicted: Video) -> tuple[People, People]:
+    """What counts of a video, in this order:
+
+    1. frames without people in the ground truth go, with their predictions;
+    2. people without a list of joints go;
+    3. in frames with polygons to ignore, joints strictly inside one go, then people without any joint left.
+
+    InputError: the videos differ in length.
+    """
+    if len(truth.frames) != len(predicted.frames):
+        raise InputError(
+            f"{predicted.file}: {predicted.name!r} has {len(predicted.frames)} frames, "
+            f"{truth.file} has {len(truth.frames)}; predict every frame of the ground truth, empty ones too"
+        )
+    kept = np.bincount(truth.frame, minlength=len(truth.frames)) > 0
+    return tuple(_people(side, kept, truth.regions) for side in (truth, predicted))  # pyright: ignore
+
+
+def _people(video: Video, kept: np.ndarray, regions: list[list[np.ndarray]]) -> People:
+    frame = video.frame[video.person]
+    gone = np.zeros(len(frame), bool)
+    limited = np.array([len(polygons) > 0 for polygons in regions], bool)
+    for f in np.flatnonzero(kept & limited):
+        of = slice(*np.searchsorted(frame, (f, f + 1)))
+        gone[of] = in_any(video.xy[of], regions[f])
+    left = np.bincount(video.person[~gone], minlength=len(video.frame)) > 0
+    stays = kept[video.frame] & video.listed & (left | ~limited[video.frame])
+    points = np.flatnonzero(~gone & stays[video.person] & (video.joint >= 0))[::-1]  # of a joint's repeats the first
+    where = (np.cumsum(stays) - 1)[video.person[points]], video.joint[points]
+
+    def spread(values, empty: float) -> np.ndarray:
+        table = np.full((stays.sum(), len(JOINTS)), empty, type(empty))
+        table[where] = values
+        return table
+
+    ids, track = np.unique(video.track[stays], return_inverse=True)
+    return People(
+        has=spread(True, False),
+        x=spread(video.xy[points, 0], np.nan),
+        y=spread(video.xy[points, 1], np.nan),
+        score=spread(video.confidence[points], NO_SCORE),
+        track=track,
+        tracks=len(ids),
+        index=np.flatnonzero(stays),
+        starts=np.searchsorted(video.frame[stays], np.append(np.flatnonzero(kept), len(kept))),
+    )
+
+
+def head_sizes(truth: Video, people: People, needed: np.ndarray) -> np.ndarray:
+    """[P] 0.6 times the diagonal of the people's head boxes. InputError: one of a frame `needed` [F] has none."""
+    head = truth.head[people.index]
+    lacks = np.isnan(head).any(axis=1) & np.repeat(needed, np.diff(people.starts))
+    if lacks.any():
+        place = truth.places[people.index[lacks.argmax()]]
+        raise InputError(f"{truth.file}: {place} has no head box (bbox_head, or x1 to y2); evaluate with --oks")
+    return 0.6 * np.sqrt((head[:, 2] - head[:, 0]) ** 2 + (head[:, 3] - head[:, 1]) ** 2)
+
+
+def check_tracks(video: Video, people: People) -> None:
+    """InputError: one of the `people` has no track id."""
+    lacks = video.track[people.index] == NO_TRACK
+    if lacks.any():
+        place = video.places[people.index[lacks.argmax()]]
+        raise InputError(f"{video.file}: {place}.track_id is missing; give ids, or evaluate with --no-tracking")

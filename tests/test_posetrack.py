@@ -1,0 +1,682 @@
+"""eval.posetrack: figures worked out by hand, a naive second implementation, the official tool's cases, bad input."""
+
+import copy
+import gzip
+import json
+import subprocess
+import sys
+from collections.abc import Iterable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from scipy.optimize import linear_sum_assignment
+
+from dimofs.cli import InputError, parser
+from dimofs.datasets.posetrack import JOINTS
+from dimofs.eval import oks, posetrack
+from dimofs.eval.polygons import in_any
+
+CASES = Path(__file__).parents[2] / "shared/data/posetrack_cases"
+NAMES = ["head_bottom" if name == "neck" else name for name in JOINTS]
+NAMES17 = [*NAMES[:3], "left_ear", "right_ear", *NAMES[3:]]
+FIGURES = ("ap", "ap_precision", "ap_recall", "mota", "motp", "mot_precision", "mot_recall")
+FOLDER = "000342_mpii_test"
+
+
+def person(track: int, x: float = 0.0, y: float = 0.0, score: float = 0.9, joints: Iterable[int] = range(15)) -> dict:
+    """Joint j at (x + 100 j, y); the head box has a diagonal of 50, so that 0.5 head sizes are 15 pixels."""
+    return {"track": track, "points": {j: (x + 100 * j, y, score) for j in joints}, "head": (x, y, 30.0, 40.0)}
+
+
+def file18(
+    frames: list[list[dict]], truth: bool, regions=None, names=NAMES17, folders: str | list[str] = FOLDER
+) -> dict:
+    """A PoseTrack18 file of frames of people; `regions`: {frame: polygons}; `folders`: of all images, or of each."""
+    images, annotations = [], []
+    for f, people in enumerate(frames):
+        folder = folders if isinstance(folders, str) else folders[f]
+        images.append({"id": 100 + f, "file_name": f"images/{folder}/{f:06d}.jpg"})
+        if regions and f in regions:
+            for axis in (0, 1):
+                images[-1][f"ignore_regions_{'xy'[axis]}"] = [[p[axis] for p in polygon] for polygon in regions[f]]
+        for p in people:
+            places = [p["points"].get(NAMES.index(n)) if n in NAMES else None for n in names]
+            entry = {"image_id": 100 + f, "track_id": p["track"], "bbox": [p["head"][0], -20.0, 1500.0, 40.0]}
+            entry["keypoints"] = [v for place in places for v in ((*place[:2], 1) if place else (0, 0, 0))]
+            if truth:
+                entry["bbox_head"] = list(p["head"])
+            else:
+                entry["scores"] = [place[2] if place else 0.0 for place in places]
+            annotations.append(entry)
+    return {"images": images, "annotations": annotations, "categories": [{"name": "person", "keypoints": list(names)}]}
+
+
+def file17(frames: list[list[dict]], truth: bool, regions=None) -> dict:
+    """The same as a PoseTrack17 file."""
+    content = []
+    for f, people in enumerate(frames):
+        rects = []
+        for p in people:
+            points = [{"id": [j], "x": [x], "y": [y], "score": [s]} for j, (x, y, s) in p["points"].items()]
+            rects.append({"track_id": [p["track"]], "annopoints": [{"point": points}]})
+            if truth:
+                x, y, w, h = p["head"]
+                rects[-1] |= {"x1": [x], "y1": [y], "x2": [x + w], "y2": [y + h]}
+        content.append({"image": [{"name": f"images/{FOLDER}/{f:06d}.jpg"}], "annorect": rects})
+        if regions and f in regions:
+            content[-1]["ignore_regions"] = [{"point": [{"x": [x], "y": [y]} for x, y in r]} for r in regions[f]]
+    return {"annolist": content}
+
+
+def write(path: Path, content) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = content if isinstance(content, str) else json.dumps(content)
+    path.write_bytes(gzip.compress(text.encode()) if path.suffix == ".gz" else text.encode())
+    return path
+
+
+def evaluate(tmp_path: Path, truth, predicted, **options) -> dict:
+    """The JSON of the command for two files' contents."""
+    gt, pred = write(tmp_path / "gt.json", truth), write(tmp_path / "pred.json", predicted)
+    posetrack.main(gt=gt, pred=pred, json=tmp_path / "figures.json", **options)
+    return json.loads((tmp_path / "figures.json").read_text())
+
+
+def both(tmp_path: Path, truth: list[list[dict]], predicted: list[list[dict]], regions=None, **options) -> dict:
+    return evaluate(tmp_path, file18(truth, True, regions), file18(predicted, False), **options)
+
+
+def constant(result: dict, name: str) -> float:
+    """A figure that is the same for all joints, and so for the total."""
+    assert len(result[name]) == 16 and np.ptp(result[name]) < 1e-9
+    return result[name][-1]
+
+
+# --- by hand -------------------------------------------------------------------------------------------------------
+
+
+def test_joints_within_half_a_head_are_right(tmp_path):
+    """0.6 x the head box's diagonal of 50 is 30: at 15 pixels a joint is right, a little further it is not."""
+    for distance, right in ((15.0, 100), (15.000001, 0)):
+        result = both(tmp_path, [[person(0)]] * 3, [[person(0, x=distance)]] * 3)
+        assert constant(result, "ap") == constant(result, "ap_recall") == constant(result, "mot_recall") == right
+
+
+def test_average_precision_by_hand(tmp_path):
+    """Best first: right, wrong, right; two of three people are found. AP = 1/3 + 2/3 * 1/3."""
+    truth = [[person(0), person(1, y=500), person(2, y=1000)]]
+    predicted = [[person(0, score=0.9), person(1, y=2000, score=0.8), person(2, y=500, score=0.7)]]
+    result = both(tmp_path, truth, predicted)
+    assert constant(result, "ap") == pytest.approx(100 * (1 / 3 + 2 / 9))
+    assert constant(result, "ap_precision") == pytest.approx(200 / 3) == constant(result, "ap_recall")
+
+
+def test_a_person_found_twice_counts_once(tmp_path):
+    result = both(tmp_path, [[person(0)]], [[person(0, x=1, score=0.5), person(1, x=2, score=0.9)]])
+    assert constant(result, "ap") == 50, "the first of equals is the match, although it has the lower score"
+
+
+def test_switch_miss_and_false_positive(tmp_path):
+    """Four frames, the last of which the official tool drops: match; switch to id 8; miss and false positive."""
+    truth = [[person(0)]] * 4
+    predicted = [[person(7)], [person(8, x=3)], [person(8, y=400)], [person(8)]]
+    official, corrected = (both(tmp_path, truth, predicted, corrected=c) for c in (False, True))
+    assert {k: v[0] for k, v in official["counts"].items()} == {
+        "misses": 1, "switches": 1, "false_positives": 1, "objects": 3, "detections": 2
+    }  # fmt: skip
+    assert constant(official, "mota") == pytest.approx(0)
+    # Events with a distance: 0 twice (raw, match); 0.1 as raw, switch and "ascend", for 8 is new.
+    assert constant(official, "motp") == pytest.approx(100 * (1 - 0.3 / 2))
+    assert corrected["counts"]["objects"] == [4] * 15 and constant(corrected, "mota") == 25
+    assert constant(corrected, "motp") == pytest.approx(100 * (1 - 0.1 / 3))
+    assert official["definition"] == "official" and corrected["definition"] == "corrected"
+
+
+def test_a_hypothesis_is_kept_across_a_gap_although_another_is_nearer(tmp_path):
+    predicted = [[person(5)], [], [person(5, x=10), person(6)], [person(5)]]
+    result = both(tmp_path, [[person(0)]] * 4, predicted)
+    assert result["counts"]["switches"] == [0] * 15
+    assert result["counts"]["false_positives"] == [2] * 15, "the empty frame and the nearer person"
+
+
+def test_frames_empty_on_one_side(tmp_path):
+    """Officially one miss and one false positive a joint, whoever is there; corrected, the people count."""
+    two = [person(0), person(1, y=500)]
+    truth, predicted = file17([two] * 4, True), file17([two, [], two, two], False)
+    for rect in truth["annolist"][2]["annorect"]:
+        rect["annopoints"] = []  # people without a list of joints go, but their frame stays
+    official, corrected = (evaluate(tmp_path, truth, predicted, corrected=c) for c in (False, True))
+    assert [official["counts"][k][0] for k in ("misses", "false_positives", "objects")] == [2, 2, 4]
+    assert [corrected["counts"][k][0] for k in ("misses", "false_positives", "objects")] == [2, 2, 6]
+    assert constant(official, "ap") == constant(corrected, "ap") < 100
+
+
+def test_frames_without_people_in_the_ground_truth_do_not_count(tmp_path):
+    truth, predicted = [[person(0)], [], [person(0)], []], [[person(0)], [person(0)], [person(0)], [person(0)]]
+    result = both(tmp_path, truth, predicted)
+    assert result["frames"] == {"ap": 2, "mot": 1} and constant(result, "ap") == 100
+
+
+def test_ignore_regions_take_joints_strictly_inside_on_both_sides(tmp_path):
+    """The region covers joints 0 to 2 of a person; the joint on its border stays."""
+    region = [(-50.0, -50.0), (300.0, -50.0), (300.0, 50.0), (-50.0, 50.0)]
+    truth, predicted = [[person(0), person(1, y=500)]] * 2, [[person(0), person(1, y=20, joints=(0, 1))]] * 2
+    result = both(tmp_path, truth, predicted, regions={0: [region], 1: [region]})
+    assert result["counts"]["objects"] == [1] * 3 + [2] * 12
+    assert result["counts"]["false_positives"] == [0] * 15, "a person all of whose joints are ignored goes"
+    assert result["ap"][0] == 0 and result["ap"][3] == 50
+
+
+def test_absent_joints_and_missing_scores(tmp_path):
+    """Without a prediction AP is 0; with one but nothing annotated it is undefined and not in the mean."""
+    truth = file18([[person(0, joints=range(1, 15))]] * 2, True)
+    predicted = file18([[person(0, joints=[j for j in range(15) if j != 1])]] * 2, False)
+    for annotation in predicted["annotations"]:
+        annotation["scores"] = []
+    result = evaluate(tmp_path, truth, predicted)
+    assert result["ap"][:3] == [None, 0, 100] and result["ap"][15] == pytest.approx(1300 / 14)
+    assert result["ties"] == 0, "all scores are the same, but so are the outcomes"
+
+
+def test_nan_coordinates_are_joints_that_match_nothing(tmp_path):
+    truth, predicted = [[person(0)]] * 2, [copy.deepcopy([person(0)]) for _ in range(2)]
+    for frame in predicted:
+        frame[0]["points"][4] = (float("nan"), 0.0, 0.9)
+    result = both(tmp_path, truth, predicted)
+    assert result["ap"][4] == 0 and result["counts"]["false_positives"][4] == 1 and result["mota"][3] == 100
+
+
+def test_ties_with_different_outcomes_are_reported(tmp_path, capsys):
+    truth, predicted = [[person(0)]] * 2, [[person(0), person(1, y=500)]] * 2
+    result = both(tmp_path, truth, predicted)
+    assert result["ties"] == pytest.approx(50), "AP is 1 with the right ones first, 1/2 with them last"
+    assert "equal scores" in capsys.readouterr().out
+
+
+def test_hota_by_hand(tmp_path):
+    """A person whose id changes in the middle of four frames: all found, DetA 1; each pair's tracks share 2 of 4."""
+    result = both(tmp_path, [[person(0)]] * 4, [[person(i)] for i in (1, 1, 2, 2)], hota=True)
+    assert constant(result, "deta") == 100 and constant(result, "assa") == pytest.approx(50)
+    assert constant(result, "hota") == pytest.approx(100 * 0.5**0.5)
+    half = both(tmp_path, [[person(0)]] * 2, [[person(1, x=7.5)]] * 2, hota=True)
+    assert constant(half, "hota") == pytest.approx(100 * 10 / 19), "a similarity of 1/2 passes 10 of 19 thresholds"
+
+
+def test_group_columns():
+    """Head is the mean of head top, neck and nose; a missing joint is not skipped."""
+    row = [float(j) for j in range(15)] + [42.0]
+    assert posetrack.by_group(row) == [13, 8.5, 8.5, 8.5, 2.5, 2.5, 2.5, 42]
+    row[JOINTS.index("nose")] = float("nan")
+    assert np.isnan(posetrack.by_group(row)[0])
+
+
+# --- a second implementation, one joint of one pair at a time -------------------------------------------------------
+
+
+def naive(truth: list[list[dict]], predicted: list[list[dict]]) -> dict:
+    """Pooled labels, objects and events of a video without clean-up, by the definition's words."""
+    labels, annotated = [[] for _ in JOINTS], [0] * 15
+    events = [{"miss": 0, "switch": 0, "fp": 0, "objects": 0, "sum": 0.0} for _ in JOINTS]
+    last: list[dict] = [{} for _ in JOINTS]
+    owner: list[dict] = [{} for _ in JOINTS]
+    for number, (gt, pr) in enumerate(zip(truth, predicted, strict=True)):
+
+        def near(g, p, j):
+            if j not in g["points"] or j not in p["points"]:
+                return None
+            (ax, ay, _), (bx, by, _) = g["points"][j], p["points"][j]
+            d = ((ax - bx) ** 2 + (ay - by) ** 2) ** 0.5 / (0.6 * (g["head"][2] ** 2 + g["head"][3] ** 2) ** 0.5)
+            return d if d <= 0.5 else None
+
+        for j in range(15):
+            annotated[j] += sum(j in g["points"] for g in gt)
+        wish = {}
+        for k, p in enumerate(pr):
+            parts = [
+                sum(near(g, p, j) is not None for j in range(15)) / len(g["points"]) if g["points"] else 0 for g in gt
+            ]
+            if parts and max(parts) > 0:
+                wish[k] = (parts.index(max(parts)), max(parts))
+        chosen = {}
+        for i in range(len(gt)):
+            rivals = [(part, -k) for k, (want, part) in wish.items() if want == i]
+            if rivals:
+                chosen[-max(rivals)[1]] = i
+        for k, p in enumerate(pr):
+            for j, (_, _, score) in p["points"].items():
+                labels[j].append((score, k in chosen and near(gt[chosen[k]], p, j) is not None))
+        if number == len(truth) - 1:
+            continue
+        for j, event in enumerate(events):
+            if not gt or not pr:
+                event["miss"] += 1
+                event["fp"] += 1
+                event["objects"] += 1
+                continue
+            objects = [g for g in gt if j in g["points"]]
+            found = [p for p in pr if j in p["points"]]
+            edges = {
+                (a, b): d
+                for a, g in enumerate(objects)
+                for b, p in enumerate(found)
+                if (d := near(g, p, j)) is not None
+            }
+            event["sum"] += sum(edges.values())
+            pairs = {}
+            for a, g in enumerate(objects):
+                for b, p in enumerate(found):
+                    if (a, b) in edges and last[j].get(g["track"]) == p["track"] and b not in pairs.values():
+                        pairs[a] = b
+            event["sum"] += sum(edges[pair] for pair in pairs.items())
+            rest = [(a, b) for a, b in edges if a not in pairs and b not in pairs.values()]
+            cost = np.full((len(objects), len(found)), 1e3)
+            for edge in rest:
+                cost[edge] = edges[edge]
+            for a, b in zip(*linear_sum_assignment(cost), strict=True):
+                if (a, b) not in rest:
+                    continue
+                pairs[a] = b
+                o, h = objects[a]["track"], found[b]["track"]
+                switch = o in last[j] and last[j][o] != h
+                transfer = h in owner[j] and owner[j][h] != o
+                times = 1 + (switch and h not in owner[j]) + transfer + (transfer and o not in last[j])
+                event["switch"] += switch
+                event["sum"] += times * edges[a, b]
+                last[j][o], owner[j][h] = h, o
+            event["objects"] += len(objects)
+            event["miss"] += len(objects) - len(pairs)
+            event["fp"] += len(found) - len(pairs)
+    return {"labels": labels, "annotated": annotated, "events": events}
+
+
+def naive_ap(labels: list[tuple[float, bool]], annotated: int) -> float:
+    """The area under the envelope, exactly, from the distinct recalls."""
+    if not labels:
+        return 0.0
+    ranked = sorted(labels, key=lambda label: -label[0])
+    hits = [sum(right for _, right in ranked[: n + 1]) for n in range(len(ranked))]
+    precision = [Fraction(h, n + 1) for n, h in enumerate(hits)]
+    return float(sum(max(precision[n:]) for n, (_, right) in enumerate(ranked) if right) / annotated * 100)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_against_the_naive_implementation(tmp_path, seed):
+    """Crowds with noise, misses, false alarms, switched ids and empty frames."""
+    random = np.random.default_rng(seed)
+
+    def one(track, place):
+        points = {j: (*(place + random.normal(0, 6, 2) + (8 * j, 0)), random.random()) for j in range(15)}
+        kept = {j: point for j, point in points.items() if random.random() < 0.85 or j == 0}
+        return {"track": track, "points": kept, "head": (0.0, 0.0, *random.uniform(20, 60, 2))}
+
+    truth, predicted, ids = [], [], np.arange(7)
+    homes = random.uniform(0, 60, (7, 2))
+    for _ in range(25):
+        if random.random() < 0.4:
+            swap = random.choice(7, 2, replace=False)
+            ids[swap] = ids[swap[::-1]]
+        there = [i for i in range(7) if random.random() < 0.9]
+        truth.append([one(i, homes[i]) for i in there])
+        predicted.append([one(int(ids[i]), homes[i]) for i in random.permutation(7) if random.random() < 0.8])
+    predicted[3] = predicted[9] = []
+    result, expected = both(tmp_path, truth, predicted), naive(truth, predicted)
+    for j, event in enumerate(expected["events"]):
+        assert result["ap"][j] == pytest.approx(naive_ap(expected["labels"][j], expected["annotated"][j]), abs=1e-9)
+        found = event["objects"] - event["miss"]
+        counts = {"misses": "miss", "switches": "switch", "false_positives": "fp", "objects": "objects"}
+        assert {k: result["counts"][k][j] for k in counts} == {k: event[v] for k, v in counts.items()}
+        wrong = event["miss"] + event["switch"] + event["fp"]
+        assert result["mota"][j] == pytest.approx(100 * (1 - wrong / event["objects"]), abs=1e-9)
+        assert result["motp"][j] == pytest.approx(100 * (1 - event["sum"] / found), abs=1e-9)
+    assert result["mota"][15] == pytest.approx(np.mean(result["mota"][:15]))
+
+
+# --- the official tool's own figures --------------------------------------------------------------------------------
+
+OFFICIAL = (
+    ("AP", {"ap": "ap", "pre": "ap_precision", "rec": "ap_recall"}),
+    ("MOT", {"mota": "mota", "motp": "motp", "pre": "mot_precision", "rec": "mot_recall"}),
+)
+
+
+def same(expected: dict, result: dict) -> None:
+    for part, fields in OFFICIAL:
+        for theirs, ours in fields.items() if part in expected else ():
+            assert [v is None for v in result[ours]] == [v is None for v in expected[part][theirs]]
+            pairs = [(a, b) for a, b in zip(result[ours], expected[part][theirs], strict=True) if b is not None]
+            assert all(abs(a - b) <= 1e-9 for a, b in pairs), ours
+    for ours in ("misses", "switches", "false_positives", "objects", "detections"):
+        counts = expected.get("MOT", {}).get("counts")
+        assert not counts or result["counts"][ours] == counts[f"num_{ours}"]
+
+
+@pytest.mark.skipif(not CASES.is_dir(), reason="the official tool's cases are not at ../shared/data/posetrack_cases")
+@pytest.mark.parametrize("case", sorted(p.name for p in CASES.glob("case*")))
+def test_official_cases(tmp_path, case):
+    expected = json.loads((CASES / case / "expected.json").read_text())
+    posetrack.main(gt=CASES / case / "gt", pred=CASES / case / "pred", json=tmp_path / "figures.json")
+    result = json.loads((tmp_path / "figures.json").read_text())
+    same(expected, result)
+    assert set(result["sequences"]) == set(expected["per_sequence"])
+    for name, figures in expected["per_sequence"].items():
+        same(figures, result["sequences"][name])
+
+
+# --- files ----------------------------------------------------------------------------------------------------------
+
+TRUTH = [[person(0), person(1, y=500)], [person(0, x=5), person(1, y=500)], [], [person(0)]]
+PREDICTED = [[person(3, x=4), person(4, y=504)], [person(4, x=5), person(3, y=500)], [person(4)], [person(3)]]
+REGION = {1: [[(-50.0, -50.0), (300.0, -50.0), (300.0, 50.0), (-50.0, 50.0)]]}
+
+
+def plain(result: dict) -> dict:
+    return {name: result[name] for name in (*FIGURES, "counts")}
+
+
+def test_formats_and_joint_lists_give_the_same_figures(tmp_path):
+    expected = plain(both(tmp_path, TRUTH, PREDICTED, REGION))
+    truths = (file18(TRUTH, True, REGION), file18(TRUTH, True, REGION, names=NAMES), file17(TRUTH, True, REGION))
+    predictions = (file18(PREDICTED, False), file18(PREDICTED, False, names=NAMES[::-1]), file17(PREDICTED, False))
+    for truth in truths:
+        for predicted in predictions:
+            assert plain(evaluate(tmp_path, truth, predicted)) == expected
+
+
+def test_files_folders_and_gzip(tmp_path):
+    expected = plain(both(tmp_path, TRUTH, PREDICTED))
+    truth, predicted = file18(TRUTH, True), file18(PREDICTED, False)
+    write(tmp_path / "gt/a.json", truth)
+    write(tmp_path / "pred/a.json.gz", predicted)
+    write(tmp_path / "pred/b.json", "not looked at")
+    for gt, pred in (("gt", "pred"), ("gt/a.json", "pred"), ("gt/a.json", "pred/a.json.gz"), ("gt/", "pred/a.json.gz")):
+        posetrack.main(gt=tmp_path / gt, pred=tmp_path / pred, json=tmp_path / "out.json")
+        result = json.loads((tmp_path / "out.json").read_text())
+        assert plain(result) == expected and list(result["sequences"]) == ["a"]
+
+
+def test_several_videos_in_a_file_all_count(tmp_path):
+    """Two videos of two frames, mixed up in one file, are as two files."""
+    for i, frames in enumerate((slice(0, 2), slice(2, 4))):
+        write(tmp_path / f"gt/{i}.json", file18(TRUTH[frames], True))
+        write(tmp_path / f"pred/{i}.json", file18(PREDICTED[frames], False))
+    posetrack.main(gt=tmp_path / "gt", pred=tmp_path / "pred", json=tmp_path / "out.json")
+    expected = json.loads((tmp_path / "out.json").read_text())
+    order, folders = [2, 0, 3, 1], ["one", "zero", "one", "zero"]
+    mixed = [
+        file18([frames[i] for i in order], t, folders=folders) for frames, t in ((TRUTH, True), (PREDICTED, False))
+    ]
+    result = evaluate(tmp_path, *mixed)
+    assert plain(result) == plain(expected) and list(result["sequences"]) == ["gt/one", "gt/zero"]
+    assert plain(result["sequences"]["gt/zero"]) == plain(expected["sequences"]["0"])
+
+
+def test_posetrack17_people_without_a_list_of_points_go(tmp_path):
+    """They go after empty frames have gone, so their frame stays; joints with other ids do not count."""
+    truth, predicted = file17([[person(0)], [person(0)], [person(0)]], True), file17([[person(0)]] * 3, False)
+    truth["annolist"][1]["annorect"][0]["annopoints"] = []
+    predicted["annolist"][0]["annorect"].append({"track_id": [9], "annopoints": [{}]})
+    predicted["annolist"][0]["annorect"][0]["annopoints"][0]["point"].append({"id": [16], "x": [1], "y": [2]})
+    result = evaluate(tmp_path, truth, predicted)
+    assert result["counts"]["objects"] == [2] * 15 and result["counts"]["misses"] == [1] * 15
+    assert result["counts"]["false_positives"] == [1] * 15
+
+
+def test_one_labelled_frame_has_no_official_mot(tmp_path, capsys):
+    result = both(tmp_path, [[person(0)], []], [[person(0)], []])
+    assert constant(result, "ap") == 100 and result["mota"] == result["motp"] == [None] * 16
+    assert "one labelled frame" in capsys.readouterr().out
+    assert constant(both(tmp_path, [[person(0)], []], [[person(0)], []], corrected=True), "mota") == 100
+
+
+def test_without_tracking_ids_are_not_needed(tmp_path):
+    truth, predicted = file18(TRUTH, True), file18(PREDICTED, False)
+    for annotation in predicted["annotations"]:
+        del annotation["track_id"]
+    with pytest.raises(InputError, match=r"pred.json: annotations\[0\].track_id is missing; .*--no-tracking"):
+        evaluate(tmp_path, truth, predicted)
+    result = evaluate(tmp_path, truth, predicted, tracking=False)
+    assert result["ap"] == both(tmp_path, TRUTH, PREDICTED)["ap"] and result["mota"] == [None] * 16
+
+
+# --- OKS ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_oks_ap_is_cocos(tmp_path, seed):
+    """Against pycocotools on random people, with its sigmas set to ours and the box's area as the person's."""
+    pytest.importorskip("pycocotools")
+    random = np.random.default_rng(seed)
+    truth, predicted = [], []
+    for _ in range(12):
+        homes = random.uniform(0, 300, (5, 2))
+        truth.append([person(i, *home, joints=random.permutation(15)[:9].tolist()) for i, home in enumerate(homes)])
+        predicted.append(
+            [person(i, *(home + random.normal(0, 25, 2)), score=random.random()) for i, home in enumerate(homes)]
+        )
+        predicted[-1].append(person(9, *random.uniform(0, 300, 2), score=random.random()))
+    ours = evaluate(tmp_path, file18(truth, True), file18(predicted, False), oks=True)
+    theirs = _coco_ap(truth, predicted)
+    assert ours["AP"] == pytest.approx(100 * theirs[0]) and ours["AP50"] == pytest.approx(100 * theirs[1])
+    assert ours["AP75"] == pytest.approx(100 * theirs[2]) and ours["AR"] == pytest.approx(100 * theirs[5])
+    assert 5 < ours["AP"] < 95
+
+
+def _coco_ap(truth: list[list[dict]], predicted: list[list[dict]]) -> np.ndarray:
+    import contextlib
+    import io
+
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    def entry(f, p):
+        points = [p["points"].get(j) for j in range(15)]
+        flat = [v for point in points for v in ((*point[:2], 2) if point else (0, 0, 0))]
+        return {"image_id": f, "category_id": 1, "keypoints": flat, "num_keypoints": len(p["points"])}
+
+    labels = [entry(f, p) for f, people in enumerate(truth) for p in people]
+    box = {"area": 1500.0 * 40, "iscrowd": 0, "bbox": [0, 0, 1500, 40]}
+    content: Any = {
+        "info": {}, "images": [{"id": f} for f in range(len(truth))], "categories": [{"id": 1}],
+        "annotations": [label | box | {"id": i + 1} for i, label in enumerate(labels)],
+    }  # fmt: skip
+    found: Any = [entry(f, p) | {"score": p["points"][0][2]} for f, people in enumerate(predicted) for p in people]
+    with contextlib.redirect_stdout(io.StringIO()):
+        labelled = COCO()
+        labelled.dataset = content
+        labelled.createIndex()
+        judge = COCOeval(labelled, labelled.loadRes(found), "keypoints")
+        judge.params.kpt_oks_sigmas = np.sqrt(oks._VARIANCE) / 2
+        judge.params.areaRng, judge.params.areaRngLbl = [[0, 1e10]] * 3, ["all", "medium", "large"]
+        judge.evaluate()
+        judge.accumulate()
+        judge.summarize()
+    return judge.stats
+
+
+def test_oks_needs_no_head_boxes_and_takes_the_extent_without_a_box(tmp_path):
+    truth, predicted = file17(TRUTH, True), file17(PREDICTED, False)
+    for frame in truth["annolist"]:
+        for rect in frame["annorect"]:
+            del rect["x1"]
+    with pytest.raises(InputError, match=r"annolist\[0\].annorect\[0\] has no head box .*--oks"):
+        evaluate(tmp_path, truth, predicted)
+    assert evaluate(tmp_path, truth, predicted, oks=True)["AP50"] is not None
+
+
+# --- polygons -------------------------------------------------------------------------------------------------------
+
+
+def test_points_in_polygons_by_hand():
+    square = np.array([(0, 0), (4, 0), (4, 4), (0, 4)], float)
+    bow = np.array([(0, 0), (4, 4), (4, 0), (0, 4)], float)  # crosses itself at (2, 2)
+    points = np.array([(1, 2), (2, 1), (2, 2), (0, 0), (4, 2), (2, 0), (5, 2), (np.nan, 1)])
+    assert in_any(points, [square]).tolist() == [True, True, True, False, False, False, False, False]
+    assert in_any(points, [bow]).tolist() == [True, False, False, False, False, False, False, False]
+    assert in_any(points, [bow, square])[:3].all() and not in_any(points, []).any()
+
+
+@given(st.lists(st.tuples(st.integers(-8, 8), st.integers(-8, 8)), min_size=3, max_size=7), st.integers(0, 6))
+def test_points_on_an_edge_are_not_inside(corners, edge):
+    """Also where coordinates are not exact: thirds of a pixel, far from the origin."""
+    a, b = corners[edge % len(corners)], corners[(edge + 1) % len(corners)]
+    polygon = np.array(corners) / 4 + 1000
+    for part in (0, 0.25, 0.5, 1):
+        point = (np.array(a) + part * (np.array(b) - np.array(a))) / 4 + 1000
+        assert not in_any(point[None], [polygon])[0]
+
+
+# --- bad input ------------------------------------------------------------------------------------------------------
+
+
+def drop(side: int, *path):
+    def change(*files: dict) -> None:
+        at = files[side]
+        for key in path[:-1]:
+            at = at[key]
+        del at[path[-1]]
+
+    return change
+
+
+def put(side: int, value, *path):
+    def change(*files: dict) -> None:
+        at = files[side]
+        for key in path[:-1]:
+            at = at[key]
+        at[path[-1]] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (drop(0, "annotations", 1, "bbox_head"), r"gt.json: annotations\[1\] has no head box"),
+        (drop(0, "annotations", 1, "track_id"), r"gt.json: annotations\[1\].track_id is missing"),
+        (drop(1, "annotations", 1, "track_id"), r"pred.json: annotations\[1\].track_id is missing"),
+        (put(0, 0, "annotations", 1, "track_id"), r"gt.json: annotations\[1\].track_id 0 is another person's too"),
+        (put(1, 3, "annotations", 1, "track_id"), r"pred.json: annotations\[1\].track_id 3 is another person's too"),
+        (put(1, 10_000, "annotations", 1, "track_id"), r"track_id 10000 is not below 10000"),
+        (put(1, 2.5, "annotations", 1, "track_id"), r"track_id 2.5 is not a whole number"),
+        (put(1, "2", "annotations", 1, "track_id"), r"track_id is not a number"),
+        (put(0, [[1, 2]], "images", 0, "ignore_regions_x"), r"images\[0\].ignore_regions_x has 1 polygons, .* 0"),
+        (put(1, [0.5], "annotations", 0, "scores"), r"annotations\[0\].scores is not a list of 17 numbers"),
+        (put(1, [1, 2, 3], "annotations", 0, "keypoints"), r"annotations\[0\].keypoints is not a list of 51 numbers"),
+        (put(1, 7, "annotations", 0, "image_id"), r"annotations\[0\].image_id is the id of no image"),
+        (drop(1, "images", 3), r"annotations\[5\].image_id is the id of no image"),
+        (
+            put(1, 100, "images", 1, "id"),
+            r"images\[0\].id is another image's too",
+        ),
+        (drop(1, "categories"), r"pred.json: categories is missing"),
+        (drop(1, "categories", 0, "keypoints", 0), r"categories\[0\].keypoints has no right_ankle"),
+        (drop(1, "images"), r"pred.json: has neither annolist \(PoseTrack17\) nor images \(PoseTrack18\)"),
+    ],
+)
+def test_bad_files_are_named(tmp_path, change, message):
+    truth, predicted = file18(TRUTH, True), file18(PREDICTED, False)
+    change(truth, predicted)
+    with pytest.raises(InputError, match=message) as error:
+        evaluate(tmp_path, truth, predicted)
+    assert "\n" not in str(error.value)
+
+
+def test_polygons_of_two_points_are_named(tmp_path):
+    for maker in (file18, file17):
+        truth = maker(TRUTH, True, {1: [[(0.0, 0.0), (5.0, 5.0)]]})
+        with pytest.raises(InputError, match=r"\[1\].*ignore_regions.* polygon of 2 points; remove it"):
+            evaluate(tmp_path, truth, file18(PREDICTED, False))
+
+
+def test_lengths_and_paths_are_named(tmp_path):
+    with pytest.raises(InputError, match=r"pred.json: 'pred' has 3 frames, .*gt.json has 4; predict every frame"):
+        evaluate(tmp_path, file18(TRUTH, True), file18(PREDICTED[:3], False))
+    with pytest.raises(InputError, match="no such file or folder"):
+        posetrack.main(gt=tmp_path / "none", pred=tmp_path)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match=r"holds no .json"):
+        posetrack.main(gt=tmp_path / "empty", pred=tmp_path)
+    write(tmp_path / "other/x.json", file18(TRUTH, True))
+    with pytest.raises(InputError, match=r"has no gt.json, the prediction for"):
+        posetrack.main(gt=tmp_path / "gt.json", pred=tmp_path / "other")
+    with pytest.raises(InputError, match="no frame has people"):
+        both(tmp_path, [[], []], [[], []])
+    with pytest.raises(InputError, match="exclude each other"):
+        both(tmp_path, TRUTH, PREDICTED, official=True, corrected=True)
+    write(tmp_path / "cut.json.gz", "{}").write_bytes(gzip.compress(b"{}" * 500)[:20])
+    with pytest.raises(InputError, match="damaged gzip"):
+        posetrack.main(gt=tmp_path / "cut.json.gz", pred=tmp_path / "cut.json.gz")
+
+
+SMALL = ([[person(0, joints=range(15)), person(1, y=500)], [person(0)]], [[person(3, x=4)], [person(3), person(4)]])
+ODD = [None, True, -1, 2.5, float("nan"), float("inf"), "x", "", [], [[]], [None], {}, 10**400, 1e308, [1, 2], 10**18]
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_any_broken_file_ends_in_figures_or_one_line(tmp_path, data):
+    """Fields of a valid file dropped, retyped or swapped."""
+    maker = data.draw(st.sampled_from([file17, file18]))
+    region = {0: [[(-50.0, -50.0), (300.0, -50.0), (300.0, 50.0)]]}
+    files = [json.loads(json.dumps(f)) for f in (maker(SMALL[0], True, region), maker(SMALL[1], False))]
+    for _ in range(data.draw(st.integers(1, 2))):
+        _damage(files[data.draw(st.integers(0, 1))], data)
+    options = data.draw(st.sampled_from([{}, {"corrected": True}, {"hota": True}, {"oks": True}, {"tracking": False}]))
+    try:
+        evaluate(tmp_path, *files, **options)
+    except InputError as error:
+        assert "\n" not in str(error) and ("gt.json" in str(error) or "pred.json" in str(error))
+
+
+def _damage(content: dict, data) -> None:
+    at, parents = content, []
+    for _ in range(data.draw(st.integers(1, 8))):
+        keys = list(at) if isinstance(at, dict) else list(range(len(at))) if isinstance(at, list) else []
+        if not keys:
+            break
+        parents.append((at, data.draw(st.sampled_from(keys))))
+        at = at[parents[-1][1]]
+    if not parents:
+        return
+    (place, key), (other, name) = parents[-1], data.draw(st.sampled_from(parents))
+    action = data.draw(st.sampled_from(["drop", "retype", "swap"]))
+    if action == "drop":
+        del place[key]
+    elif action == "retype":
+        place[key] = copy.deepcopy(data.draw(st.sampled_from(ODD)))
+    else:
+        keys = list(place) if isinstance(place, dict) else list(range(len(place)))
+        with_key = data.draw(st.sampled_from(keys))
+        place[key], place[with_key] = place[with_key], place[key]
+        assert other is not None and name is not None
+
+
+# --- the command ----------------------------------------------------------------------------------------------------
+
+
+def test_every_documented_command_runs(tmp_path, monkeypatch, capsys):
+    write(tmp_path / "GT/a.json", file18(TRUTH, True))
+    write(tmp_path / "PRED/a.json", file18(PREDICTED, False))
+    monkeypatch.chdir(tmp_path)
+    lines = [line.split("#")[0].split() for line in (posetrack.__doc__ or "").splitlines() if "python -m" in line]
+    assert len(lines) == 6
+    for line in lines:
+        posetrack.main(**vars(parser(posetrack.main).parse_args(line[3:])))
+    out = capsys.readouterr().out
+    assert all(name in out for name in ("Head     Shou     Elbo", "mAP", "MOTA", "MOTP", "HOTA", "AP75", "definition"))
+    assert (tmp_path / "figures.png").read_bytes()[:4] == b"\x89PNG"
+    with pytest.raises(InputError, match="must end in"):
+        posetrack.main(gt=tmp_path / "GT", pred=tmp_path / "PRED", plot=tmp_path / "figures.gif")
+
+
+def test_without_arguments_one_line_says_what_is_needed():
+    done = subprocess.run(
+        [sys.executable, "-m", "eval.posetrack"], capture_output=True, text=True, cwd=Path(__file__).parents[1]
+    )
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.startswith("error: --gt") and done.stderr.count("\n") == 1
