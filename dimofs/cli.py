@@ -1,6 +1,6 @@
 """Command lines from typed functions: the arguments of `main` are the options, the module docstring is the help.
 
-    def main(*, video: Annotated[list[str], "video files"], delta: Annotated[int, "frames from A to B"] = 0) -> None: ...
+    def main(*, video: Annotated[list[str], "video files"], delta: Annotated[int, "frames from A to B"] = 0): ...
 
     if __name__ == "__main__":
         run(main)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -45,8 +45,9 @@ class Detections:
         return self.keypoint_scores.sigmoid()
 
     def _map(self, function) -> Detections:
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
-        return Detections(**{k: None if v is None else function(v) for k, v in values.items()})
+        ids = None if self.ids is None else function(self.ids)
+        boxes, scores = function(self.boxes), function(self.scores)
+        return Detections(boxes, scores, function(self.keypoints), function(self.keypoint_scores), ids)
 
     @staticmethod
     def empty(joints: int, device: torch.device | str = "cpu") -> Detections:

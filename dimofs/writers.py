@@ -20,13 +20,13 @@ from torch import Tensor
 
 from dimofs import skeletons
 from dimofs.cli import InputError
+from dimofs.datasets.posetrack import MOST_TRACKS
 from dimofs.detections import Detections
 from dimofs.files import replacing
 from dimofs.video import Frame
 
 Write = Callable[[Frame, Detections], None]
 PIXEL_DIGITS, SCORE_DIGITS = 2, 6
-MOST_TRACKS = 10_000  # ids that PoseTrack's own tool reads
 MADE_BY = '{"info": {"description": "poses by dimofs"}'  # how a PoseTrack file of ours begins
 
 

@@ -297,7 +297,7 @@ def test_rpn_keeps_at_most_what_it_should():
 
 
 def test_keypoint_head_of_no_region():
-    head = KeypointHead(8, 19, hidden=8, depth=1)
+    head = KeypointHead(8, 19, hidden=8, dilations=(1,))
     levels = [torch.rand(1, 8, 32 >> i, 32 >> i) for i in range(4)]
     scales = (1 / 4, 1 / 8, 1 / 16, 1 / 32)
     assert head(levels, [torch.zeros(0, 4)], scales).shape == (0, 19, 56, 56)

@@ -49,7 +49,7 @@ def test_weights_that_ship_are_in_the_wheel_and_described():
 def test_help_is_the_docstring(name):
     module = importlib.import_module(name)
     help_ = parser(module.main).format_help()
-    assert module.__doc__.splitlines()[0] in help_
+    assert (module.__doc__ or "?").splitlines()[0] in help_
 
 
 def _commands(text: str) -> list[str]:

@@ -81,7 +81,7 @@ def test_the_frozen_stay_and_the_rest_moves():
 def test_a_loss_that_is_not_finite_names_the_samples():
     one = trainer()
     with torch.no_grad():
-        one.model.rpn.objectness.bias.fill_(torch.nan)
+        one.model.rpn.objectness.weight.fill_(torch.nan)
     with pytest.raises(FloatingPointError, match="noise/"):
         one.update(next(loader({"noise": Noise()}, RECIPE, start=0, workers=0)))
 
@@ -156,7 +156,7 @@ def test_the_keypoint_branch_starts_as_movenets_heatmaps(tmp_path):
     initialize.from_movenet(model, tmp_path / "movenet")
     head = model.keypoint_head
     for conv in head.convs:  # what stands beside the heatmaps is silenced, to see them alone
-        conv.weight[movenet.JOINTS :] = 0
+        conv.weight[movenet.JOINTS :] = 0  # type: ignore[index]
     head.deconv.weight[movenet.JOINTS :] = 0
     level = torch.zeros(1, 64, 28, 28)
     level[0, 3, 10, 20] = 8

@@ -84,8 +84,9 @@ class PoseDetector(nn.Module):
         Without `resize` the frames have the network's size already, as in training.
         """
         inputs, resized = self.preprocess(images, resize)
+        padded, original = ((x.shape[-2], x.shape[-1]) for x in (inputs, images))
         levels = self.backbone(inputs)
-        return Features(list(levels), (inputs.shape[-2], inputs.shape[-1]), resized, tuple(images.shape[-2:]))
+        return Features(list(levels), padded, resized, original)
 
     def dimofs(self, a: Features, b: Features) -> list[Tensor]:
         """The DiMoFs of each level, [N, 2C, h, w]: per channel and pixel (dy, dx), level pixels, from A into B."""

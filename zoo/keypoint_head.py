@@ -30,7 +30,7 @@ class KeypointHead(nn.Module):
         dilations: Sequence[int] = (1,) * 8,
         resolution: int = 14,
         bilinear: int = 2,
-        canonical_scale: float = 224,
+        canonical_scale: int = 224,
     ):
         super().__init__()
         self.joints, self.canonical_scale = joints, canonical_scale
@@ -41,8 +41,8 @@ class KeypointHead(nn.Module):
         )
         self.deconv = nn.ConvTranspose2d(hidden, joints, 4, stride=2, padding=1)
         for conv in (*self.convs, self.deconv):
-            nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
-            nn.init.zeros_(conv.bias)
+            nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")  # type: ignore[arg-type]
+            nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
 
     @property
     def heatmap_size(self) -> int:

@@ -21,7 +21,7 @@ class OffsetNet(nn.Module):
         super().__init__()
         self.convs = nn.ModuleList(nn.Conv2d(channels, 2 * channels, 3, padding=1, bias=False) for _ in range(levels))
         for conv in self.convs:
-            nn.init.zeros_(conv.weight)
+            nn.init.zeros_(conv.weight)  # type: ignore[arg-type]
 
     def forward(self, levels_a: Sequence[Tensor], levels_b: Sequence[Tensor]) -> list[Tensor]:
         return [conv(a - b) for conv, a, b in zip(self.convs, levels_a, levels_b, strict=True)]
@@ -34,7 +34,7 @@ class DeformableLayer(nn.Module):
         super().__init__()
         self.convs = nn.ModuleList(nn.Conv2d(channels, channels, 1, bias=False) for _ in range(levels))
         for conv in self.convs:
-            nn.init.dirac_(conv.weight)
+            nn.init.dirac_(conv.weight)  # type: ignore[arg-type]
 
     def forward(self, levels_b: Sequence[Tensor], offsets: Sequence[Tensor] | None) -> list[Tensor]:
         """Levels of [N, C, h, w] sampled by offsets of [N, 2C, h, w]; without offsets each pixel is its own sample."""

@@ -51,7 +51,7 @@ class RegionProposals(nn.Module):
         self.deltas = nn.Conv2d(channels, 4 * len(self.aspect_ratios), 1)
         for conv in (self.objectness, self.deltas):
             nn.init.normal_(conv.weight, std=0.01)
-            nn.init.zeros_(conv.bias)
+            nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
 
     def forward(self, levels: Sequence[Tensor], size: tuple[int, int]) -> Prediction:
         """Levels of [N, C, h, w] of an input of `size` (height, width, padding included)."""

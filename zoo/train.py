@@ -101,7 +101,8 @@ class Trainer:
     def _track_average(self) -> None:
         decay = min(self.recipe.average, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
-            torch._foreach_lerp_(self.average, self.trained, 1 - decay)
+            for mean, parameter in zip(self.average, self.trained, strict=True):
+                mean.lerp_(parameter, 1 - decay)
 
     def state(self) -> dict:
         """Tensors and plain values only, so that it loads without pickle's code."""
@@ -129,7 +130,8 @@ class Trainer:
 
     def _assign(self, values: list[Tensor]) -> None:
         with torch.no_grad():
-            torch._foreach_copy_(self.trained, values)
+            for parameter, value in zip(self.trained, values, strict=True):
+                parameter.copy_(value)
 
 
 def fit(trainer: Trainer, batches: Iterator, folder: Path, *, every: int, quiet: bool = False) -> None:
