@@ -3,6 +3,8 @@
 import random
 import threading
 import time
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import av
@@ -143,6 +145,24 @@ def test_camera_orientation_of_a_photograph(tmp_path):
     image.save(tmp_path / "x.jpg", exif=exif, quality=95)
     pixels = read_image(tmp_path / "x.jpg")
     assert pixels.shape == (64, 48, 3) and pixels[0, -1, 0] > 200 > pixels[0, 0, 0]
+
+
+def test_url(tmp_path):
+    write_clip(tmp_path / "walk.mp4", 6)
+    handler = partial(SilentHandler, directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        assert [number(f.pixels) for f in read(f"{address}/walk.mp4")] == list(range(6))
+        error(f"{address}/absent.mp4")
+        server.shutdown()
+
+
+class SilentHandler(SimpleHTTPRequestHandler):
+    """Files, and no log."""
+
+    def log_message(self, *_) -> None:
+        pass
 
 
 # Damage

@@ -11,6 +11,7 @@ import torch
 
 from dimofs import skeletons
 from dimofs.cli import InputError
+from dimofs.datasets import posetrack
 from dimofs.detections import Detections
 from dimofs.video import Frame
 from dimofs.writers import FORMATS, About
@@ -153,6 +154,17 @@ def test_posetrack(tmp_path):
     assert first["bbox"] == [10, 20, 30, 60] and len(first["scores"]) == 17
     assert first["keypoints"][3:6] == [NAMES.index("neck"), NAMES.index("neck") - 0.25, 1.0]  # "head_bottom"
     assert first["scores"][0] == CONFIDENCE and first["score"] == 0.9
+
+
+@pytest.mark.parametrize("name", ["003418_mpii_test", "my walk"])
+def test_posetrack_is_read_by_its_reader(tmp_path, name):
+    path = tmp_path / f"{name}.json"
+    written(path, "posetrack", [(frame(0), two()), (frame(1), none())], about(name))
+    (video,) = posetrack.read(path)
+    assert (video.name, len(video.frames), video.track.tolist()) == (name, 2, [4, 0])
+    assert video.box[0].tolist() == [10, 20, 40, 80] and len(video.xy) == 2 * 15  # no ears
+    nose = (video.person == 1) & (video.joint == posetrack.JOINTS.index("nose"))
+    assert video.xy[nose].tolist() == [[10, -0.25]] and video.confidence[nose] == [CONFIDENCE]
 
 
 def test_posetrack_marks_joints_that_the_model_lacks(tmp_path):
