@@ -122,9 +122,12 @@ def gather_kernel(
     tap, plane = program % taps, (program // taps).to(tl.int64)
     group = plane // channels * groups + plane % channels // (channels // groups)
     pixel = i * out_w + j
-    dy, dx = _motion(offset, group * taps + tap, pixel, area, tile, DOUBLE)
-    y = dy + (i * stride_y - padding_y + tap // kernel_x * dilation_y)
-    x_ = dx + (j * stride_x - padding_x + tap % kernel_x * dilation_x)
+    kind = tl.float64 if DOUBLE else tl.float32
+    moved = (group * taps + tap) * 2 * area + pixel
+    dy = tl.load(offset + moved, mask=tile, other=0.0).to(kind)
+    dx = tl.load(offset + moved + area, mask=tile, other=0.0).to(kind)
+    y = dy + i * stride_y - padding_y + tap // kernel_x * dilation_y
+    x_ = dx + j * stride_x - padding_x + tap % kernel_x * dilation_x
     corner, fy, fx, m00, m01, m10, m11 = _cell(y, x_, height, width, tile)
     v00, v01, v10, v11 = _corners(x + plane * height * width + corner, width, m00, m01, m10, m11)
     value = _blend(v00, v01, v10, v11, fy, fx)
@@ -145,9 +148,12 @@ def scatter_kernel(
     area, taps = out_h * out_w, kernel_y * kernel_x
     tap, group = program % taps, (program // taps).to(tl.int64)
     pixel = i * out_w + j
-    dy, dx = _motion(offset, group * taps + tap, pixel, area, tile, DOUBLE)
-    y = dy + (i * stride_y - padding_y + tap // kernel_x * dilation_y)
-    x_ = dx + (j * stride_x - padding_x + tap % kernel_x * dilation_x)
+    kind = tl.float64 if DOUBLE else tl.float32
+    moved = (group * taps + tap) * 2 * area + pixel
+    dy = tl.load(offset + moved, mask=tile, other=0.0).to(kind)
+    dx = tl.load(offset + moved + area, mask=tile, other=0.0).to(kind)
+    y = dy + i * stride_y - padding_y + tap // kernel_x * dilation_y
+    x_ = dx + j * stride_x - padding_x + tap % kernel_x * dilation_x
     corner, fy, fx, m00, m01, m10, m11 = _cell(y, x_, height, width, tile)
     factor = tl.load(mask + (group * taps + tap) * area + pixel, mask=tile, other=0.0).to(fy.dtype) if MASKED else 1.0
     sum_y, sum_x, sum_mask = tl.zeros_like(fy), tl.zeros_like(fy), tl.zeros_like(fy)
@@ -165,9 +171,8 @@ def scatter_kernel(
         scatter_add(grad_x, scale, at + 1, flow * (1 - fy) * fx, m01)
         scatter_add(grad_x, scale, at + width, flow * fy * (1 - fx), m10)
         scatter_add(grad_x, scale, at + width + 1, flow * fy * fx, m11)
-    moved = grad_offset + (group * taps + tap) * 2 * area + pixel
-    tl.store(moved, sum_y, mask=tile)
-    tl.store(moved + area, sum_x, mask=tile)
+    tl.store(grad_offset + moved, sum_y, mask=tile)
+    tl.store(grad_offset + moved + area, sum_x, mask=tile)
     if MASKED:
         tl.store(grad_mask + (group * taps + tap) * area + pixel, sum_mask, mask=tile)
 
@@ -185,20 +190,12 @@ def _tile(out_h, out_w, TILE_H: tl.constexpr, TILE_W: tl.constexpr):
 
 
 @triton.jit
-def _motion(offset, slot, pixel, area, tile, DOUBLE: tl.constexpr):
-    """dy and dx of a tile's pixels, in the type of all coordinates and sums."""
-    kind = tl.float64 if DOUBLE else tl.float32
-    at = offset + slot * 2 * area + pixel
-    return tl.load(at, mask=tile, other=0.0).to(kind), tl.load(at + area, mask=tile, other=0.0).to(kind)
-
-
-@triton.jit
 def _cell(y, x, height, width, tile):
     """The cell around (y, x): index of its first corner, position inside it, and which of its four corners exist.
 
     A comparison with NaN is false, so a sample that is not finite has no corner.
     """
-    inside = tile & (y > -1) & (y < height) & (x > -1) & (x < width)
+    inside = tile & (y >= -1) & (y < height) & (x >= -1) & (x < width)
     y, x = tl.where(inside, y, 0.0), tl.where(inside, x, 0.0)
     top, left = tl.floor(y), tl.floor(x)
     i, j = top.to(tl.int32), left.to(tl.int32)

@@ -6,7 +6,7 @@ Every round recomputes all boxes at once; box j is settled one round after the l
 the rounds are as many as the longest chain of suppressions: three to five for thousands of boxes.
 """
 
-# pyright: reportArgumentType=false, a launch takes plain values where the kernel says constexpr
+# pyright: reportArgumentType=false
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ from torch import Tensor
 from dimofs.kernels.nms import rounded_down
 
 BOXES, WORDS = 64, 64  # of a program
+OPTIONS: Any = {"num_warps": 8, "enable_fp_fusion": False}  # overlaps equal the CPU's bit for bit
 BITS = tl.constexpr(32)  # of a word
 
 
@@ -26,17 +27,16 @@ def batched_nms_triton(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshol
     dtype = torch.promote_types(boxes.dtype, torch.float32)
     ranked, classes, count = boxes[order].to(dtype).contiguous(), idxs[order].contiguous(), len(order)
     words = triton.cdiv(count, BITS.value)
-    overlaps = torch.empty(count, words, dtype=torch.int32, device=boxes.device)
+    overlaps = order.new_empty(count, words, dtype=torch.int32)
     if count:
         grid = (triton.cdiv(count, BOXES), words)
-        threshold = torch.tensor(rounded_down(iou_threshold, dtype), dtype=dtype, device=boxes.device)
-        exact: dict[str, Any] = {"num_warps": 8, "enable_fp_fusion": False}  # overlaps bit for bit as on the CPU
+        threshold = ranked.new_tensor(rounded_down(iou_threshold, dtype))
         double = dtype == torch.float64
-        overlap_kernel[grid](ranked, classes, overlaps, threshold, count, words, double, BOXES, **exact)
-    keep = torch.full((words,), -1, dtype=torch.int32, device=boxes.device)
+        overlap_kernel[grid](ranked, classes, overlaps, threshold, count, words, double, BOXES, **OPTIONS)
+    keep = order.new_full((words,), -1, dtype=torch.int32)
     settled = count == 0
     while not settled:
-        after = torch.empty_like(keep)
+        after = keep.new_empty(words)
         round_kernel[(words,)](overlaps, keep, after, count, words, WORDS)
         settled, keep = torch.equal(after, keep), after
     bits = keep[:, None] >> torch.arange(BITS.value, dtype=torch.int32, device=boxes.device) & 1

@@ -2,6 +2,9 @@
 
 On a GPU torch.compile sees through them to the kernel; Triton's interpreter, which runs the kernels in NumPy on a
 machine without one (TRITON_INTERPRET=1), cannot be traced, so there they are opaque. Imported only where Triton runs.
+
+torch.compile learns what a kernel writes by following the addresses of its stores back to its arguments, and counts
+every pointer that a called function takes on the way. So what decides an address is loaded in the kernel itself.
 """
 
 import os

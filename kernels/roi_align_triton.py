@@ -80,8 +80,10 @@ def pool_kernel(table, origin, geometry, out, channels, size_y, size_x, BLOCK: t
     """One program: one output cell, a block of channels."""
     cell, channel, exists = _program(channels, BLOCK)
     roi = cell // (size_y * size_x)
-    height, y, step_y, count_y = _axis(geometry, roi, 0, cell // size_x % size_y)
-    width, x, step_x, count_x = _axis(geometry, roi, 1, cell % size_x)
+    box = geometry + roi * 8
+    height, y, step_y, count_y = tl.load(box), tl.load(box + 2), tl.load(box + 4), tl.load(box + 6)
+    width, x, step_x, count_x = tl.load(box + 1), tl.load(box + 3), tl.load(box + 5), tl.load(box + 7)
+    y, x = y + cell // size_x % size_y * step_y, x + cell % size_x * step_x
     pixels = table + tl.load(origin + roi) * channels + channel
     stride = width.to(tl.int64) * channels
     total = tl.zeros([BLOCK], step_y.dtype)
@@ -103,8 +105,10 @@ def spread_kernel(grad, origin, geometry, sums, scale, channels, size_y, size_x,
     """The transpose of `pool_kernel`: one output cell's gradient to the pixels that it has read."""
     cell, channel, exists = _program(channels, BLOCK)
     roi = cell // (size_y * size_x)
-    height, y, step_y, count_y = _axis(geometry, roi, 0, cell // size_x % size_y)
-    width, x, step_x, count_x = _axis(geometry, roi, 1, cell % size_x)
+    box = geometry + roi * 8
+    height, y, step_y, count_y = tl.load(box), tl.load(box + 2), tl.load(box + 4), tl.load(box + 6)
+    width, x, step_x, count_x = tl.load(box + 1), tl.load(box + 3), tl.load(box + 5), tl.load(box + 7)
+    y, x = y + cell // size_x % size_y * step_y, x + cell % size_x * step_x
     pixels = tl.load(origin + roi) * channels + channel
     stride = width.to(tl.int64) * channels
     flow = tl.load(grad + cell * channels + channel, mask=exists, other=0.0).to(step_y.dtype)
@@ -125,14 +129,6 @@ def _program(channels, BLOCK: tl.constexpr):
     blocks = tl.cdiv(channels, BLOCK)
     channel = tl.program_id(0) % blocks * BLOCK + tl.arange(0, BLOCK)
     return (tl.program_id(0) // blocks).to(tl.int64), channel, channel < channels
-
-
-@triton.jit
-def _axis(geometry, roi, axis, index):
-    """Along one axis: the map's extent, where the bin `index` begins, its size and its number of samples."""
-    at = geometry + roi * 8 + axis
-    step = tl.load(at + 4)
-    return tl.load(at), tl.load(at + 2) + index * step, step, tl.load(at + 6)
 
 
 @triton.jit

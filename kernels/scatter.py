@@ -20,7 +20,8 @@ def new_sums(shape: tuple[int, ...], terms: int, *factors: Tensor) -> tuple[Tens
         return buffer, buffer
     peaks = [factor.abs().amax().double() for factor in factors]
     bound = torch.stack(peaks).prod() * terms
-    return factors[0].new_zeros(shape, dtype=torch.int64), torch.exp2((61 - bound.log2().ceil()).clamp(max=500))
+    scale = torch.exp2((61 - bound.log2().ceil()).clamp(max=500))
+    return factors[0].new_zeros(shape, dtype=torch.int64), torch.where(bound.isfinite(), scale, torch.nan)
 
 
 def read_sums(buffer: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor:

@@ -1,0 +1,214 @@
+"""Kernels under PyTorch's and Triton's compilers: operators, tracing, and the machine code for GPUs that are not here.
+
+Run as a script, without TRITON_INTERPRET, it prints what its argument asks for as JSON; the tests run it so.
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+import torch
+
+from dimofs.kernels import batched_nms, deform_conv2d, deform_sample, roi_align
+
+ROOT = Path(__file__).parents[1]
+TARGETS = ["sm_80", "sm_90", "gfx942"]
+
+
+def measured(what: str):
+    """What this file prints in a process that has chosen Triton's compiler, not its interpreter."""
+    pytest.importorskip("triton")
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    command = [sys.executable, __file__, what]
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return json.loads(done.stdout)
+
+
+# Operators and tracing
+
+
+def test_operators_are_registered_as_pytorch_asks():
+    pytest.importorskip("triton")
+    from dimofs.kernels.deform_triton import _gather
+    from dimofs.kernels.nms import _batched_nms
+    from dimofs.kernels.roi_align_triton import _pool
+
+    x, offset, mask = (torch.randn(s, requires_grad=True) for s in ((1, 2, 3, 3), (1, 2, 3, 3), (1, 1, 3, 3)))
+    geometry = [1, 1, 1, 1, 0, 0, 1, 1]
+    torch.library.opcheck(_gather, (x, offset, None, geometry))
+    torch.library.opcheck(_gather, (x, offset, mask, geometry))
+    box = torch.tensor([[[3.0, 3], [0.2, 0.3], [1.0, 1.0], [1, 1]]])
+    torch.library.opcheck(_pool, (torch.randn(9, 4, requires_grad=True), torch.tensor([0]), box, 1, 2))
+    torch.library.opcheck(_batched_nms, (torch.rand(5, 4), torch.rand(5), torch.zeros(5, dtype=torch.int64), 0.5))
+
+
+ROIS = torch.tensor([[0, 1.0, 1, 9, 7], [0, 2, 0, 30, 30]])
+
+
+def every_twin(x: torch.Tensor, offset: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    sampled = deform_sample(x, offset)
+    convolved = deform_conv2d(sampled, offset[:, :2].repeat(1, 9, 1, 1), weight, padding=1)
+    maps = [convolved, convolved[..., ::2, ::2]]
+    return roi_align(maps, ROIS, 2, (0.5, 0.25), 2, canonical_scale=16)
+
+
+def test_twins_compile_and_export_whole():
+    inputs = torch.randn(1, 4, 6, 6), torch.randn(1, 8, 6, 6), torch.randn(4, 4, 3, 3)
+    inputs[1][0, 0, 0, 0] = torch.nan
+    leaves = [t.requires_grad_() for t in inputs]
+    compiled = torch.compile(every_twin, fullgraph=True, backend="aot_eager")
+    outs = [f(*leaves) for f in (every_twin, compiled)]
+    grads = [torch.autograd.grad(out.square().sum(), leaves) for out in outs]
+    torch.testing.assert_close(outs[1], outs[0])
+    torch.testing.assert_close(grads[1], grads[0])
+
+    class Module(torch.nn.Module):
+        forward = staticmethod(every_twin)
+
+    exported = torch.export.export(Module(), tuple(t.detach() for t in inputs)).module()
+    torch.testing.assert_close(exported(*inputs), outs[0])
+
+
+def test_suppression_compiles_whole():
+    def best(boxes, scores):
+        return boxes[batched_nms(boxes, scores, torch.zeros(len(boxes), dtype=torch.int64), 0.5)].sum(0)
+
+    boxes, scores = torch.tensor([[0.0, 0, 4, 4], [0, 0, 4, 3], [8, 0, 9, 1]]), torch.tensor([0.1, 0.9, 0.5])
+    with torch._dynamo.config.patch(capture_dynamic_output_shape_ops=True):
+        compiled = torch.compile(best, fullgraph=True, backend="aot_eager")
+        assert compiled(boxes, scores).tolist() == [8, 0, 13, 4]
+
+
+def test_compilers_see_what_each_kernel_writes():
+    """Traced with their backward as on a GPU, the operators become kernels that write their results alone."""
+    assert measured("writes") == {
+        "deform_columns": [["columns"], ["grad_x", "grad_offset", "grad_mask"]],
+        "deform_sample": [["columns"], ["grad_x", "grad_offset"]],
+        "roi_pool": [["out"], ["sums"]],
+    }
+
+
+def writes() -> dict[str, list[list[str]]]:
+    """For each operator the tensors that its forward and its backward kernel write, as torch.compile finds them."""
+    import triton
+    from torch._functorch.aot_autograd import aot_export_module
+    from torch._subclasses.fake_tensor import FakeTensorMode
+    from triton.backends.compiler import GPUTarget
+
+    from dimofs.kernels.deform_triton import _gather, deform_sample_triton
+    from dimofs.kernels.roi_align_triton import _pool
+
+    class Driver:  # of a GPU that is not there
+        def get_current_target(self):
+            return GPUTarget("cuda", 90, 32)
+
+    class Module(torch.nn.Module):
+        def __init__(self, function):
+            super().__init__()
+            self.function = function
+
+        def forward(self, *inputs):
+            return (self.function(*inputs).sum(),)
+
+    def trace(function, *inputs):
+        joint, _ = aot_export_module(Module(function), inputs, trace_joint=True, output_loss_index=0)
+        return [n.kwargs["tensors_to_clone"] for n in joint.graph.nodes if "triton_kernel" in str(n.target)]
+
+    triton.runtime.driver.set_active(Driver())  # pyright: ignore[reportArgumentType]
+    with FakeTensorMode():
+        x, offset, mask, table = (
+            torch.empty(s, requires_grad=True) for s in ((1, 4, 9, 9), (1, 8, 9, 9), (1, 4, 9, 9), (99, 6))
+        )
+        origin, geometry = torch.empty(5, dtype=torch.int64), torch.empty(5, 4, 2)
+        return {
+            "deform_columns": trace(lambda *t: _gather(*t, [1, 1, 1, 1, 0, 0, 1, 1]), x, offset, mask),
+            "deform_sample": trace(deform_sample_triton, x, offset),
+            "roi_pool": trace(lambda *t: _pool(*t, 7, 7), table, origin, geometry),
+        }
+
+
+# Machine code
+
+
+@pytest.fixture(scope="module")
+def machine_code() -> dict[str, dict[str, tuple[int, int]]]:
+    return measured("usage_on_all")
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_no_kernel_spills_registers(machine_code, target):
+    assert len(machine_code[target]) == 10
+    for kernel, (registers, spilled) in machine_code[target].items():
+        assert 0 < registers <= 255 and spilled == 0, f"{kernel} on {target}: {registers} registers, {spilled} spilled"
+
+
+def test_the_gate_sees_spills(machine_code):
+    """In 32 registers, where the kernel wants 40."""
+    ((registers, spilled),) = machine_code["limited"].values()
+    assert registers == 32 and spilled > 0
+
+
+def usage_on_all() -> dict[str, dict[str, tuple[int, int]]]:
+    limited = {"limited": usage("sm_90", "scatter_kernel fp32", {"maxnreg": 32})}
+    return {target: usage(target) for target in TARGETS} | limited
+
+
+def usage(target: str, only: str = "", limits: dict[str, int] | None = None) -> dict[str, tuple[int, int]]:
+    """Registers and spilled bytes (registers on AMD) of each kernel in the types in which it runs most."""
+    from dimofs.kernels import deform_triton, nms_triton, roi_align_triton
+
+    tile = {"MASKED": True, "DOUBLE": False, "TILE_H": deform_triton.TILE_H, "TILE_W": deform_triton.TILE_W}
+    block = {"BLOCK": roi_align_triton.CHANNELS}
+    overlap = {"DOUBLE": False, "BOXES": nms_triton.BOXES}
+    moving = [(deform_triton.gather_kernel, tile, {}), (deform_triton.scatter_kernel, tile, {})]
+    pooling = [(roi_align_triton.pool_kernel, block, {}), (roi_align_triton.spread_kernel, block, {})]
+    suppressing = [
+        (nms_triton.overlap_kernel, overlap, nms_triton.OPTIONS),
+        (nms_triton.round_kernel, {"WORDS": nms_triton.WORDS}, {}),
+    ]
+    kernels = {(k[0].__name__, d): k for d in ("fp32", "bf16") for k in moving + pooling}
+    kernels |= {(k[0].__name__, "fp32"): k for k in suppressing}
+    return {
+        f"{name} {data}": compiled_usage(kernel, data, target, constants, options | (limits or {}))
+        for (name, data), (kernel, constants, options) in kernels.items()
+        if only in f"{name} {data}"
+    }
+
+
+POINTERS = dict.fromkeys(("origin", "classes"), "*i64") | dict.fromkeys(("overlaps", "keep", "after"), "*i32")
+POINTERS |= dict.fromkeys(("grad_x", "sums", "scale", "geometry"), "*fp32")
+DATA = ("x", "offset", "mask", "columns", "grad", "grad_offset", "grad_mask", "table", "out", "boxes", "threshold")
+
+
+def compiled_usage(kernel, data: str, target: str, constants: dict, options: dict) -> tuple[int, int]:
+    import triton
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    types = POINTERS | dict.fromkeys(DATA, f"*{data}") | dict.fromkeys(constants, "constexpr")
+    signature = {name: types.get(name, "i32") for name in kernel.arg_names}
+    gpu = GPUTarget("hip", target, 64) if target.startswith("gfx") else GPUTarget("cuda", int(target[3:]), 32)
+    source = ASTSource(fn=kernel, signature=signature, constexprs=constants)
+    code = triton.compile(source, target=gpu, options=options).asm
+    if "amdgcn" in code:
+        keys = ("vgpr_count", "vgpr_spill_count", "sgpr_spill_count")
+        registers, *spilled = (int(re.findall(rf"\.{key}: *(\d+)", code["amdgcn"])[0]) for key in keys)
+        return registers, sum(spilled)
+    cuobjdump = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        Path(file.name).write_bytes(code["cubin"])
+        report = subprocess.run([cuobjdump, "-res-usage", file.name], capture_output=True, text=True, check=True).stdout
+    registers, stack, local = (int(re.findall(rf"{key}:(\d+)", report)[-1]) for key in ("REG", "STACK", "LOCAL"))
+    return registers, stack + local
+
+
+if __name__ == "__main__":
+    print(json.dumps({"usage_on_all": usage_on_all, "writes": writes}[sys.argv[1]]()))
