@@ -38,10 +38,10 @@ def draw(image: np.ndarray, people: Detections, limbs: Sequence[tuple[int, int]]
 
     for box, tint in zip(boxes, colours, strict=True):
         _rectangle(image, box, tint)
-    _skeletons(image, points, shown, limbs, thick, colours)
     if people.ids is not None:
         for box, number in zip(boxes, ids, strict=True):
             _label(image, box, number)
+    _skeletons(image, points, shown, limbs, thick, colours)
 
 
 @lru_cache(maxsize=4096)

@@ -33,7 +33,7 @@ class Tracker:
 
 
 TRACKERS = {
-    "default": Tracker(gate=0.8, patience=8),
+    "default": Tracker(gate=0.9, patience=10),
     # [16]: the previous frame only, no gate. (Its boxes are inclusive and its IoU adds 1 to sizes: the IoU of these.)
     "detect-and-track": Tracker(gate=1.0, patience=0, score=0.95, area=50.0),
 }
