@@ -46,10 +46,12 @@ def draw(image: np.ndarray, people: Detections, limbs: Sequence[tuple[int, int]]
 
 @lru_cache(maxsize=4096)
 def colour(track: int) -> tuple[int, int, int]:
-    """RGB of a track: bright, and far from those of the ids around it."""
+    """RGB of a track: far from those of the ids around it, and light enough for black text."""
     hue = (0.58 + track * 0.618034) % 1.0
-    red, green, blue = colorsys.hsv_to_rgb(hue, (0.75, 0.55, 0.9)[track % 3], (1.0, 1.0, 0.9)[track % 3])
-    return round(255 * red), round(255 * green), round(255 * blue)
+    rgb = np.array(colorsys.hsv_to_rgb(hue, (0.75, 0.55, 0.9)[track % 3], 1.0))
+    light = rgb @ (0.299, 0.587, 0.114)
+    red, green, blue = np.rint(255 * (rgb + (1 - rgb) * max(0, 0.5 - light) / (1 - light))).astype(int).tolist()
+    return red, green, blue
 
 
 def _skeletons(image, points, shown, limbs, thick, colours) -> None:
@@ -154,10 +156,8 @@ def _label(image: np.ndarray, box: np.ndarray, number: int) -> None:
 
 @lru_cache(maxsize=4096)
 def _plate(number: int, scale: int) -> np.ndarray:
-    """[h, w, 3] uint8: digits, black or white, on the colour of the track `number`."""
+    """[h, w, 3] uint8: digits, black on the colour of the track `number`."""
     digits = [np.array(GLYPHS[int(c)])[:, None] >> np.arange(4, -1, -1) & 1 for c in str(number)]
     ink = np.concatenate([np.pad(d, ((2, 2), (1, 0))) for d in digits], axis=1)
     ink = np.pad(ink, ((0, 0), (1, 2))).repeat(scale, 0).repeat(scale, 1)[..., None]
-    ground = np.array(colour(number))
-    text = 0 if ground @ (0.299, 0.587, 0.114) > 140 else 255
-    return np.where(ink, text, ground).astype(np.uint8)
+    return np.where(ink, 0, colour(number)).astype(np.uint8)

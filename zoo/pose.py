@@ -91,7 +91,7 @@ def main(
     delta: Annotated[int, "frames from the one whose poses are sought to the one that is looked at"] = 0,
     score: Annotated[float | None, "lowest score of a person (default: 0.5; 0.05 for coco)"] = None,
     tracker: Annotated[
-        Literal["default", "detect-and-track"], "how people are joined; the second as in [16]"
+        Literal["default", "detect-and-track"], "how people are joined; the second as the paper's [16]"
     ] = "default",
     gate: Annotated[float | None, "highest cost 1 - IoU at which people are joined (default: the tracker's)"] = None,
     patience: Annotated[int | None, "frames that a track may miss (default: the tracker's)"] = None,
