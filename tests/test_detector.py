@@ -276,9 +276,9 @@ def test_a_small_detector_learns_one_image():
     model.preprocess.min_size = model.preprocess.max_size = 128
     with torch.no_grad():
         found = model.eval()(image)[0]
-    assert (found.boxes[0] - people[0].boxes[0]).abs().max() < 6
+    assert (found.boxes[0] - people[0].boxes[0]).abs().max() < 10
     distance = (found.keypoints[0] - people[0].keypoints[0]).norm(dim=-1)
-    assert distance.median() < 4
+    assert distance.median() < 8  # of 40 x 60 pixels
 
 
 @pytest.mark.parametrize("in_channels", [(4, 6), (3, 5, 7, 9)])
