@@ -54,15 +54,14 @@ def _gather(x: Tensor, offset: Tensor, mask: Tensor | None, geometry: list[int])
 
 
 def _scatter_fake(grad: Tensor, x: Tensor, offset: Tensor, mask: Tensor | None, geometry: list[int]):
-    grad_mask = offset.new_empty(0) if mask is None else mask.new_empty(mask.shape)
-    return x.new_empty(x.shape), offset.new_empty(offset.shape), grad_mask
+    return x.new_empty(x.shape), *_motion_like(offset, mask)
 
 
 @operator("deform_columns_backward", _scatter_fake)
 def _scatter(
     grad: Tensor, x: Tensor, offset: Tensor, mask: Tensor | None, geometry: list[int]
 ) -> tuple[Tensor, Tensor, Tensor]:
-    _, grad_offset, grad_mask = _scatter_fake(grad, x, offset, mask, geometry)
+    grad_offset, grad_mask = _motion_like(offset, mask)
     terms = geometry[0] * geometry[1] * offset.shape[2] * offset.shape[3]
     sums, scale = new_sums(x.shape, terms, *((grad,) if mask is None else (grad, mask)))
     if grad.numel():
@@ -97,6 +96,11 @@ def _backward(ctx, grad: Tensor):
 
 
 _gather.register_autograd(_backward, setup_context=_keep)
+
+
+def _motion_like(offset: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Empty tensors for the gradients of the offsets and the mask; one of no elements stands for no mask."""
+    return offset.new_empty(offset.shape), offset.new_empty(0) if mask is None else mask.new_empty(mask.shape)
 
 
 def _tiles(offset: Tensor) -> int:

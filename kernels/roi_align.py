@@ -48,7 +48,7 @@ def roi_align(
     levels = assign_levels(rois[:, 1:], scales, canonical_scale, canonical_level)
     placed = _place(maps, rois, levels, size, scales, sampling_ratio, aligned)
     rows = [m.permute(0, 2, 3, 1).reshape(-1, m.shape[1]) for m in maps]
-    table = rows[0] if len(rows) == 1 else torch.cat(rows)
+    table = rows[0].contiguous() if len(rows) == 1 else torch.cat(rows)  # strided rows cost many times as much
     if table.is_cuda:
         from dimofs.kernels.roi_align_triton import pool_triton
 
