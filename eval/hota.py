@@ -3,7 +3,7 @@ max(0, 1 - d / 0.5) with d in head sizes."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,20 +11,10 @@ from scipy.optimize import linear_sum_assignment
 
 from dimofs.datasets.posetrack import JOINTS
 from dimofs.eval.keypoint_ap import NEAR
+from dimofs.eval.pose_frames import Block, People
 
 ALPHAS = np.arange(5, 100, 5) / 100
 _EPS = np.finfo(float).eps
-
-
-@dataclass
-class Frame:
-    """Distances [15, G, P], NaN where a joint is absent; what is there [G, 15], [P, 15]; tracks [G], [P], from 0."""
-
-    distance: np.ndarray
-    truth: np.ndarray
-    found: np.ndarray
-    truth_track: np.ndarray
-    found_track: np.ndarray
 
 
 @dataclass
@@ -40,9 +30,9 @@ class Hota:
     agreement: np.ndarray
 
 
-def measure(frames: Sequence[Frame], truths: int, found: int) -> Hota:
-    """A video of so many tracks on each side."""
-    joints = [_joint(frames, j, (truths, found)) for j in range(len(JOINTS))]
+def measure(truth: People, found: People, blocks: Sequence[Block]) -> Hota:
+    """A video, from its people and the comparison of all frames that have some on both sides."""
+    joints = [_joint(truth, found, blocks, joint) for joint in range(len(JOINTS))]
     return Hota(*(np.array(rows) for rows in zip(*joints, strict=True)))
 
 
@@ -57,26 +47,32 @@ def hota_of(videos: Sequence[Hota]) -> dict[str, np.ndarray]:
     return {"hota": np.sqrt(deta * assa).mean(axis=1), "deta": deta.mean(axis=1), "assa": assa.mean(axis=1)}
 
 
-def _joint(frames: Sequence[Frame], joint: int, tracks: tuple[int, int]) -> tuple[np.ndarray, ...]:
+def _joint(truth: People, found: People, blocks: Sequence[Block], joint: int) -> tuple[np.ndarray, ...]:
     """The fields of Hota for one joint, each [19]."""
-    rows, length = [], [np.zeros(n) for n in tracks]
-    shared = np.zeros(tracks)
-    for frame in frames:
-        g, p = frame.truth[:, joint], frame.found[:, joint]
-        similarity = np.nan_to_num(np.maximum(0, 1 - frame.distance[joint] / NEAR))[np.ix_(g, p)]
-        truth, found = frame.truth_track[g], frame.found_track[p]
-        rows.append((similarity, truth, found))
-        length[0][truth] += 1
-        length[1][found] += 1
+    frames = [frame for block in blocks for frame in _frames(truth, found, block, joint)]
+    shared = np.zeros((truth.tracks, found.tracks))
+    for similarity, g, p in frames:
         union = similarity.sum(axis=0) + similarity.sum(axis=1)[:, None] - similarity
-        shared[np.ix_(truth, found)] += np.divide(similarity, union, out=np.zeros_like(union), where=union > _EPS)
+        shared[np.ix_(g, p)] += np.divide(similarity, union, out=np.zeros_like(union), where=union > _EPS)
+    length = [np.bincount(side.track[side.has[:, joint]], minlength=side.tracks) for side in (truth, found)]
     both = length[0][:, None] + length[1]
     alignment = shared / np.maximum(both - shared, _EPS)
 
-    pairs = np.zeros((len(ALPHAS), *tracks))
-    for similarity, truth, found in rows:
-        i, k = linear_sum_assignment(-alignment[np.ix_(truth, found)] * similarity)
-        pairs[:, truth[i], found[k]] += similarity[i, k] >= ALPHAS[:, None] - _EPS
+    pairs = np.zeros((len(ALPHAS), *shared.shape))
+    for similarity, g, p in frames:
+        i, k = linear_sum_assignment(-alignment[np.ix_(g, p)] * similarity)
+        pairs[:, g[i], p[k]] += similarity[i, k] >= ALPHAS[:, None] - _EPS
     hits = pairs.sum(axis=(1, 2))
     agreement = (pairs * pairs / np.maximum(both - pairs, 1)).sum(axis=(1, 2))
     return hits, length[0].sum() - hits, length[1].sum() - hits, agreement
+
+
+def _frames(
+    truth: People, found: People, block: Block, joint: int
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Of each frame the similarity [G, P] of those people that have the joint, and their tracks [G] and [P]."""
+    with np.errstate(invalid="ignore"):
+        similarity = np.nan_to_num(np.maximum(0, 1 - block.distance[:, joint] / NEAR))
+    for f, values in enumerate(similarity):
+        g, p = block.annotated[f, joint], block.predicted[f, joint]
+        yield values[np.ix_(g, p)], truth.track[block.truth[f, g]], found.track[block.found[f, p]]

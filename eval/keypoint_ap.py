@@ -2,26 +2,27 @@
 
 import numpy as np
 
+from dimofs.datasets.posetrack import JOINTS
+from dimofs.eval.pose_frames import Block
+
 NEAR = 0.5  # head sizes
 
 
-def assign(distance: np.ndarray, annotated: np.ndarray) -> np.ndarray:
-    """Which predicted joints of a frame are right: distances [15, G, P], annotated joints [G, 15] -> [P, 15] bool.
+def assign(block: Block) -> np.ndarray:
+    """Which predicted joints of some frames are right, [F, P, 15] bool.
 
     A prediction goes to the ground truth of which it has the largest part of the annotated joints right; a ground truth
     then takes the best of its predictions (in both the first of equals). Only the joints of such pairs can be right.
     """
-    near = distance <= NEAR
-    part = near.sum(axis=0) / np.maximum(annotated.sum(axis=1), 1)[:, None]  # [G, P]
-    everyone = np.arange(part.shape[1])
-    favourite = part.argmax(axis=0)
-    mutual = np.zeros_like(part)
-    mutual[favourite, everyone] = part[favourite, everyone]
-    taken = mutual.argmax(axis=1)
-    truth = np.flatnonzero(mutual.max(axis=1) > 0)
-    right = np.zeros(near.shape[::2], bool)
-    right[:, taken[truth]] = near[:, truth, taken[truth]]
-    return right.T
+    near = block.distance <= NEAR
+    part = near.sum(axis=1) / np.maximum(block.annotated.sum(axis=1), 1)[:, :, None]  # [F, G, P]
+    favourite = part.argmax(axis=1)[:, None] == np.arange(part.shape[1])[:, None]
+    mutual = np.where(favourite, part, 0)
+    frame, truth = np.nonzero(mutual.max(axis=2) > 0)
+    found = mutual.argmax(axis=2)[frame, truth]
+    right = np.zeros((*block.found.shape, len(JOINTS)), bool)
+    right[frame, found] = near[frame, :, truth, found]
+    return right
 
 
 def average_precision(score: np.ndarray, right: np.ndarray, annotated: int) -> tuple[float, float, float]:
@@ -48,7 +49,7 @@ def curve(score: np.ndarray, right: np.ndarray, annotated: int) -> tuple[np.ndar
 
 def tie_range(score: np.ndarray, right: np.ndarray, annotated: int) -> float:
     """How far the AP of one joint depends on the order of predictions that have equal scores."""
-    if not annotated:
+    if not annotated or len(np.unique(score)) == len(score):
         return 0.0
     worst = np.argsort(right, kind="stable")
     high, low = (average_precision(score[o], right[o], annotated)[0] for o in (worst[::-1], worst))

@@ -9,8 +9,9 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from dimofs.datasets.posetrack import JOINTS
+from dimofs.eval.keypoint_ap import NEAR
+from dimofs.eval.pose_frames import Block
 
-NEAR = 0.5  # head sizes
 _ALL = np.arange(len(JOINTS))[:, None]
 
 
@@ -29,43 +30,45 @@ class JointTracks:
         self.distance = np.zeros(len(JOINTS))
         self.raw_distance = np.zeros(len(JOINTS))
 
-    def add(self, distance: np.ndarray, truth: np.ndarray, hypothesis: np.ndarray, present: np.ndarray) -> None:
-        """A frame: distances [15, G, P], which pairs of joints are `present` [15, G, P], tracks [G] and [P]."""
-        near = distance <= NEAR
-        self.raw_distance += np.where(near, distance, 0).sum(axis=(1, 2))
-        kept = near & (self.hypothesis[_ALL, truth][:, :, None] == hypothesis)
-        if len(truth) > 1:
+    def add(self, block: Block, truth: np.ndarray, hypothesis: np.ndarray) -> None:
+        """Some frames, in order, whose people are of the tracks [F, G] and [F, P] (any where there is nobody)."""
+        near = block.distance <= NEAR
+        pairs = np.zeros_like(near)
+        for f in range(len(near)):
+            kept = near[f] & (self.hypothesis[_ALL, truth[f]][:, :, None] == hypothesis[f])
             kept &= kept.cumsum(axis=1) == 1  # of two that had the same hypothesis the first
-        self._pair(kept, distance)
-        free = near & ~kept.any(axis=2, keepdims=True) & ~kept.any(axis=1, keepdims=True)
-        if not free.any():
-            return
-        new = _assign(free, distance, present)
-        self._pair(new, distance)
-        joint, g, p = new.nonzero()
+            free = near[f] & ~(kept.any(axis=2, keepdims=True) | kept.any(axis=1, keepdims=True))
+            pairs[f] = kept
+            if free.any():
+                new = _assign(free, block, f)
+                pairs[f] |= new
+                self._renew(new, block.distance[f], truth[f], hypothesis[f])
+        distance = np.where(pairs, block.distance, 0).sum(axis=(0, 2, 3))
+        self.detections += pairs.sum(axis=(0, 2, 3))
+        self.distance += distance
+        self.raw_distance += distance + np.where(near, block.distance, 0).sum(axis=(0, 2, 3))
+
+    def _renew(self, pairs: np.ndarray, distance: np.ndarray, truth: np.ndarray, hypothesis: np.ndarray) -> None:
+        """Put down new pairs [15, G, P], and which of them are switches."""
+        joint, g, p = pairs.nonzero()
         truth, hypothesis = truth[g], hypothesis[p]
         before, owner = self.hypothesis[joint, truth], self.owner[joint, hypothesis]
         switch, transfer = (before >= 0) & (before != hypothesis), (owner >= 0) & (owner != truth)
-        np.add.at(self.switches, joint, switch)
         again = (switch & (owner < 0)) * 1 + transfer + (transfer & (before < 0))  # "ascend", "transfer", "migrate"
+        np.add.at(self.switches, joint, switch)
         np.add.at(self.raw_distance, joint, again * distance[joint, g, p])
         self.hypothesis[joint, truth], self.owner[joint, hypothesis] = hypothesis, truth
 
-    def _pair(self, pairs: np.ndarray, distance: np.ndarray) -> None:
-        total = np.where(pairs, distance, 0).sum(axis=(1, 2))
-        self.detections += pairs.sum(axis=(1, 2))
-        self.distance += total
-        self.raw_distance += total
 
-
-def _assign(free: np.ndarray, distance: np.ndarray, present: np.ndarray) -> np.ndarray:
-    """[15, G, P] bool: of the `free` pairs those of the Hungarian assignment, for each joint."""
+def _assign(free: np.ndarray, block: Block, frame: int) -> np.ndarray:
+    """[15, G, P] bool: of the `free` pairs of a frame those of the Hungarian assignment, for each joint."""
     clear = (free.sum(axis=1) <= 1).all(axis=1) & (free.sum(axis=2) <= 1).all(axis=1)
     pairs = free & clear[:, None, None]
     for joint in np.flatnonzero(~clear):
-        table = np.ix_(present[joint].any(axis=1), present[joint].any(axis=0))
-        chosen = np.zeros_like(free[joint][table])
-        chosen[linear_sum_assignment(_finite(np.where(free[joint], distance[joint], np.nan)[table]))] = True
+        table = np.ix_(block.annotated[frame, joint], block.predicted[frame, joint])
+        costs = np.where(free[joint], block.distance[frame, joint], np.nan)[table]
+        chosen = np.zeros(costs.shape, bool)
+        chosen[linear_sum_assignment(_finite(costs))] = True
         pairs[joint][table] = chosen & free[joint][table]
     return pairs
 

@@ -1,7 +1,8 @@
-"""Ground truth and predictions of a video side by side, cleaned up as PoseTrack's official tool does."""
+"""Ground truth and predictions of a video side by side: cleaned up as PoseTrack's official tool does, and compared."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +10,8 @@ import numpy as np
 from dimofs.cli import InputError
 from dimofs.datasets.posetrack import JOINTS, NO_SCORE, NO_TRACK, Video
 from dimofs.eval.polygons import in_any
+
+_BLOCK = 1 << 20  # distances that are held at once
 
 
 @dataclass
@@ -35,6 +38,29 @@ class People:
     def frame(self, number: int) -> slice:
         """The people of a frame."""
         return slice(self.starts[number], self.starts[number + 1])
+
+
+@dataclass
+class Block:
+    """F frames, padded to G people of the ground truth and P predicted ones.
+
+    frames:      [F], their numbers.
+    truth, found: [F, G] and [F, P], indices into the two sides' people, -1 for none.
+    annotated, predicted: [F, 15, G] and [F, 15, P] bool, the joint is there.
+    distance:    [F, 15, G, P] between joints, in units of the ground truth's size; NaN where one is not there.
+    """
+
+    frames: np.ndarray
+    truth: np.ndarray
+    found: np.ndarray
+    annotated: np.ndarray
+    predicted: np.ndarray
+    distance: np.ndarray
+
+    def __getitem__(self, index: np.ndarray) -> Block:
+        """Some of the frames."""
+        fields = (self.frames, self.truth, self.found, self.annotated, self.predicted, self.distance)
+        return Block(*(field[index] for field in fields))
 
 
 def clean(truth: Video, predicted: Video) -> tuple[People, People]:
@@ -85,14 +111,44 @@ def _people(video: Video, kept: np.ndarray, regions: list[list[np.ndarray]]) -> 
     )
 
 
-def head_sizes(truth: Video, people: People, needed: np.ndarray) -> np.ndarray:
-    """[P] 0.6 times the diagonal of the people's head boxes. InputError: one of a frame `needed` [F] has none."""
+def compare(truth: People, predicted: People, size: np.ndarray) -> Iterator[Block]:
+    """The frames that have people on both sides, in order; `size` [P] is the unit of the ground truth's people."""
+    both = np.flatnonzero((np.diff(truth.starts) > 0) & (np.diff(predicted.starts) > 0))
+    if not len(both):
+        return
+    most = [np.diff(side.starts)[both].max() for side in (truth, predicted)]
+    step = max(1, _BLOCK // (len(JOINTS) * int(most[0]) * int(most[1])))
+    for start in range(0, len(both), step):
+        frames = both[start : start + step]
+        g, p = (_padded(side, frames) for side in (truth, predicted))
+        dx = _at(truth.x, g, np.nan)[..., None] - _at(predicted.x, p, np.nan)[..., None, :]
+        dy = _at(truth.y, g, np.nan)[..., None] - _at(predicted.y, p, np.nan)[..., None, :]
+        with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+            distance = np.sqrt(dx * dx + dy * dy) / size[g][:, None, :, None]
+        yield Block(frames, g, p, _at(truth.has, g, False), _at(predicted.has, p, False), distance)
+
+
+def _padded(people: People, frames: np.ndarray) -> np.ndarray:
+    """[F, N] the people of some frames, -1 after the last of each."""
+    count = np.diff(people.starts)[frames, None]
+    column = np.arange(count.max())
+    return np.where(column < count, people.starts[frames, None] + column, -1)
+
+
+def _at(values: np.ndarray, index: np.ndarray, empty: float) -> np.ndarray:
+    """[P, 15] at the people [F, N], -1 being `empty` -> [F, 15, N]."""
+    return np.where(index[..., None] < 0, empty, values[index]).swapaxes(1, 2)
+
+
+def head_sizes(truth: Video, people: People, predicted: People) -> np.ndarray:
+    """[P] 0.6 times the diagonal of the people's head boxes. InputError: one is missing where there are predictions."""
     head = truth.head[people.index]
-    lacks = np.isnan(head).any(axis=1) & np.repeat(needed, np.diff(people.starts))
+    lacks = np.isnan(head).any(axis=1) & np.repeat(np.diff(predicted.starts) > 0, np.diff(people.starts))
     if lacks.any():
         place = truth.places[people.index[lacks.argmax()]]
         raise InputError(f"{truth.file}: {place} has no head box (bbox_head, or x1 to y2); evaluate with --oks")
-    return 0.6 * np.sqrt((head[:, 2] - head[:, 0]) ** 2 + (head[:, 3] - head[:, 1]) ** 2)
+    with np.errstate(invalid="ignore", over="ignore"):
+        return 0.6 * np.sqrt((head[:, 2] - head[:, 0]) ** 2 + (head[:, 3] - head[:, 1]) ** 2)
 
 
 def check_tracks(video: Video, people: People) -> None:

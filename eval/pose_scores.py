@@ -9,11 +9,11 @@ from typing import Literal
 import numpy as np
 
 from dimofs.datasets.posetrack import JOINTS, Video
-from dimofs.eval.hota import Frame, Hota, hota_of
+from dimofs.eval.hota import Hota, hota_of
 from dimofs.eval.hota import measure as measure_hota
 from dimofs.eval.keypoint_ap import assign, average_precision, tie_range
 from dimofs.eval.keypoint_mot import JointTracks
-from dimofs.eval.pose_frames import People, check_tracks, clean, head_sizes
+from dimofs.eval.pose_frames import People, check_tracks, clean, compare, head_sizes
 
 Definition = Literal["official", "corrected"]
 GROUPS = {  # the columns of PoseTrack's tables
@@ -70,20 +70,18 @@ def measure(
     if tracking or hota:
         check_tracks(truth, gt)
         check_tracks(predicted, pr)
+    size = head_sizes(truth, gt, pr)
     both = (np.diff(gt.starts) > 0) & (np.diff(pr.starts) > 0)
-    size = head_sizes(truth, gt, both)
     used = np.arange(len(both)) < len(both) - (definition == "official")
-    tracks, right, frames = JointTracks(gt.tracks, pr.tracks), np.zeros_like(pr.has), []
-    for f in range(len(both)):
-        g, p = gt.frame(f), pr.frame(f)
-        distance = distances(gt, pr, f, size)
-        if both[f]:
-            right[p] = assign(distance, gt.has[g])
-        if both[f] and used[f] and tracking:
-            present = gt.has[g].T[:, :, None] & pr.has[p].T[:, None, :]
-            tracks.add(distance, gt.track[g], pr.track[p], present)
+    tracks, right, blocks = JointTracks(gt.tracks, pr.tracks), np.zeros_like(pr.has), []
+    for block in compare(gt, pr, size):
+        there = block.found >= 0
+        right[block.found[there]] = assign(block)[there]
+        if tracking:
+            seen = block[used[block.frames]]
+            tracks.add(seen, gt.track[seen.truth], pr.track[seen.found])
         if hota:
-            frames.append(Frame(distance, gt.has[g], pr.has[p], gt.track[g], pr.track[p]))
+            blocks.append(block)
     counted = used & both if definition == "official" else used
     empty = int((used & ~both).sum()) if definition == "official" else 0
     objects, found = (_count(side, counted) + empty for side in (gt, pr))
@@ -101,17 +99,8 @@ def measure(
         objects=objects,
         detections=tracks.detections,
         distance=tracks.raw_distance if definition == "official" else tracks.distance,
-        hota=measure_hota(frames, gt.tracks, pr.tracks) if hota else None,
+        hota=measure_hota(gt, pr, blocks) if hota else None,
     )
-
-
-def distances(truth: People, predicted: People, frame: int, size: np.ndarray) -> np.ndarray:
-    """[15, G, P] between the joints of a frame, in units of the ground truth's `size` [all people]; NaN without one."""
-    g, p = truth.frame(frame), predicted.frame(frame)
-    dx = truth.x[g].T[:, :, None] - predicted.x[p].T[:, None, :]
-    dy = truth.y[g].T[:, :, None] - predicted.y[p].T[:, None, :]
-    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        return np.sqrt(dx * dx + dy * dy) / size[g, None]
 
 
 def _count(people: People, counted: np.ndarray) -> np.ndarray:

@@ -19,15 +19,14 @@ HOTA: similarity max(0, 1 - d / 0.5), thresholds .05 to .95, all labelled frames
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
-
-from tqdm import tqdm
 
 from dimofs.cli import InputError, run
 from dimofs.datasets.posetrack import JOINTS
 from dimofs.eval import oks as by_oks
-from dimofs.eval.pose_pairs import count, pairs
+from dimofs.eval.pose_pairs import measure_all
 from dimofs.eval.pose_plots import plot_scores
 from dimofs.eval.pose_scores import GROUPS, Definition, VideoScores, by_group, figures, measure
 from dimofs.files import write_json
@@ -79,10 +78,8 @@ def main(
 def _by_heads(
     gt: Path, pred: Path, definition: Definition, tracking: bool, hota: bool, per_sequence: bool, plot: Path | None
 ) -> dict:
-    videos = [
-        measure(*pair, definition, tracking, hota) for pair in tqdm(pairs(gt, pred), total=count(gt), disable=None)
-    ]
-    videos = [video for video in videos if video.frames]
+    work = partial(measure, definition=definition, tracking=tracking, hota=hota)
+    videos = [video for video in measure_all(gt, pred, work) if video.frames]
     if not videos:
         raise InputError(f"{gt}: no frame has people in the ground truth; nothing can be measured")
     result = figures(videos, definition)
@@ -138,7 +135,7 @@ def _notes(videos: Sequence[VideoScores], result: dict, tracking: bool) -> list[
 
 
 def _by_oks(gt: Path, pred: Path, per_sequence: bool) -> dict:
-    videos = [by_oks.measure(*pair) for pair in tqdm(pairs(gt, pred), total=count(gt), disable=None)]
+    videos = measure_all(gt, pred, by_oks.measure)
     result, each = by_oks.figures(videos), {video.name: by_oks.figures([video]) for video in videos}
     frames, people = sum(v.frames for v in videos), sum(v.people for v in videos)
     print(f"PoseTrack, {len(videos)} sequences, {frames} frames, {people} people, AP of people by OKS")

@@ -3,6 +3,7 @@
 import copy
 import gzip
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -415,6 +416,27 @@ def test_several_videos_in_a_file_all_count(tmp_path):
     assert plain(result["sequences"]["gt/zero"]) == plain(expected["sequences"]["0"])
 
 
+def test_many_files_go_to_several_processes(tmp_path):
+    """With the same figures; and the first bad file ends the run with its line."""
+    for i in range(9):
+        write(tmp_path / f"gt/{i}.json", file18(TRUTH, True))
+        write(tmp_path / f"pred/{i}.json", file18(PREDICTED, False))
+    done = _run(tmp_path, "--gt", "gt", "--pred", "pred", "--json", "out.json")
+    result = json.loads((tmp_path / "out.json").read_text())
+    assert done.returncode == 0 and list(result["sequences"]) == [str(i) for i in range(9)]
+    assert result["counts"]["objects"] == [9 * n for n in result["sequences"]["4"]["counts"]["objects"]]
+    write(tmp_path / "pred/5.json", "{")
+    done = _run(tmp_path, "--gt", "gt", "--pred", "pred")
+    assert done.returncode == 2 and "error: pred/5.json: not a JSON file" in done.stderr.splitlines()[-1]
+
+
+def _run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The command in a process of its own, started in `folder`."""
+    command = [sys.executable, "-m", "dimofs.eval.posetrack", *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    return subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment)
+
+
 def test_posetrack17_people_without_a_list_of_points_go(tmp_path):
     """They go after empty frames have gone, so their frame stays; joints with other ids do not count."""
     truth, predicted = file17([[person(0)], [person(0)], [person(0)]], True), file17([[person(0)]] * 3, False)
@@ -674,9 +696,7 @@ def test_every_documented_command_runs(tmp_path, monkeypatch, capsys):
         posetrack.main(gt=tmp_path / "GT", pred=tmp_path / "PRED", plot=tmp_path / "figures.gif")
 
 
-def test_without_arguments_one_line_says_what_is_needed():
-    done = subprocess.run(
-        [sys.executable, "-m", "eval.posetrack"], capture_output=True, text=True, cwd=Path(__file__).parents[1]
-    )
+def test_without_arguments_one_line_says_what_is_needed(tmp_path):
+    done = _run(tmp_path)
     assert done.returncode == 2 and done.stdout == ""
     assert done.stderr.startswith("error: --gt") and done.stderr.count("\n") == 1

@@ -18,7 +18,7 @@ import numpy as np
 
 from dimofs.cli import InputError
 from dimofs.datasets.records import MISSING, Records, as_list
-from dimofs.files import read_json
+from dimofs.files import read_json, uncollected
 
 # By id. PoseTrack18 calls the neck "head_bottom".
 JOINTS = (
@@ -64,6 +64,7 @@ class Video:
     confidence: np.ndarray
 
 
+@uncollected()
 def read(path: str | Path) -> list[Video]:
     """The videos of a file of either format, which may be gzipped.
 
@@ -88,12 +89,12 @@ def _read18(path: Path, content: dict) -> list[Video]:
     joints = _joints18(path, content)
     images = Records(path, as_list(path, content["images"], "images"), "images[{}]".format)
     people = Records(path, as_list(path, content.get("annotations", MISSING), "annotations"), "annotations[{}]".format)
-    ids = images.column("id", {int, str}, "a number")
+    ids = images.column("id", {int, float, str}, "a number")
     image = {key: i for i, key in enumerate(ids)}
     if len(image) < len(ids):
         twice = next(i for i, key in enumerate(ids) if image[key] != i)
         raise images.error(twice, ".id is another image's too")
-    of = people.column("image_id", {int, str}, "a number")
+    of = people.column("image_id", {int, float, str}, "a number")
     if lost := [i for i, key in enumerate(of) if key not in image]:
         raise people.error(lost[0], ".image_id is the id of no image")
 

@@ -8,6 +8,7 @@ InputErrors read `gt.json: annotations[3].keypoints is not a list of 51 numbers`
 
 from collections.abc import Callable, Sequence
 from itertools import chain
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,10 @@ class Records:
 
     def column(self, field: str, kinds: set[type], what: str, default: Any = MISSING) -> list:
         """The field of every record, of one of the types `kinds`, or the `default` where it is absent."""
-        values = [item.get(field, default) for item in self.items]
+        try:
+            values = list(map(itemgetter(field), self.items))
+        except KeyError:
+            values = [item.get(field, default) for item in self.items]
         kinds = kinds | {type(default)} - {type(MISSING)}
         if not set(map(type, values)) <= kinds:
             self._check([type(value) in kinds for value in values], field, what)
@@ -61,12 +65,12 @@ class Records:
         what, absent = f"a list of {width} number{'s' * (width > 1)}", [default] * width
         if default is None:
             values = self.column(field, {list}, what)
-        else:
-            values = [value or absent for value in self.column(field, {list}, what, None)]
-        kinds = _NUMBERS | {_NONE} if null else _NUMBERS
-        if not set(map(len, values)) <= {width} or not set(map(type, chain.from_iterable(values))) <= kinds:
+        elif not all(values := self.column(field, {list}, what, None)):
+            values = [value or absent for value in values]
+        kinds, flat = _NUMBERS | {_NONE} if null else _NUMBERS, list(chain.from_iterable(values))
+        if not set(map(len, values)) <= {width} or not set(map(type, flat)) <= kinds:
             self._check([len(v) == width and set(map(type, v)) <= kinds for v in values], field, what)
-        return self._array(list(chain.from_iterable(values)), field).reshape(len(values), width)
+        return self._array(flat, field).reshape(len(values), width)
 
     def numbers(self, field: str, default: float) -> np.ndarray:
         """[n] float64: a number of every record, the `default` where it is absent or null."""
