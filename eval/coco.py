@@ -12,7 +12,6 @@ integer + 0.5: predictions move by half a pixel on the way. Needs the extra `dim
 
 import contextlib
 import io
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -23,6 +22,7 @@ from tqdm import tqdm
 from dimofs import skeletons
 from dimofs.cli import InputError, run
 from dimofs.datasets.decoding import read_image
+from dimofs.datasets.records import MISSING, Records, as_list
 from dimofs.detections import Detections
 from dimofs.eval.models import PoseModel, load_model
 from dimofs.files import read_json, write_json
@@ -127,53 +127,43 @@ def _evaluate(truth: dict, results: list[dict], kind: Kind, names: tuple[str, ..
 def read_truth(path: Path) -> dict:
     """COCO keypoint ground truth. InputError names the first entry that lacks a field."""
     truth = read_json(path)
-    _check(isinstance(truth, dict), f"{path}: the top level is not an object with images and annotations")
-    _check_list(truth, path, "images", {"id": int, "file_name": str})
-    wanted = {"id": int, "image_id": int, "category_id": int, "bbox": 4, "area": float, "iscrowd": int}
-    _check_list(truth, path, "annotations", {**wanted, "keypoints": 51, "num_keypoints": int})
-    known = {image["id"] for image in truth["images"]}
-    for i, entry in enumerate(truth["annotations"]):
-        _check(entry["image_id"] in known, f"{path}: annotations[{i}].image_id {entry['image_id']} is no image's id")
+    if not isinstance(truth, dict):
+        raise InputError(f"{path}: not an object with images and annotations")
+    images, annotations = (
+        Records(path, as_list(path, truth.get(name, MISSING), name), (name + "[{}]").format)
+        for name in ("images", "annotations")
+    )
+    images.column("file_name", {str}, "a text")
+    for field in ("id", "category_id", "num_keypoints"):
+        annotations.column(field, {int}, "a whole number")
+    annotations.column("iscrowd", {int, bool}, "0 or 1")
+    annotations.column("area", {int, float}, "a number")
+    annotations.rows("bbox", 4)
+    annotations.rows("keypoints", 51)
+    _check_images(annotations, images.column("id", {int}, "a whole number"))
     return {"info": {}, "categories": [{"id": PERSON, "name": "person"}], **truth}
 
 
 def read_results(path: Path, truth: dict) -> list[dict]:
     """COCO results for the images of `truth`. InputError names the first entry that cannot be used."""
-    results = read_json(path)
-    wanted: dict[str, Any] = {"image_id": int, "category_id": int, "score": float}
-    _check(isinstance(results, list), f"{path}: the top level is not a list of results")
-    first = results[0] if results and isinstance(results[0], dict) else {}
-    wanted |= {field: length for field, length in (("bbox", 4), ("keypoints", 51)) if field in first}
-    _check(not results or len(wanted) > 3, f"{path}: [0] has neither keypoints nor bbox")
-    _check_list({"": results}, path, "", wanted)
-    known = {image["id"] for image in truth["images"]}
-    for i, entry in enumerate(results):
-        _check(entry["image_id"] in known, f"{path}: [{i}].image_id {entry['image_id']} is not in the ground truth")
-    return results
+    entries = as_list(path, read_json(path), "the file")
+    results = Records(path, entries, "[{}]".format)
+    kinds = [field for field in ("bbox", "keypoints") if entries and field in entries[0]]
+    if entries and not kinds:
+        raise results.error(0, " has neither keypoints nor bbox")
+    for field in kinds:
+        results.rows(field, {"bbox": 4, "keypoints": 51}[field])
+    results.column("score", {int, float}, "a number")
+    results.column("category_id", {int}, "a whole number")
+    _check_images(results, [image["id"] for image in truth["images"]])
+    return entries
 
 
-def _check_list(content: dict, path: Path, name: str, wanted: dict[str, Any]) -> None:
-    """Each entry of the list `name` has the `wanted` fields: a type, or the length of a list of numbers."""
-    entries = content.get(name)
-    _check(isinstance(entries, list), f"{path}: {name} is not a list")
-    for i, entry in enumerate(entries or ()):
-        for field, kind in wanted.items():
-            value = entry.get(field) if isinstance(entry, dict) else None
-            if isinstance(kind, int):
-                right = isinstance(value, list) and len(value) == kind and all(map(_number, value))
-                _check(right, f"{path}: {name}[{i}].{field} is not a list of {kind} numbers")
-            else:
-                right = _number(value) if kind is float else isinstance(value, kind) and not isinstance(value, bool)
-                _check(right, f"{path}: {name}[{i}].{field} is missing or not of type {kind.__name__}")
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _check(right: bool, message: str) -> None:
-    if not right:
-        raise InputError(message)
+def _check_images(records: Records, ids: list[int]) -> None:
+    known = set(ids)
+    for i, image in enumerate(records.column("image_id", {int}, "a whole number")):
+        if image not in known:
+            raise records.error(i, ".image_id is the id of no image of the ground truth")
 
 
 if __name__ == "__main__":

@@ -114,8 +114,8 @@ def test_without_pycocotools_the_remedy_is_named(monkeypatch):
         (("images",), 3, "images is not a list"),
         (("images", 0, "id"), "7", r"images\[0\].id"),
         (("annotations", 0, "area"), None, r"annotations\[0\].area"),
-        (("annotations", 0, "keypoints"), [1, 2], r"annotations\[0\].keypoints is not a list of 51"),
-        (("annotations", 0, "image_id"), 8, "8 is no image's id"),
+        (("annotations", 0, "keypoints"), [1, 2], r"annotations\[0\].keypoints is not a list of 51 numbers"),
+        (("annotations", 0, "image_id"), 8, r"annotations\[0\].image_id is the id of no image"),
     ],
 )
 def test_malformed_truth_is_named(tmp_path, where, value, message):
@@ -135,8 +135,8 @@ def test_malformed_truth_is_named(tmp_path, where, value, message):
         ({}, "not a list"),
         ([{"image_id": 7, "category_id": 1, "score": 1}], "neither keypoints nor bbox"),
         ([{**result(person(0), 1), "score": "high"}], r"\[0\].score"),
-        ([result(person(0), 1), 5], r"\[1\].image_id"),
-        ([{**result(person(0), 1), "image_id": 8}], "not in the ground truth"),
+        ([result(person(0), 1), 5], r"\[1\] is not an object"),
+        ([{**result(person(0), 1), "image_id": 8}], r"\[0\].image_id is the id of no image"),
         ([{**result(person(0), 1), "bbox": [0, 0, 1]}], "list of 4 numbers"),
     ],
 )
