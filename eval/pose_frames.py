@@ -78,7 +78,7 @@ def clean(truth: Video, predicted: Video) -> tuple[People, People]:
             f"{truth.file} has {len(truth.frames)}; predict every frame of the ground truth, empty ones too"
         )
     kept = np.bincount(truth.frame, minlength=len(truth.frames)) > 0
-    return tuple(_people(side, kept, truth.regions) for side in (truth, predicted))  # pyright: ignore
+    return _people(truth, kept, truth.regions), _people(predicted, kept, truth.regions)
 
 
 def _people(video: Video, kept: np.ndarray, regions: list[list[np.ndarray]]) -> People:

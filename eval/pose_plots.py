@@ -33,7 +33,7 @@ def plot_scores(path: Path, videos: Sequence[VideoScores], result: dict) -> None
         if annotated and len(score):
             curves.plot(*curve(score, right, annotated), label=name)
     curves.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02), title="Keypoints, by pair of joints")
-    curves.legend(fontsize="small", loc="lower left")
+    curves.legend(fontsize="small", loc="lower right")
     curves.grid(alpha=0.3)
     _bars(bars, result)
     with replacing(path) as temporary:
