@@ -199,6 +199,15 @@ def test_roi_align_by_hand(device):
     torch.testing.assert_close(shifted, aligned + 3)
 
 
+def test_roi_align_at_the_edges_of_the_map_by_hand(device):
+    """A sample up to one pixel outside reads the border, beyond it 0; the far end is the size of the map, 4."""
+    features = torch.tensor([10.0, 20, 30, 40], device=device).view(1, 1, 4, 1).expand(1, 1, 4, 3)
+    rows = torch.tensor([-1.01, -1, 0.5, 3.5, 4, 4.01])
+    zeros = torch.zeros(6)
+    rois = torch.stack((zeros, zeros + 1, rows - 0.5, zeros + 2, rows + 0.5), dim=1).to(device)
+    assert roi_align(features, rois, 1, 1.0, 1).flatten().tolist() == [0, 10, 15, 40, 40, 0]
+
+
 @pytest.mark.parametrize("aligned", [False, True])
 @pytest.mark.parametrize("sampling_ratio", [-1, 2])
 def test_roi_align_is_torchvisions(device, sampling_ratio, aligned):
