@@ -1,101 +1,23 @@
-"""eval.posetrack: figures worked out by hand, a naive second implementation, the official tool's cases, bad input."""
+"""eval.posetrack: figures worked out by hand, a naive second implementation, the official tool's cases, pycocotools."""
 
 import copy
-import gzip
 import json
-import os
-import subprocess
-import sys
-from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from posetrack_sets import both, constant, evaluate, file17, file18, person
 from scipy.optimize import linear_sum_assignment
 
-from dimofs.cli import InputError, parser
 from dimofs.datasets.posetrack import JOINTS
 from dimofs.eval import oks, posetrack
 from dimofs.eval.polygons import in_any
 
 CASES = Path(__file__).parents[2] / "shared/data/posetrack_cases"
-NAMES = ["head_bottom" if name == "neck" else name for name in JOINTS]
-NAMES17 = [*NAMES[:3], "left_ear", "right_ear", *NAMES[3:]]
-FIGURES = ("ap", "ap_precision", "ap_recall", "mota", "motp", "mot_precision", "mot_recall")
-FOLDER = "000342_mpii_test"
-
-
-def person(track: int, x: float = 0.0, y: float = 0.0, score: float = 0.9, joints: Iterable[int] = range(15)) -> dict:
-    """Joint j at (x + 100 j, y); the head box has a diagonal of 50, so that 0.5 head sizes are 15 pixels."""
-    return {"track": track, "points": {j: (x + 100 * j, y, score) for j in joints}, "head": (x, y, 30.0, 40.0)}
-
-
-def file18(
-    frames: list[list[dict]], truth: bool, regions=None, names=NAMES17, folders: str | list[str] = FOLDER
-) -> dict:
-    """A PoseTrack18 file of frames of people; `regions`: {frame: polygons}; `folders`: of all images, or of each."""
-    images, annotations = [], []
-    for f, people in enumerate(frames):
-        folder = folders if isinstance(folders, str) else folders[f]
-        images.append({"id": 100 + f, "file_name": f"images/{folder}/{f:06d}.jpg"})
-        if regions and f in regions:
-            for axis in (0, 1):
-                images[-1][f"ignore_regions_{'xy'[axis]}"] = [[p[axis] for p in polygon] for polygon in regions[f]]
-        for p in people:
-            places = [p["points"].get(NAMES.index(n)) if n in NAMES else None for n in names]
-            entry = {"image_id": 100 + f, "track_id": p["track"], "bbox": [p["head"][0], -20.0, 1500.0, 40.0]}
-            entry["keypoints"] = [v for place in places for v in ((*place[:2], 1) if place else (0, 0, 0))]
-            if truth:
-                entry["bbox_head"] = list(p["head"])
-            else:
-                entry["scores"] = [place[2] if place else 0.0 for place in places]
-            annotations.append(entry)
-    return {"images": images, "annotations": annotations, "categories": [{"name": "person", "keypoints": list(names)}]}
-
-
-def file17(frames: list[list[dict]], truth: bool, regions=None) -> dict:
-    """The same as a PoseTrack17 file."""
-    content = []
-    for f, people in enumerate(frames):
-        rects = []
-        for p in people:
-            points = [{"id": [j], "x": [x], "y": [y], "score": [s]} for j, (x, y, s) in p["points"].items()]
-            rects.append({"track_id": [p["track"]], "annopoints": [{"point": points}]})
-            if truth:
-                x, y, w, h = p["head"]
-                rects[-1] |= {"x1": [x], "y1": [y], "x2": [x + w], "y2": [y + h]}
-        content.append({"image": [{"name": f"images/{FOLDER}/{f:06d}.jpg"}], "annorect": rects})
-        if regions and f in regions:
-            content[-1]["ignore_regions"] = [{"point": [{"x": [x], "y": [y]} for x, y in r]} for r in regions[f]]
-    return {"annolist": content}
-
-
-def write(path: Path, content) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    text = content if isinstance(content, str) else json.dumps(content)
-    path.write_bytes(gzip.compress(text.encode()) if path.suffix == ".gz" else text.encode())
-    return path
-
-
-def evaluate(tmp_path: Path, truth, predicted, **options) -> dict:
-    """The JSON of the command for two files' contents."""
-    gt, pred = write(tmp_path / "gt.json", truth), write(tmp_path / "pred.json", predicted)
-    posetrack.main(gt=gt, pred=pred, json=tmp_path / "figures.json", **options)
-    return json.loads((tmp_path / "figures.json").read_text())
-
-
-def both(tmp_path: Path, truth: list[list[dict]], predicted: list[list[dict]], regions=None, **options) -> dict:
-    return evaluate(tmp_path, file18(truth, True, regions), file18(predicted, False), **options)
-
-
-def constant(result: dict, name: str) -> float:
-    """A figure that is the same for all joints, and so for the total."""
-    assert len(result[name]) == 16 and np.ptp(result[name]) < 1e-9
-    return result[name][-1]
 
 
 # --- by hand -------------------------------------------------------------------------------------------------------
@@ -368,103 +290,6 @@ def test_official_cases(tmp_path, case):
         same(figures, result["sequences"][name])
 
 
-# --- files ----------------------------------------------------------------------------------------------------------
-
-TRUTH = [[person(0), person(1, y=500)], [person(0, x=5), person(1, y=500)], [], [person(0)]]
-PREDICTED = [[person(3, x=4), person(4, y=504)], [person(4, x=5), person(3, y=500)], [person(4)], [person(3)]]
-REGION = {1: [[(-50.0, -50.0), (300.0, -50.0), (300.0, 50.0), (-50.0, 50.0)]]}
-
-
-def plain(result: dict) -> dict:
-    return {name: result[name] for name in (*FIGURES, "counts")}
-
-
-def test_formats_and_joint_lists_give_the_same_figures(tmp_path):
-    expected = plain(both(tmp_path, TRUTH, PREDICTED, REGION))
-    truths = (file18(TRUTH, True, REGION), file18(TRUTH, True, REGION, names=NAMES), file17(TRUTH, True, REGION))
-    predictions = (file18(PREDICTED, False), file18(PREDICTED, False, names=NAMES[::-1]), file17(PREDICTED, False))
-    for truth in truths:
-        for predicted in predictions:
-            assert plain(evaluate(tmp_path, truth, predicted)) == expected
-
-
-def test_files_folders_and_gzip(tmp_path):
-    expected = plain(both(tmp_path, TRUTH, PREDICTED))
-    truth, predicted = file18(TRUTH, True), file18(PREDICTED, False)
-    write(tmp_path / "gt/a.json", truth)
-    write(tmp_path / "pred/a.json.gz", predicted)
-    write(tmp_path / "pred/b.json", "not looked at")
-    for gt, pred in (("gt", "pred"), ("gt/a.json", "pred"), ("gt/a.json", "pred/a.json.gz"), ("gt/", "pred/a.json.gz")):
-        posetrack.main(gt=tmp_path / gt, pred=tmp_path / pred, json=tmp_path / "out.json")
-        result = json.loads((tmp_path / "out.json").read_text())
-        assert plain(result) == expected and list(result["sequences"]) == ["a"]
-
-
-def test_several_videos_in_a_file_all_count(tmp_path):
-    """Two videos of two frames, mixed up in one file, are as two files."""
-    for i, frames in enumerate((slice(0, 2), slice(2, 4))):
-        write(tmp_path / f"gt/{i}.json", file18(TRUTH[frames], True))
-        write(tmp_path / f"pred/{i}.json", file18(PREDICTED[frames], False))
-    posetrack.main(gt=tmp_path / "gt", pred=tmp_path / "pred", json=tmp_path / "out.json")
-    expected = json.loads((tmp_path / "out.json").read_text())
-    order, folders = [2, 0, 3, 1], ["one", "zero", "one", "zero"]
-    mixed = [
-        file18([frames[i] for i in order], t, folders=folders) for frames, t in ((TRUTH, True), (PREDICTED, False))
-    ]
-    result = evaluate(tmp_path, *mixed)
-    assert plain(result) == plain(expected) and list(result["sequences"]) == ["gt/one", "gt/zero"]
-    assert plain(result["sequences"]["gt/zero"]) == plain(expected["sequences"]["0"])
-
-
-def test_many_files_go_to_several_processes(tmp_path):
-    """With the same figures; and the first bad file ends the run with its line."""
-    for i in range(9):
-        write(tmp_path / f"gt/{i}.json", file18(TRUTH, True))
-        write(tmp_path / f"pred/{i}.json", file18(PREDICTED, False))
-    done = _run(tmp_path, "--gt", "gt", "--pred", "pred", "--json", "out.json")
-    result = json.loads((tmp_path / "out.json").read_text())
-    assert done.returncode == 0 and list(result["sequences"]) == [str(i) for i in range(9)]
-    assert result["counts"]["objects"] == [9 * n for n in result["sequences"]["4"]["counts"]["objects"]]
-    write(tmp_path / "pred/5.json", "{")
-    done = _run(tmp_path, "--gt", "gt", "--pred", "pred")
-    assert done.returncode == 2 and "error: pred/5.json: not a JSON file" in done.stderr.splitlines()[-1]
-
-
-def _run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """The command in a process of its own, started in `folder`."""
-    command = [sys.executable, "-m", "dimofs.eval.posetrack", *arguments]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
-    return subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment)
-
-
-def test_posetrack17_people_without_a_list_of_points_go(tmp_path):
-    """They go after empty frames have gone, so their frame stays; joints with other ids do not count."""
-    truth, predicted = file17([[person(0)], [person(0)], [person(0)]], True), file17([[person(0)]] * 3, False)
-    truth["annolist"][1]["annorect"][0]["annopoints"] = []
-    predicted["annolist"][0]["annorect"].append({"track_id": [9], "annopoints": [{}]})
-    predicted["annolist"][0]["annorect"][0]["annopoints"][0]["point"].append({"id": [16], "x": [1], "y": [2]})
-    result = evaluate(tmp_path, truth, predicted)
-    assert result["counts"]["objects"] == [2] * 15 and result["counts"]["misses"] == [1] * 15
-    assert result["counts"]["false_positives"] == [1] * 15
-
-
-def test_one_labelled_frame_has_no_official_mot(tmp_path, capsys):
-    result = both(tmp_path, [[person(0)], []], [[person(0)], []])
-    assert constant(result, "ap") == 100 and result["mota"] == result["motp"] == [None] * 16
-    assert "one labelled frame" in capsys.readouterr().out
-    assert constant(both(tmp_path, [[person(0)], []], [[person(0)], []], corrected=True), "mota") == 100
-
-
-def test_without_tracking_ids_are_not_needed(tmp_path):
-    truth, predicted = file18(TRUTH, True), file18(PREDICTED, False)
-    for annotation in predicted["annotations"]:
-        del annotation["track_id"]
-    with pytest.raises(InputError, match=r"pred.json: annotations\[0\].track_id is missing; .*--no-tracking"):
-        evaluate(tmp_path, truth, predicted)
-    result = evaluate(tmp_path, truth, predicted, tracking=False)
-    assert result["ap"] == both(tmp_path, TRUTH, PREDICTED)["ap"] and result["mota"] == [None] * 16
-
-
 # --- OKS ------------------------------------------------------------------------------------------------------------
 
 
@@ -520,16 +345,6 @@ def _coco_ap(truth: list[list[dict]], predicted: list[list[dict]]) -> np.ndarray
     return judge.stats
 
 
-def test_oks_needs_no_head_boxes_and_takes_the_extent_without_a_box(tmp_path):
-    truth, predicted = file17(TRUTH, True), file17(PREDICTED, False)
-    for frame in truth["annolist"]:
-        for rect in frame["annorect"]:
-            del rect["x1"]
-    with pytest.raises(InputError, match=r"annolist\[0\].annorect\[0\] has no head box .*--oks"):
-        evaluate(tmp_path, truth, predicted)
-    assert evaluate(tmp_path, truth, predicted, oks=True)["AP50"] is not None
-
-
 # --- polygons -------------------------------------------------------------------------------------------------------
 
 
@@ -550,153 +365,3 @@ def test_points_on_an_edge_are_not_inside(corners, edge):
     for part in (0, 0.25, 0.5, 1):
         point = (np.array(a) + part * (np.array(b) - np.array(a))) / 4 + 1000
         assert not in_any(point[None], [polygon])[0]
-
-
-# --- bad input ------------------------------------------------------------------------------------------------------
-
-
-def drop(side: int, *path):
-    def change(*files: dict) -> None:
-        at = files[side]
-        for key in path[:-1]:
-            at = at[key]
-        del at[path[-1]]
-
-    return change
-
-
-def put(side: int, value, *path):
-    def change(*files: dict) -> None:
-        at = files[side]
-        for key in path[:-1]:
-            at = at[key]
-        at[path[-1]] = value
-
-    return change
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (drop(0, "annotations", 1, "bbox_head"), r"gt.json: annotations\[1\] has no head box"),
-        (drop(0, "annotations", 1, "track_id"), r"gt.json: annotations\[1\].track_id is missing"),
-        (drop(1, "annotations", 1, "track_id"), r"pred.json: annotations\[1\].track_id is missing"),
-        (put(0, 0, "annotations", 1, "track_id"), r"gt.json: annotations\[1\].track_id 0 is another person's too"),
-        (put(1, 3, "annotations", 1, "track_id"), r"pred.json: annotations\[1\].track_id 3 is another person's too"),
-        (put(1, 10_000, "annotations", 1, "track_id"), r"track_id 10000 is not below 10000"),
-        (put(1, 2.5, "annotations", 1, "track_id"), r"track_id 2.5 is not a whole number"),
-        (put(1, "2", "annotations", 1, "track_id"), r"track_id is not a number"),
-        (put(0, [[1, 2]], "images", 0, "ignore_regions_x"), r"images\[0\].ignore_regions_x has 1 polygons, .* 0"),
-        (put(1, [0.5], "annotations", 0, "scores"), r"annotations\[0\].scores is not a list of 17 numbers"),
-        (put(1, [1, 2, 3], "annotations", 0, "keypoints"), r"annotations\[0\].keypoints is not a list of 51 numbers"),
-        (put(1, 7, "annotations", 0, "image_id"), r"annotations\[0\].image_id is the id of no image"),
-        (drop(1, "images", 3), r"annotations\[5\].image_id is the id of no image"),
-        (
-            put(1, 100, "images", 1, "id"),
-            r"images\[0\].id is another image's too",
-        ),
-        (drop(1, "categories"), r"pred.json: categories is missing"),
-        (drop(1, "categories", 0, "keypoints", 0), r"categories\[0\].keypoints has no right_ankle"),
-        (drop(1, "images"), r"pred.json: has neither annolist \(PoseTrack17\) nor images \(PoseTrack18\)"),
-    ],
-)
-def test_bad_files_are_named(tmp_path, change, message):
-    truth, predicted = file18(TRUTH, True), file18(PREDICTED, False)
-    change(truth, predicted)
-    with pytest.raises(InputError, match=message) as error:
-        evaluate(tmp_path, truth, predicted)
-    assert "\n" not in str(error.value)
-
-
-def test_polygons_of_two_points_are_named(tmp_path):
-    for maker in (file18, file17):
-        truth = maker(TRUTH, True, {1: [[(0.0, 0.0), (5.0, 5.0)]]})
-        with pytest.raises(InputError, match=r"\[1\].*ignore_regions.* polygon of 2 points; remove it"):
-            evaluate(tmp_path, truth, file18(PREDICTED, False))
-
-
-def test_lengths_and_paths_are_named(tmp_path):
-    with pytest.raises(InputError, match=r"pred.json: 'pred' has 3 frames, .*gt.json has 4; predict every frame"):
-        evaluate(tmp_path, file18(TRUTH, True), file18(PREDICTED[:3], False))
-    with pytest.raises(InputError, match="no such file or folder"):
-        posetrack.main(gt=tmp_path / "none", pred=tmp_path)
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match=r"holds no .json"):
-        posetrack.main(gt=tmp_path / "empty", pred=tmp_path)
-    write(tmp_path / "other/x.json", file18(TRUTH, True))
-    with pytest.raises(InputError, match=r"has no gt.json, the prediction for"):
-        posetrack.main(gt=tmp_path / "gt.json", pred=tmp_path / "other")
-    with pytest.raises(InputError, match="no frame has people"):
-        both(tmp_path, [[], []], [[], []])
-    with pytest.raises(InputError, match="exclude each other"):
-        both(tmp_path, TRUTH, PREDICTED, official=True, corrected=True)
-    write(tmp_path / "cut.json.gz", "{}").write_bytes(gzip.compress(b"{}" * 500)[:20])
-    with pytest.raises(InputError, match="damaged gzip"):
-        posetrack.main(gt=tmp_path / "cut.json.gz", pred=tmp_path / "cut.json.gz")
-
-
-SMALL = ([[person(0, joints=range(15)), person(1, y=500)], [person(0)]], [[person(3, x=4)], [person(3), person(4)]])
-ODD = [None, True, -1, 2.5, float("nan"), float("inf"), "x", "", [], [[]], [None], {}, 10**400, 1e308, [1, 2], 10**18]
-
-
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(data=st.data())
-def test_any_broken_file_ends_in_figures_or_one_line(tmp_path, data):
-    """Fields of a valid file dropped, retyped or swapped."""
-    maker = data.draw(st.sampled_from([file17, file18]))
-    region = {0: [[(-50.0, -50.0), (300.0, -50.0), (300.0, 50.0)]]}
-    files = [json.loads(json.dumps(f)) for f in (maker(SMALL[0], True, region), maker(SMALL[1], False))]
-    for _ in range(data.draw(st.integers(1, 2))):
-        _damage(files[data.draw(st.integers(0, 1))], data)
-    options = data.draw(st.sampled_from([{}, {"corrected": True}, {"hota": True}, {"oks": True}, {"tracking": False}]))
-    try:
-        evaluate(tmp_path, *files, **options)
-    except InputError as error:
-        assert "\n" not in str(error) and ("gt.json" in str(error) or "pred.json" in str(error))
-
-
-def _damage(content: dict, data) -> None:
-    at, parents = content, []
-    for _ in range(data.draw(st.integers(1, 8))):
-        keys = list(at) if isinstance(at, dict) else list(range(len(at))) if isinstance(at, list) else []
-        if not keys:
-            break
-        parents.append((at, data.draw(st.sampled_from(keys))))
-        at = at[parents[-1][1]]
-    if not parents:
-        return
-    (place, key), (other, name) = parents[-1], data.draw(st.sampled_from(parents))
-    action = data.draw(st.sampled_from(["drop", "retype", "swap"]))
-    if action == "drop":
-        del place[key]
-    elif action == "retype":
-        place[key] = copy.deepcopy(data.draw(st.sampled_from(ODD)))
-    else:
-        keys = list(place) if isinstance(place, dict) else list(range(len(place)))
-        with_key = data.draw(st.sampled_from(keys))
-        place[key], place[with_key] = place[with_key], place[key]
-        assert other is not None and name is not None
-
-
-# --- the command ----------------------------------------------------------------------------------------------------
-
-
-def test_every_documented_command_runs(tmp_path, monkeypatch, capsys):
-    write(tmp_path / "GT/a.json", file18(TRUTH, True))
-    write(tmp_path / "PRED/a.json", file18(PREDICTED, False))
-    monkeypatch.chdir(tmp_path)
-    lines = [line.split("#")[0].split() for line in (posetrack.__doc__ or "").splitlines() if "python -m" in line]
-    assert len(lines) == 6
-    for line in lines:
-        posetrack.main(**vars(parser(posetrack.main).parse_args(line[3:])))
-    out = capsys.readouterr().out
-    assert all(name in out for name in ("Head     Shou     Elbo", "mAP", "MOTA", "MOTP", "HOTA", "AP75", "definition"))
-    assert (tmp_path / "figures.png").read_bytes()[:4] == b"\x89PNG"
-    with pytest.raises(InputError, match="must end in"):
-        posetrack.main(gt=tmp_path / "GT", pred=tmp_path / "PRED", plot=tmp_path / "figures.gif")
-
-
-def test_without_arguments_one_line_says_what_is_needed(tmp_path):
-    done = _run(tmp_path)
-    assert done.returncode == 2 and done.stdout == ""
-    assert done.stderr.startswith("error: --gt") and done.stderr.count("\n") == 1
