@@ -4,10 +4,12 @@
     python -m dimofs.eval.coco --gt person_keypoints_val2017.json --images val2017 --weights MOVENET_FOLDER --size 512
     python -m dimofs.eval.coco --gt person_keypoints_val2017.json --pred results.json
 
-Definition: COCO's, area range "all" unless the column says otherwise, 20 poses and 100 boxes per image, person score =
-box score. Every image of --gt counts. A results file is COCO's list of {"image_id", "category_id", "keypoints",
-"score"} with 17 joints, of {"bbox", "score"}, or of both. COCO's labels put pixel centres at integers, our models at
-integer + 0.5: predictions move by half a pixel on the way. Needs the extra `dimofs[eval]`.
+Definition: COCO's, area range "all" unless the column says otherwise, 20 poses and 100 boxes per image. A model's boxes
+are ranked by their scores, its poses by the box's score times the mean confidence of the joints above 0.2, for every
+model alike. Every image of --gt counts. A results file is COCO's list of {"image_id", "category_id", "keypoints",
+"score"} with 17 joints, of {"bbox", "score"}, or of both, then with "box_score" if boxes rank by another. COCO's labels
+put pixel centres at integers, our models at integer + 0.5: predictions move by half a pixel on the way. Needs the extra
+`dimofs[eval]`.
 """
 
 import contextlib
@@ -30,6 +32,7 @@ from dimofs.files import read_json, write_json
 Kind = Literal["keypoints", "bbox"]
 
 PERSON = 1
+SURE = 0.2  # confidence from which a joint counts in the score of its pose
 # Column names in the order of COCOeval.stats.
 KEYPOINT_STATS = ("AP", "AP50", "AP75", "APm", "APl", "AR", "AR50", "AR75", "ARm", "ARl")
 BOX_STATS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
@@ -76,14 +79,27 @@ def predict(model: PoseModel, entries: list[dict], folder: Path, device: str = "
 
 
 def to_results(people: Detections, names: Sequence[str], image_id: int) -> list[dict]:
-    """COCO results, boxes x y w h and 17 joints; a joint that `names` lacks is 0 0 0, scores are probabilities."""
+    """COCO results, boxes x y w h and 17 joints; a joint that `names` lacks is 0 0 0, scores are probabilities.
+
+    "score" is the pose's, "box_score" the box's.
+    """
     columns = torch.tensor(skeletons.indices(names, skeletons.COCO))
     points = torch.cat((people.keypoints - 0.5, people.confidences[..., None]), dim=2)
     points = points[:, columns] * (columns >= 0)[:, None]  # [P, 17, 3]
+    sure = points[..., 2] > SURE
+    scores = people.scores * (points[..., 2] * sure).sum(dim=1) / sure.sum(dim=1).clamp(min=1)
     corners = torch.cat((people.boxes[:, :2], people.boxes[:, 2:] - people.boxes[:, :2]), dim=1)
+    values = (x.tolist() for x in (corners, points.flatten(1), scores, people.scores))
     return [
-        {"image_id": image_id, "category_id": PERSON, "bbox": box, "keypoints": joints, "score": score}
-        for box, joints, score in zip(corners.tolist(), points.flatten(1).tolist(), people.scores.tolist(), strict=True)
+        {
+            "image_id": image_id,
+            "category_id": PERSON,
+            "bbox": box,
+            "keypoints": joints,
+            "score": pose,
+            "box_score": score,
+        }
+        for box, joints, pose, score in zip(*values, strict=True)
     ]
 
 
@@ -111,6 +127,8 @@ def _evaluate(truth: dict, results: list[dict], kind: Kind, names: tuple[str, ..
         return dict.fromkeys(names, 0.0)
     # Only one of bbox and keypoints: pycocotools takes areas from the box where there is one.
     kept: Any = [{key: r[key] for key in ("image_id", "category_id", "score", kind)} for r in results]
+    if kind == "bbox":
+        kept = [k | {"score": r.get("box_score", r["score"])} for k, r in zip(kept, results, strict=True)]
     content: Any = {**truth, "annotations": [dict(a) for a in truth["annotations"]]}
     with contextlib.redirect_stdout(io.StringIO()):
         labels = COCO()
@@ -154,6 +172,7 @@ def read_results(path: Path, truth: dict) -> list[dict]:
     for field in kinds:
         results.rows(field, {"bbox": 4, "keypoints": 51}[field])
     results.column("score", {int, float}, "a number")
+    results.column("box_score", {int, float}, "a number", 0)
     results.column("category_id", {int}, "a whole number")
     _check_images(results, [image["id"] for image in truth["images"]])
     return entries

@@ -76,6 +76,26 @@ def test_a_model_that_knows_the_labels_scores_one(names):
     assert all(figures["AP"] == pytest.approx(1) for figures in coco.evaluate(labels, found).values())
 
 
+def test_poses_rank_by_their_sure_joints_and_boxes_by_their_own_score():
+    """The better box, 0.8, has the worse joints: confidences 0.9 and 0.5 of two count, those of 0.1 do not."""
+    labels = truth(person(20))
+    names = skeletons.COCO
+    one, other = detection(person(20), names), detection(person(500), names)
+    for found, score, sure in ((one, 0.6, (0.9, 0.9)), (other, 0.8, (0.9, 0.5))):
+        confidences = torch.full((1, 17), 0.1)
+        confidences[0, :2] = torch.tensor(sure)
+        found.scores[:], found.keypoint_scores[:] = score, confidences.logit()
+    results = [r for found in (one, other) for r in coco.to_results(found, names, 7)]
+    assert [r["score"] for r in results] == pytest.approx([0.54, 0.56])
+    assert [r["box_score"] for r in results] == pytest.approx([0.6, 0.8])
+    other.keypoint_scores[:] = -5
+    results[1:] = coco.to_results(other, names, 7)
+    assert results[1]["score"] == 0
+    figures = coco.evaluate(labels, results)
+    assert figures["pose"]["AP"] == pytest.approx(1), "the right pose is first"
+    assert figures["box"]["AP"] == pytest.approx(0.5), "the wrong box is first"
+
+
 def test_a_joint_the_model_lacks_is_far_away():
     names = skeletons.COCO[5:]
     (found,) = coco.to_results(detection(person(20), names), names, 7)
@@ -136,6 +156,7 @@ def test_malformed_truth_is_named(tmp_path, where, value, message):
         ([{"image_id": 7, "category_id": 1, "score": 1}], "neither keypoints nor bbox"),
         ([{**result(person(0), 1), "score": "high"}], r"\[0\].score"),
         ([result(person(0), 1), 5], r"\[1\] is not an object"),
+        ([{**result(person(0), 1), "box_score": "high"}], r"\[0\].box_score"),
         ([{**result(person(0), 1), "image_id": 8}], r"\[0\].image_id is the id of no image"),
         ([{**result(person(0), 1), "bbox": [0, 0, 1]}], "list of 4 numbers"),
     ],
