@@ -153,7 +153,7 @@ def test_the_keypoint_branch_starts_as_movenets_heatmaps(tmp_path):
     torch.manual_seed(0)
     checkpoints.save(movenet_multipose(), tmp_path / "movenet", {})
     model = dimofs_mobile()
-    initialize.from_movenet(model, tmp_path / "movenet")
+    initialize.start(model, str(tmp_path / "movenet"))
     head = model.keypoint_head
     for conv in head.convs:  # what stands beside the heatmaps is silenced, to see them alone
         conv.weight[movenet.JOINTS :] = 0  # type: ignore[index]
@@ -170,3 +170,13 @@ def test_the_keypoint_branch_starts_as_movenets_heatmaps(tmp_path):
     weight = model.backbone.fpn.lateral[0].weight  # type: ignore[union-attr]
     assert hint == "kpt_heatmap"
     assert weight[5, -20:, 0, 0].tolist() == [float(i == 5) for i in range(20)]  # type: ignore[index]
+
+
+def test_training_starts_from_the_models_own_weights_and_from_no_others(tmp_path):
+    torch.manual_seed(0)
+    first, second = dimofs_mobile(), dimofs_mobile()
+    checkpoints.save(first, tmp_path / "first", {})
+    initialize.start(second, str(tmp_path / "first"))
+    assert all(torch.equal(t, first.state_dict()[name]) for name, t in second.state_dict().items())
+    with pytest.raises(InputError, match="first: not the model that is trained"):
+        initialize.start(dimofs_mobile(("nose", "neck")), str(tmp_path / "first"))

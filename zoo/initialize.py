@@ -1,15 +1,15 @@
-"""How the mobile model starts from MoveNet: its weights copied, and its joint heatmaps passed on unchanged.
+"""How a model starts before its training: from a checkpoint of its own kind, or `dimofs_mobile` from MoveNet.
 
-The pyramid and the keypoint branch begin with an identity path for MoveNet's 17 heatmaps beside their random channels:
-before any training each joint's heatmap is MoveNet's, cut to the person's region. Training then learns which of the
-peaks in a region are that person's, how to sharpen them, and the joints that MoveNet does not know.
+MoveNet's weights are copied and its joint heatmaps passed on unchanged: the pyramid and the keypoint branch begin with
+an identity path for its 17 heatmaps beside their random channels. Before any training each joint's heatmap is
+MoveNet's, cut to the person's region. Training then learns which of the peaks in a region are that person's, how to
+sharpen them, and the joints that MoveNet does not know.
 """
-
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from dimofs.cli import InputError
 from dimofs.zoo import checkpoints, movenet
 from dimofs.zoo.detector import PoseDetector
 from dimofs.zoo.presets import KeypointPyramidBackbone
@@ -17,10 +17,25 @@ from dimofs.zoo.presets import KeypointPyramidBackbone
 GAIN = 0.75  # of the heatmaps on their way to the output logits
 
 
+def start(model: PoseDetector, weights: str) -> None:
+    """Give `model` the weights of a checkpoint of the same kind, or start a `dimofs_mobile` from a converted MoveNet.
+
+    InputError: `weights` names neither.
+    """
+    source = checkpoints.load(weights)
+    if isinstance(source, movenet.MoveNet) and isinstance(model.backbone, KeypointPyramidBackbone):
+        from_movenet(model, source)
+        return
+    try:
+        model.load_state_dict(source.state_dict())
+    except RuntimeError as error:
+        raise InputError(f"{weights}: not the model that is trained, nor a MoveNet for dimofs_mobile") from error
+
+
 @torch.no_grad()
-def from_movenet(model: PoseDetector, folder: str | Path) -> None:
-    """Start `model`, a `dimofs_mobile`, from the converted MoveNet in `folder`. InputError: no such model there."""
-    source, backbone = checkpoints.load_as(movenet.MoveNet, folder), model.backbone
+def from_movenet(model: PoseDetector, source: movenet.MoveNet) -> None:
+    """Start `model`, a `dimofs_mobile`, from MoveNet's weights."""
+    backbone = model.backbone
     assert isinstance(backbone, KeypointPyramidBackbone)
     backbone.body.load_state_dict(source.backbone.state_dict())
     backbone.top_down.load_state_dict(source.fpn.state_dict())

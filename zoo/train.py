@@ -175,7 +175,7 @@ def main(
     task: Annotated[Literal["pose"], "what to train"],
     *,
     out: Annotated[str, "run folder; a run that it holds goes on"],
-    init: Annotated[str | None, "folder of the converted MoveNet to start from (python -m dimofs.zoo.convert)"] = None,
+    init: Annotated[str | None, "weights to start from: a converted MoveNet (python -m dimofs.zoo.convert), or the model's own"] = None,
     jhmdb: JhmdbClips = None,
     jhmdb_labels: JhmdbLabels = None,
     coco: Coco = None,
@@ -201,7 +201,7 @@ def main(
     torch.manual_seed(seed)
     model = PRESETS[recipe.preset]()
     if init:
-        initialize.from_movenet(model, init)
+        initialize.start(model, init)
     trainer = Trainer(model, recipe)
     folder = Path(out)
     write_json(folder / "recipe.json", asdict(recipe))
