@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from torch import nn
 
 from dimofs.datasets.people import People
 from dimofs.zoo import box_coder, keypoint_head
@@ -260,25 +261,39 @@ def test_no_people_and_no_joints_still_train():
         total.backward()
 
 
+class Strides(nn.Module):
+    """Four levels of 64 channels, quick to train."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 64, 7, stride=4, padding=3)
+        self.down = nn.ModuleList(nn.Conv2d(64, 64, 3, stride=2, padding=1) for _ in range(3))
+
+    def forward(self, x):
+        levels = [self.stem(x).relu()]
+        for conv in self.down:
+            levels.append(conv(levels[-1]).relu())
+        return levels
+
+
 def test_a_small_detector_learns_one_image():
     torch.manual_seed(0)
-    model = dimofs_mobile().train()
-    for parameter in model.backbone.body.parameters():  # type: ignore[union-attr]
-        parameter.requires_grad_(False)
+    model = dimofs_mobile(min_size=128, max_size=128).train()
+    model.backbone = Strides()
     image, people = frames(1, 128, 128), [person(40, 30)]
-    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=2e-3)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     generator = torch.Generator().manual_seed(0)
-    for _ in range(40):
+    for _ in range(80):
         losses = pose_losses(model, image, None, people, SAMPLING, generator)
         optimizer.zero_grad()
         torch.stack(list(losses.values())).sum().backward()
         optimizer.step()
-    model.preprocess.min_size = model.preprocess.max_size = 128
     with torch.no_grad():
         found = model.eval()(image)[0]
-    assert (found.boxes[0] - people[0].boxes[0]).abs().max() < 10
+    assert found.scores[0] > 0.8
+    assert (found.boxes[0] - people[0].boxes[0]).abs().max() < 5
     distance = (found.keypoints[0] - people[0].keypoints[0]).norm(dim=-1)
-    assert distance.median() < 8  # of 40 x 60 pixels
+    assert distance.median() < 3  # of 40 x 60 pixels
 
 
 @pytest.mark.parametrize("in_channels", [(4, 6), (3, 5, 7, 9)])
