@@ -175,7 +175,7 @@ def main(
     task: Annotated[Literal["pose"], "what to train"],
     *,
     out: Annotated[str, "run folder; a run that it holds goes on"],
-    init: Annotated[str | None, "weights to start from: a converted MoveNet (python -m dimofs.zoo.convert), or the model's own"] = None,
+    init: Annotated[str | None, "weights to start from: a converted MoveNet, or the model's own"] = None,
     jhmdb: JhmdbClips = None,
     jhmdb_labels: JhmdbLabels = None,
     coco: Coco = None,
