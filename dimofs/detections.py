@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -48,6 +49,19 @@ class Detections:
         ids = None if self.ids is None else function(self.ids)
         boxes, scores = function(self.boxes), function(self.scores)
         return Detections(boxes, scores, function(self.keypoints), function(self.keypoint_scores), ids)
+
+    @staticmethod
+    def join(parts: Sequence[Detections]) -> Detections:
+        """The people of all parts, in order; those without people do not count. ValueError: some have ids, some not."""
+        parts = [part for part in parts if len(part)] or parts[:1]
+        with_ids = [part.ids for part in parts if part.ids is not None]
+        if len(with_ids) not in (0, len(parts)):
+            raise ValueError("either all parts have ids or none")
+        boxes, scores, keypoints, logits = (
+            torch.cat([getattr(part, field) for part in parts])
+            for field in ("boxes", "scores", "keypoints", "keypoint_scores")
+        )
+        return Detections(boxes, scores, keypoints, logits, torch.cat(with_ids) if with_ids else None)
 
     @staticmethod
     def empty(joints: int, device: torch.device | str = "cpu") -> Detections:

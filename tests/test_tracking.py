@@ -1,5 +1,6 @@
 """Tracks by hand: walks, crossings, gaps, gates, ties and empty frames, and the setting of [16]."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -8,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dimofs.detections import Detections
-from dimofs.tracking import NONE, TRACKERS, Tracker, follow
+from dimofs.motion import Motion
+from dimofs.tracking import NONE, TRACKERS, Tracker, follow, moved, pair_costs
 
 PLAIN = Tracker(gate=0.8, patience=2)
 BASELINE = TRACKERS["detect-and-track"]
@@ -95,13 +97,17 @@ def test_ties_are_settled_the_same_way_every_time():
     assert [sorted(i) for i in ids(frames)] == [[0, 1], [0, 1], [0, 1, 2]]
 
 
+def state(tracks) -> list[torch.Tensor]:
+    return [tracks.missed, *(getattr(tracks.last, field) for field in ("boxes", "keypoints", "keypoint_scores", "ids"))]
+
+
 def test_input_and_state_are_left_alone():
     tracks, _ = follow(NONE, people(0, 50), PLAIN, 100, 200)
-    before = tracks.boxes.clone(), tracks.ids.clone(), tracks.missed.clone()
+    before = [t.clone() for t in state(tracks)]
     found = people(-5, 52)
     follow(tracks, found, PLAIN, 100, 200)
-    assert all(torch.equal(a, b) for a, b in zip(before, (tracks.boxes, tracks.ids, tracks.missed), strict=True))
-    assert found.ids is None and found.boxes[0, 0] == -5 and len(NONE.ids) == 0
+    assert all(torch.equal(a, b) for a, b in zip(before, state(tracks), strict=True))
+    assert found.ids is None and found.boxes[0, 0] == -5 and len(NONE) == 0
 
 
 def test_boxes_are_clipped_and_keep_their_people():
@@ -149,3 +155,112 @@ def test_ids_follow_people_whatever_their_order(order):
     """Five people apart, given in another order: each keeps its id."""
     lefts = [0.0, 30.0, 60.0, 90.0, 120.0]
     assert ids([people(*lefts), people(*(lefts[i] + 2 for i in order))])[1] == list(order)
+
+
+# Costs by hand: one track of a 10 x 10 box, so that the unit of distance is 0.2 * 10 = 2 pixels.
+
+
+def pose(*points, confidences=None, box=(0.0, 0.0, 10.0, 10.0)) -> Detections:
+    confidences = torch.tensor([confidences or [1.0] * len(points)])
+    return Detections(
+        torch.tensor([box]), torch.ones(1), torch.tensor([points]), torch.logit(confidences), torch.tensor([0])
+    )
+
+
+OKS, PCK = replace(PLAIN, iou=0.0, oks=1.0), replace(PLAIN, iou=0.0, pck=1.0)
+
+
+def cost(last, found, tracker) -> float:
+    return pair_costs(last, found, tracker).item()
+
+
+def test_pose_costs_by_hand():
+    last, found = pose((0.0, 0.0), (5.0, 5.0)), pose((2.0, 0.0), (5.0, 8.0))  # 1 and 1.5 units off
+    oks, pck = (math.exp(-0.5) + math.exp(-1.125)) / 2, 0.5
+    assert cost(last, found, OKS) == pytest.approx(1 - oks)
+    assert cost(last, found, PCK) == pytest.approx(1 - pck)
+    assert cost(last, found, replace(PLAIN, oks=2.0, pck=1.0)) == pytest.approx(1 - (1 + 2 * oks + pck) / 4)
+
+
+def test_joints_count_by_the_product_of_their_confidences():
+    last = pose((0.0, 0.0), (5.0, 5.0), confidences=[0.5, 0.8])
+    found = pose((0.0, 0.0), (50.0, 5.0), confidences=[0.4, 0.25])  # weights 0.2 and 0.2
+    assert cost(last, found, OKS) == pytest.approx(0.5)
+    absent = pose((0.0, 0.0), (math.nan, math.nan), confidences=[1.0, 0.0])
+    assert cost(last, absent, OKS) == pytest.approx(0)
+    assert cost(absent, pose((9.0, 9.0), (5.0, 5.0), confidences=[0.0, 1.0]), OKS) == 1, "no joint in common"
+
+
+def test_poses_tell_apart_whom_boxes_do_not():
+    """Two in the same box, one with the arms up: boxes tie, poses do not."""
+    up, down = pose((2.0, 0.0), (8.0, 0.0)), pose((2.0, 9.0), (8.0, 9.0))
+    frames = [Detections.join((up, down)), Detections.join((down, up))]
+    assert ids(frames, OKS)[1] == ids(frames, PCK)[1] == [1, 0]
+
+
+def motion(dx: float, dy: float) -> Motion:
+    return Motion(torch.tensor([dx, dy], dtype=torch.float32).reshape(2, 1, 1).expand(2, 5, 10), 100, 200)
+
+
+def test_motion_moves_points_between_its_cells_and_holds_at_the_edge():
+    flow = torch.tensor([[[0.0, 4.0]], [[1.0, 1.0]]])  # cells of 10 x 20 pixels, centres at x = 5 and 15
+    points = torch.tensor([[5.0, 3.0], [10.0, 3.0], [15.0, 3.0], [-40.0, 90.0]])
+    moved_points = Motion(flow, 20, 20).move(points)
+    torch.testing.assert_close(moved_points - points, torch.tensor([[0.0, 1], [2, 1], [4, 1], [0, 1]]))
+    assert Motion(flow, 20, 20).move(torch.zeros(0, 3, 2)).shape == (0, 3, 2)
+
+
+def test_tracks_move_with_the_picture():
+    """The camera jumps by 60 pixels: by boxes alone everybody is new; waiting tracks move too."""
+    moving = replace(PLAIN, motion=True)
+    tracks, first = follow(NONE, people(0, 60), moving, 100, 200)
+    tracks, second = follow(tracks, people(60), moving, 100, 200, motion(60, 0))
+    assert first.ids is not None and second.ids is not None and second.ids.tolist() == [0]
+    assert sorted(tracks.last.boxes[:, 0].tolist()) == [60, 120]
+    _, third = follow(tracks, people(120), moving, 100, 200, motion(0, 0))
+    assert third.ids is not None and third.ids.tolist() == [1]
+    _, still = follow(tracks, people(10), replace(moving, motion=False), 100, 200, motion(-50, 0))
+    assert still.ids is not None and still.ids.tolist() == [2]
+
+
+def test_boxes_move_as_their_sure_joints():
+    last = pose((0.0, 0.0), (10.0, 0.0), confidences=[0.75, 0.25])
+    flow = Motion(torch.tensor([[[8.0, 0.0]], [[0.0, 0.0]]]), 5, 10)  # 8 pixels at x <= 2.5, none at x >= 7.5
+    there = moved(last, flow)
+    torch.testing.assert_close(there.keypoints, torch.tensor([[[8.0, 0], [10, 0]]]))
+    torch.testing.assert_close(there.boxes, torch.tensor([[6.0, 0, 16, 10]]))
+
+
+def test_the_unsure_join_tracks_but_begin_none():
+    born = replace(PLAIN, birth=0.7)
+    assert ids([people(0, 50, scores=[0.9, 0.6]), people(1, 50, scores=[0.5, 0.8])], born) == [[0], [0, 1]]
+
+
+def test_smoothing_keeps_a_part_of_the_last_pose():
+    smooth = replace(PLAIN, smooth=0.25)
+    tracks, _ = follow(NONE, people(0.0), smooth, 100, 200)
+    tracks, found = follow(tracks, people(4.0), smooth, 100, 200)
+    assert found.keypoints[0, 0, 0] == 3 and found.boxes[0].tolist() == [3, 0, 13, 20]
+    _, found = follow(tracks, people(3.0), smooth, 100, 200)
+    assert found.keypoints[0, 0, 0] == 3
+
+
+def test_smoothing_leaves_joints_alone_that_were_absent():
+    last = pose((0.0, 0.0), (0.0, 0.0), confidences=[1.0, 0.0])
+    tracks, _ = follow(NONE, last, replace(PLAIN, smooth=0.5), 100, 200)
+    _, found = follow(tracks, pose((4.0, 4.0), (4.0, 4.0)), replace(PLAIN, smooth=0.5), 100, 200)
+    assert found.keypoints.tolist() == [[[2, 2], [4, 4]]]
+
+
+@pytest.mark.parametrize("name", TRACKERS)
+def test_every_tracker_follows_five_who_walk(name):
+    frames = [people(*(30.0 * i + t for i in range(5))) for t in range(4)]
+    assert ids(frames, TRACKERS[name]) == [[0, 1, 2, 3, 4]] * 4
+
+
+def test_people_of_several_parts_are_joined():
+    parts = people(0, 5), people(), people(9)
+    assert Detections.join(parts).boxes[:, 0].tolist() == [0, 5, 9]
+    assert len(Detections.join((people(), people()))) == 0
+    with pytest.raises(ValueError, match="ids"):
+        Detections.join((people(0), pose((0.0, 0.0), (1.0, 1.0), (2.0, 2.0))))
