@@ -9,14 +9,14 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Motion:
-    """flow: [2, h, w] float, (dx, dy) in pixels of the frame, over the whole frame of `height` x `width` pixels."""
+    """flow: [2, h, w] float, (dx, dy) in pixels, over `height` x `width` pixels from the frame's upper left corner."""
 
     flow: Tensor
-    height: int
-    width: int
+    height: float
+    width: float
 
     def move(self, points: Tensor) -> Tensor:
-        """[..., 2] x y in the one frame -> in the next; bilinear, outside the frame as at its edge."""
+        """[..., 2] x y in the one frame -> in the next; bilinear, beyond the field as at its edge."""
         size = points.new_tensor([self.width, self.height])
         grid = (2 * points / size - 1).reshape(1, 1, -1, 2)
         if not points.numel():

@@ -22,6 +22,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from dimofs import boxes
+from dimofs.cli import InputError
 from dimofs.detections import Detections
 from dimofs.motion import Motion
 
@@ -63,6 +64,21 @@ TRACKERS = {
     # [16]: the previous frame only, no gate. (Its boxes are inclusive and its IoU adds 1 to sizes: the IoU of these.)
     "detect-and-track": Tracker(gate=1.0, patience=0, score=0.95, area=50.0),
 }
+
+
+def tracker_named(name: str, *, gate: float | None = None, patience: int | None = None) -> Tracker:
+    """TRACKERS[name], with another gate or patience where one is given.
+
+    InputError: there is no such tracker, the gate lies outside 0 to 1, the patience is negative.
+    """
+    if name not in TRACKERS:
+        raise InputError(f"--tracker {name}: is unknown; choose one of {', '.join(TRACKERS)}")
+    if gate is not None and not 0 <= gate <= 1:
+        raise InputError(f"--gate {gate}: must be at least 0 and at most 1")
+    if patience is not None and patience < 0:
+        raise InputError(f"--patience {patience}: must be at least 0")
+    given = {"gate": gate, "patience": patience}
+    return replace(TRACKERS[name], **{option: value for option, value in given.items() if value is not None})
 
 
 @dataclass(frozen=True)
@@ -127,18 +143,22 @@ def pair_costs(last: Detections, people: Detections, tracker: Tracker) -> Tensor
     """[T, P] costs in [0, 1] of joining T tracks' last people with P new ones; 1 where they share nothing."""
     similarity = tracker.iou * boxes.iou(last.boxes, people.boxes)
     if tracker.oks or tracker.pck:
-        distance, weight = _joint_distances(last, people)
-        near = tracker.oks * (distance.square() / -2).exp() + tracker.pck * (distance <= 1)
-        similarity = similarity + (weight * near).sum(dim=2) / weight.sum(dim=2).clamp(min=1e-6)
+        squared = _joint_distances(last, people)
+        near = tracker.oks * (squared / -2).exp() if tracker.oks else torch.zeros_like(squared)
+        if tracker.pck:
+            near += tracker.pck * (squared <= 1)
+        ours, theirs = last.confidences[:, None], people.confidences
+        total = ours[:, 0] @ theirs.T
+        similarity = similarity + (near * ours * theirs).sum(dim=2) / total.clamp(min=1e-6)
     return 1 - similarity / (tracker.iou + tracker.oks + tracker.pck)
 
 
-def _joint_distances(last: Detections, people: Detections) -> tuple[Tensor, Tensor]:
-    """[T, P, J] distances in units of REACH times the root of the track's area, and the joints' weights."""
-    weight = last.confidences[:, None] * people.confidences
-    gap = torch.nan_to_num(last.keypoints[:, None] - people.keypoints, nan=torch.inf).norm(dim=3)
-    unit = REACH * boxes.area(last.boxes).clamp(min=1).sqrt()
-    return gap / unit[:, None, None], weight
+def _joint_distances(last: Detections, people: Detections) -> Tensor:
+    """[T, P, J] squared distances in units of REACH times the root of the track's area, inf for NaN."""
+    unit = REACH * boxes.area(last.boxes).clamp(min=1).sqrt()[:, None]
+    x, y = (last.keypoints / unit[..., None])[:, None].unbind(-1)
+    dx, dy = (x - people.keypoints[..., 0] / unit[:, None]), (y - people.keypoints[..., 1] / unit[:, None])
+    return torch.nan_to_num(dx * dx + dy * dy, nan=torch.inf)
 
 
 def _smooth(people: Detections, index: Tensor, last: Detections, part: float) -> None:

@@ -2,6 +2,8 @@
 
 Each writer is a context that gives a function `write(frame, people)`. The file takes its name when the context ends
 without an error; until then it is a temporary one beside it. Scores of joints are confidences in [0, 1].
+
+CONTENTS make of the poses of a whole video what a file of another format says, to the last digit.
 """
 
 from __future__ import annotations
@@ -12,7 +14,9 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from math import inf, isnan
+from pathlib import Path, PurePath
+from typing import Any
 from zlib import crc32
 
 import numpy as np
@@ -20,10 +24,12 @@ from torch import Tensor
 
 from dimofs import skeletons
 from dimofs.cli import InputError
-from dimofs.datasets.posetrack import MOST_TRACKS
+from dimofs.datasets.posetrack import JOINTS, MOST_TRACKS, NO_SCORE
+from dimofs.datasets.posetrack import folder as posetrack_folder
 from dimofs.detections import Detections
 from dimofs.files import replacing
-from dimofs.video import Frame
+from dimofs.posefiles import Poses
+from dimofs.video import IMAGE_RATE, Frame
 
 Write = Callable[[Frame, Detections], None]
 PIXEL_DIGITS, SCORE_DIGITS = 2, 6
@@ -47,16 +53,8 @@ class About:
 @contextmanager
 def jsonl(path: Path, about: About) -> Iterator[Write]:
     """A header, then a line per frame with `frame`, `time` and `people`; images add `file`, and a size that differs."""
-    header = {
-        "source": about.source,
-        "width": about.width,
-        "height": about.height,
-        "fps": round(about.fps, 6),
-        "keypoint_names": list(about.keypoint_names),
-        "skeleton": skeletons.limbs(about.keypoint_names),
-        "model": about.model,
-        "delta": about.delta,
-    }
+    header = _header(about.source, (about.width, about.height), about.fps, about.keypoint_names)
+    header |= {"model": about.model, "delta": about.delta}
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
 
         def line(content: dict) -> None:
@@ -73,6 +71,12 @@ def jsonl(path: Path, about: About) -> Iterator[Write]:
 
         line(header)
         yield write
+
+
+def _header(source: str, size: Sequence[float | None], fps: float, names: Sequence[str]) -> dict:
+    pixels = dict(zip(("width", "height"), size, strict=True))
+    joints = {"keypoint_names": list(names), "skeleton": skeletons.limbs(names)}
+    return {"source": source, **pixels, "fps": round(fps, 6), **joints}
 
 
 def _people(people: Detections) -> list[dict]:
@@ -227,4 +231,112 @@ FORMATS: dict[str, tuple[str, Callable[[Path, About], AbstractContextManager[Wri
     "csv": ("{}.poses.csv", table),
     "coco": ("{}.poses.json", coco),
     "posetrack": ("{}.json", posetrack),
+}
+
+
+# --- whole videos ---------------------------------------------------------------------------------------------------
+
+
+def _arranged(poses: Poses, joints: Sequence[str], centre: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """In the order of `joints` [P, K, 2] coordinates, 0 where absent; [P, K] bool, there; [P, K] scores, NaN if none.
+
+    centre: where the centre of pixel 0 is to lie.
+    """
+    columns = skeletons.indices(poses.joints, joints)  # -1: the padding
+    has = np.pad(poses.has, ((0, 0), (0, 1)))[:, columns]
+    shift = centre - poses.centre
+    xy = (poses.xy + shift).round(6) if shift else poses.xy
+    xy = np.pad(xy, ((0, 0), (0, 1), (0, 0)))[:, columns] * has[..., None]
+    scores = np.where(poses.scored(), poses.confidence, np.nan)
+    return xy, has, np.pad(scores, ((0, 0), (0, 1)), constant_values=np.nan)[:, columns]
+
+
+def _images(poses: Poses) -> tuple[list[str], list[int]]:
+    """Names as PoseTrack has them, images/FOLDER/NUMBER.jpg in one folder, and the ids that belong to them."""
+    folder, base = _sequence(poses.name)
+    stems = [PurePath(name).stem for name in poses.images]
+    numbers = [int(s[-9:]) if s.isdecimal() else n for s, n in zip(stems, poses.numbers, strict=True)]
+    if len(set(numbers)) < len(numbers):
+        numbers = list(range(len(numbers)))
+    folders = {posetrack_folder(image) for image in poses.images}
+    kept = len(folders) == 1 and "" not in folders
+    names = poses.images if kept else [f"images/{folder}/{number:06d}.jpg" for number in numbers]
+    return names, [base + number for number in numbers]
+
+
+def content17(poses: Poses, tracks: Sequence[int]) -> dict:
+    """A PoseTrack17 file of people with these track ids [P]: images, joints and their scores, scores of people."""
+    columns = [values.tolist() for values in (*_arranged(poses, JOINTS, 0.0), poses.score)]
+    people = [_person17(*values) for values in zip(tracks, *columns, strict=True)]
+    frames = zip(_images(poses)[0], poses.frames(), strict=True)
+    return {"annolist": [{"image": [{"name": name}], "annorect": people[of]} for name, of in frames]}
+
+
+def _person17(track: int, xy: list, has: list[bool], scores: list[float], score: float) -> dict:
+    points = []
+    for j, there in enumerate(has):
+        if there:
+            known = {} if isnan(scores[j]) else {"score": [scores[j]]}
+            points.append({"id": [j], "x": [xy[j][0]], "y": [xy[j][1]], **known})
+    person = {"track_id": [track], "annopoints": [{"point": points}]}
+    return person if isnan(score) else {**person, "score": [score]}
+
+
+def content18(poses: Poses, tracks: Sequence[int]) -> dict:
+    """A PoseTrack18 file of people with these track ids [P]: 17 joints, boxes and scores where the poses have them."""
+    names, numbers = _images(poses)
+    shared = {"vid_id": _sequence(poses.name)[0][:6], "nframes": len(names), "is_labeled": True}
+    images = [
+        {"id": number, "frame_id": number, "file_name": name, **shared, **_size(size)}
+        for name, number, size in zip(names, numbers, poses.sizes.tolist(), strict=True)
+    ]
+    people = [
+        {"id": i, "image_id": numbers[frame], "track_id": track, "category_id": 1, **fields}
+        for i, (frame, track, fields) in enumerate(zip(poses.frame.tolist(), tracks, _fields18(poses), strict=True))
+    ]
+    return {"images": images, "annotations": people, "categories": [_category()]}
+
+
+def _fields18(poses: Poses) -> Iterator[dict]:
+    """Joints, scores, box and score of people, as far as they have them."""
+    xy, has, scores = _arranged(poses, skeletons.POSETRACK18, 0.0)
+    points = np.concatenate((xy, has[..., None]), axis=2).reshape(len(poses), 3 * has.shape[1]).tolist()
+    known = [~np.isnan(values).any(axis=1) for values in (poses.box, poses.score[:, None])]
+    known.append((~np.isnan(scores)).any(axis=1))
+    boxes = np.concatenate((poses.box[:, :2], poses.box[:, 2:] - poses.box[:, :2]), axis=1)
+    scores = np.where(has, np.where(np.isnan(scores), NO_SCORE, scores), 0)
+    values = [boxes.tolist(), poses.score.tolist(), scores.tolist()]
+    for point, given, there in zip(points, zip(*values, strict=True), zip(*known, strict=True), strict=True):
+        named = zip(("bbox", "score", "scores"), given, there, strict=True)
+        yield {"keypoints": point, **{name: value for name, value, is_known in named if is_known}}
+
+
+def _size(size: Sequence[float]) -> dict[str, float]:
+    """The fields of a size in pixels, as far as it is known."""
+    known = {name: value for name, value in zip(("width", "height"), size, strict=True) if value < inf}
+    return {name: int(value) if value.is_integer() else value for name, value in known.items()}
+
+
+def content_lines(poses: Poses, tracks: Sequence[int]) -> list[dict]:
+    """JSON lines of people with these track ids [P], at 25 frames a second; an absent joint is [0, 0, 0]."""
+    first = _size(poses.sizes[0].tolist()) if len(poses.sizes) else {}
+    header = _header(poses.name, (first.get("width"), first.get("height")), IMAGE_RATE, poses.joints)
+    points, _, _ = _arranged(poses, poses.joints, 0.5)
+    points = np.concatenate((points, poses.confidences()[..., None]), axis=2)
+    columns = (tracks, *(values.tolist() for values in (poses.scores(), poses.boxes(), points)))
+    people = [
+        dict(zip(("id", "score", "box", "keypoints"), values, strict=True)) for values in zip(*columns, strict=True)
+    ]
+    lines = []
+    for f, of in enumerate(poses.frames()):
+        line = {"frame": f, "time": round(f / IMAGE_RATE, 6), "file": poses.images[f]}
+        size = _size(poses.sizes[f].tolist())
+        lines.append(line | (size if size != first else {}) | {"people": people[of]})
+    return [header | {"model": None, "delta": 0}, *lines]
+
+
+CONTENTS: dict[str, Callable[[Poses, Sequence[int]], Any]] = {
+    "posetrack17": content17,
+    "posetrack18": content18,
+    "jsonl": content_lines,
 }
