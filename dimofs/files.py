@@ -27,8 +27,10 @@ def read_json(path: str | Path) -> Any:
             return json.loads(gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content)
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{path}: damaged gzip file ({error}); compress it again") from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise InputError(f"{path}: not a JSON file ({error})") from error
+    except RecursionError as error:
+        raise InputError(f"{path}: lists and objects are nested too deeply to be read") from error
 
 
 @contextmanager

@@ -65,7 +65,8 @@ def areas(video: Video, people: People) -> np.ndarray:
     with np.errstate(over="ignore", invalid="ignore"):
         given = (box[:, 2] - box[:, 0]) * (box[:, 3] - box[:, 1])
         sides = [1.2 * (_extreme(np.fmax, values) - _extreme(np.fmin, values)) for values in (people.x, people.y)]
-    return np.fmax(np.where(np.isnan(given), sides[0] * sides[1], given), np.spacing(1.0))
+        extent = sides[0] * sides[1]
+    return np.fmax(np.where(np.isnan(given), extent, given), np.spacing(1.0))
 
 
 def _extreme(of: np.ufunc, values: np.ndarray) -> np.ndarray:
@@ -74,7 +75,8 @@ def _extreme(of: np.ufunc, values: np.ndarray) -> np.ndarray:
 
 def _scores(video: Video, people: People) -> np.ndarray:
     given = video.score[people.index]
-    mean = np.where(people.has, people.score, 0).sum(axis=1) / np.maximum(people.has.sum(axis=1), 1)
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean = np.where(people.has, people.score, 0).sum(axis=1) / np.maximum(people.has.sum(axis=1), 1)
     return np.nan_to_num(np.where(np.isnan(given), mean, given), nan=-np.inf)
 
 

@@ -12,7 +12,7 @@ from typing import TypeVar
 from tqdm import tqdm
 
 from dimofs.cli import InputError
-from dimofs.datasets.posetrack import Video, read, stem
+from dimofs.datasets.posetrack import Video, folder, read, stem
 
 Measured = TypeVar("Measured")
 _FILES = 4  # a process must have this many to be worth its start
@@ -92,4 +92,4 @@ def _videos(truth: Path, predicted: Path) -> Iterator[tuple[Video, Video]]:
 
 def _folder(video: Video) -> str:
     """The video's name within its file: the folder of its images."""
-    return Path(video.frames[0]).parent.name if video.frames else ""
+    return folder(video.frames[0]) if video.frames else ""

@@ -72,7 +72,7 @@ def measure(
         check_tracks(predicted, pr)
     size = head_sizes(truth, gt, pr)
     both = (np.diff(gt.starts) > 0) & (np.diff(pr.starts) > 0)
-    used = np.arange(len(both)) < len(both) - (definition == "official")
+    used = tracking & (np.arange(len(both)) < len(both) - (definition == "official"))
     tracks, right, blocks = JointTracks(gt.tracks, pr.tracks), np.zeros_like(pr.has), []
     for block in compare(gt, pr, size):
         there = block.found >= 0
@@ -88,7 +88,7 @@ def measure(
     return VideoScores(
         name=truth.name,
         frames=len(both),
-        tracked_frames=int(used.sum()) * tracking,
+        tracked_frames=int(used.sum()),
         score=pr.score,
         has=pr.has,
         right=right,

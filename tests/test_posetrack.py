@@ -14,7 +14,7 @@ from posetrack_sets import both, constant, evaluate, file17, file18, person
 from scipy.optimize import linear_sum_assignment
 
 from dimofs.datasets.posetrack import JOINTS
-from dimofs.eval import oks, posetrack
+from dimofs.eval import oks, pose_frames, posetrack
 from dimofs.eval.polygons import in_any
 
 CASES = Path(__file__).parents[2] / "shared/data/posetrack_cases"
@@ -28,6 +28,19 @@ def test_joints_within_half_a_head_are_right(tmp_path):
     for distance, right in ((15.0, 100), (15.000001, 0)):
         result = both(tmp_path, [[person(0)]] * 3, [[person(0, x=distance)]] * 3)
         assert constant(result, "ap") == constant(result, "ap_recall") == constant(result, "mot_recall") == right
+
+
+def test_lengths_are_numpys_to_the_last_bit(tmp_path):
+    """A fused multiply-add rounds once where x * x + y * y rounds twice: what is at the limit of half a head would
+    be right in one and wrong in the other. The official tool asks numpy for one norm at a time."""
+    vectors = np.random.default_rng(0).normal(0, 50, (5000, 2))
+    assert pose_frames._length(vectors).tolist() == [np.linalg.norm(v) for v in vectors]
+    for number, (w, h) in enumerate(np.abs(vectors[:40])):
+        head, limit = 0.6 * np.linalg.norm([w, h]), 0.3 * np.linalg.norm([w, h])
+        truth = [person(0) | {"head": (0.0, 0.0, w, h)}]
+        result = both(tmp_path, [truth], [[person(0, x=limit)]])
+        right = [abs(100 * j - (limit + 100 * j)) / head <= 0.5 for j in range(15)]
+        assert result["ap_recall"][:15] == [100.0 * r for r in right], number
 
 
 def test_average_precision_by_hand(tmp_path):

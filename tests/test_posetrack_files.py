@@ -1,11 +1,16 @@
 """eval.posetrack: formats, files and folders, several videos a file, bad input, and the command itself."""
 
+import contextlib
 import copy
 import gzip
+import io
+import itertools
 import json
 import os
 import subprocess
 import sys
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -64,6 +69,14 @@ def test_several_videos_in_a_file_all_count(tmp_path):
     assert plain(result["sequences"]["gt/zero"]) == plain(expected["sequences"]["0"])
 
 
+def test_names_that_cannot_be_printed_are_escaped(tmp_path, capsys):
+    folders = ["a\nb", "a\nb", "\ud800", "\ud800"]
+    files = [file18(frames, t, folders=folders) for frames, t in ((TRUTH, True), (PREDICTED, False))]
+    result = evaluate(tmp_path, *files, per_sequence=True)
+    assert list(result["sequences"]) == ["gt/a\\nb", "gt/\\ud800"]
+    assert "gt/a\\nb" in capsys.readouterr().out.encode().decode()
+
+
 def test_many_files_go_to_several_processes(tmp_path):
     """With the same figures; and the first bad file ends the run with its line."""
     for i in range(9):
@@ -111,6 +124,7 @@ def test_without_tracking_ids_are_not_needed(tmp_path):
         evaluate(tmp_path, truth, predicted)
     result = evaluate(tmp_path, truth, predicted, tracking=False)
     assert result["ap"] == both(tmp_path, TRUTH, PREDICTED)["ap"] and result["mota"] == [None] * 16
+    assert set(map(tuple, result["counts"].values())) == {(0,) * 15}, "nothing was tracked, so nothing was missed"
 
 
 def test_oks_needs_no_head_boxes_and_takes_the_extent_without_a_box(tmp_path):
@@ -197,6 +211,9 @@ def test_lengths_and_paths_are_named(tmp_path):
     write(tmp_path / "other/x.json", file18(TRUTH, True))
     with pytest.raises(InputError, match=r"has no gt.json, the prediction for"):
         posetrack.main(gt=tmp_path / "gt.json", pred=tmp_path / "other")
+    (tmp_path / "odd/gt.json").mkdir(parents=True)
+    with pytest.raises(InputError, match=r"odd/gt.json: cannot read \(Is a directory\)"):
+        posetrack.main(gt=tmp_path / "odd", pred=tmp_path)
     with pytest.raises(InputError, match="no frame has people"):
         both(tmp_path, [[], []], [[], []])
     with pytest.raises(InputError, match="exclude each other"):
@@ -208,45 +225,110 @@ def test_lengths_and_paths_are_named(tmp_path):
 
 SMALL = ([[person(0, joints=range(15)), person(1, y=500)], [person(0)]], [[person(3, x=4)], [person(3), person(4)]])
 ODD = [None, True, -1, 2.5, float("nan"), float("inf"), "x", "", [], [[]], [None], {}, 10**400, 1e308, [1, 2], 10**18]
+NUMBERS = [float("nan"), float("inf"), -float("inf"), 1e308, -1e308, 1e200, 5e-324, 0, -1, 10**18]
+FIELDS = ("x", "y", "x1", "keypoints", "bbox", "bbox_head", "scores", "score", "ignore_regions_x")
+OPTIONS = (
+    {}, {"official": True, "per_sequence": True}, {"corrected": True, "hota": True}, {"hota": True}, {"oks": True},
+    {"oks": True, "per_sequence": True}, {"tracking": False},
+)  # fmt: skip
+SPOILT: dict[str, Callable[[str], bytes]] = {
+    "cut": lambda text: text[: len(text) // 2].encode(),
+    "empty": lambda text: b"",
+    "a list": lambda text: b"[]",
+    "a number": lambda text: b"NaN",
+    "nothing in it": lambda text: b'{"annolist": []}',
+    "too deep": lambda text: b"[" * 100_000,
+    "a key twice": lambda text: text[:-1].encode() + b', "images": [], "annolist": null}',
+    "a long number": lambda text: text.replace("1", "9" * 5000, 1).encode(),
+    "a lone surrogate": lambda text: text.replace("jpg", "\\ud800").encode(),
+    "UTF-16": lambda text: text.encode("utf-16"),
+    "Latin-1": lambda text: text.replace("jpg", "\xe9").encode("latin-1"),
+    "cut gzip": lambda text: gzip.compress(text.encode())[:-20],
+}
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_broken_file_ends_in_figures_or_one_line(tmp_path, data):
-    """Fields of a valid file dropped, retyped or swapped."""
+    """Fields of a valid file dropped, retyped, swapped or driven to the ends of the floats, and texts spoilt."""
     maker = data.draw(st.sampled_from([file17, file18]))
     region = {0: [[(-50.0, -50.0), (300.0, -50.0), (300.0, 50.0)]]}
     files = [json.loads(json.dumps(f)) for f in (maker(SMALL[0], True, region), maker(SMALL[1], False))]
     for _ in range(data.draw(st.integers(1, 2))):
-        _damage(files[data.draw(st.integers(0, 1))], data)
-    options = data.draw(st.sampled_from([{}, {"corrected": True}, {"hota": True}, {"oks": True}, {"tracking": False}]))
-    try:
-        evaluate(tmp_path, *files, **options)
-    except InputError as error:
-        assert "\n" not in str(error) and ("gt.json" in str(error) or "pred.json" in str(error))
+        change = data.draw(st.sampled_from([_damage, _damage, _overdo]))
+        change(files[data.draw(st.integers(0, 1))], data)
+    for name, content in zip(("gt", "pred"), files, strict=True):
+        how = data.draw(st.sampled_from([*["sound"] * 30, *SPOILT]))
+        text = json.dumps(content)
+        (tmp_path / f"{name}.json").write_bytes(SPOILT[how](text) if how in SPOILT else text.encode())
+    _ends_well(tmp_path, **data.draw(st.sampled_from(OPTIONS)))
+
+
+def _ends_well(folder: Path, **options) -> None:
+    """Figures that are strict JSON, or one line that names a file; and nothing on the error stream."""
+    errors = io.StringIO()
+    with warnings.catch_warnings(), contextlib.redirect_stderr(errors):
+        warnings.simplefilter("error")
+        try:
+            posetrack.main(gt=folder / "gt.json", pred=folder / "pred.json", json=folder / "out.json", **options)
+            result = json.loads((folder / "out.json").read_text(), parse_constant=pytest.fail)
+            assert "oks" in options or all(len(result[name]) == 16 for name in FIGURES)
+        except InputError as error:
+            assert len(str(error).splitlines()) == 1 and str(error).encode()
+            assert "gt.json" in str(error) or "pred.json" in str(error)
+    assert not errors.getvalue()
 
 
 def _damage(content: dict, data) -> None:
-    at, parents = content, []
+    place, key = content, None
     for _ in range(data.draw(st.integers(1, 8))):
-        keys = list(at) if isinstance(at, dict) else list(range(len(at))) if isinstance(at, list) else []
-        if not keys:
+        inner = place if key is None else place[key]
+        if not isinstance(inner, dict | list) or not inner:
             break
-        parents.append((at, data.draw(st.sampled_from(keys))))
-        at = at[parents[-1][1]]
-    if not parents:
-        return
-    (place, key), (other, name) = parents[-1], data.draw(st.sampled_from(parents))
+        place, key = inner, data.draw(st.sampled_from(_keys(inner)))
     action = data.draw(st.sampled_from(["drop", "retype", "swap"]))
+    if key is None:
+        return
     if action == "drop":
         del place[key]
     elif action == "retype":
         place[key] = copy.deepcopy(data.draw(st.sampled_from(ODD)))
     else:
-        keys = list(place) if isinstance(place, dict) else list(range(len(place)))
-        with_key = data.draw(st.sampled_from(keys))
-        place[key], place[with_key] = place[with_key], place[key]
-        assert other is not None and name is not None
+        other = data.draw(st.sampled_from(_keys(place)))
+        place[key], place[other] = place[other], place[key]
+
+
+def _keys(place) -> list:
+    return list(place) if isinstance(place, dict) else list(range(len(place)))
+
+
+def _overdo(content: dict, data) -> None:
+    """Every number of a field becomes another, or every one but some."""
+    field, number, spared = (data.draw(st.sampled_from(of)) for of in (FIELDS, NUMBERS, (0, 2, 7)))
+    count = itertools.count(1)
+
+    def changed(value, inside: bool):
+        if isinstance(value, dict):
+            return {key: changed(inner, inside or key == field) for key, inner in value.items()}
+        if isinstance(value, list):
+            return [changed(inner, inside) for inner in value]
+        return number if inside and isinstance(value, int | float) and (not spared or next(count) % spared) else value
+
+    content.update(changed(content, False))
+
+
+@pytest.mark.parametrize("number", [1e308, -1e308, float("inf"), float("-inf"), float("nan")], ids=str)
+@pytest.mark.parametrize("field", ["bbox", "bbox_head", "keypoints", "scores"])
+@pytest.mark.parametrize("options", [{"hota": True}, {"oks": True}], ids=["heads", "oks"])
+def test_numbers_beyond_reason_warn_nobody(tmp_path, field, number, options):
+    files = file18(SMALL[0], True), file18(SMALL[1], False)
+    for name, content in zip(("gt", "pred"), files, strict=True):
+        for annotation in content["annotations"]:
+            annotation.pop("bbox", None) if field == "keypoints" else None
+            if field in annotation:
+                annotation[field] = [number] * len(annotation[field])
+        write(tmp_path / f"{name}.json", content)
+    _ends_well(tmp_path, **options)
 
 
 # --- the command ----------------------------------------------------------------------------------------------------

@@ -10,8 +10,9 @@ Coordinates are those of the files. Frames of a 2018 file are of the video that 
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -34,7 +35,7 @@ MOST_TRACKS = 10_000  # track ids are below this
 class Video:
     """F frames of a video with P people and N joints, in the order of the file; floats are float64.
 
-    file, name: where it was read, and what it is called there; frames: names of the images.
+    file, name: where it was read, and what it is called there, printable; frames: names of the images.
     regions:    of each frame the polygons to ignore, [K, 2] x y.
     frame:      [P] int64, ascending.
     track:      [P] int64, NO_TRACK where absent.
@@ -85,6 +86,11 @@ def stem(path: Path) -> str:
     return path.name.removesuffix(".gz").removesuffix(".json")
 
 
+def folder(image: str) -> str:
+    """The video of a 2018 file to which an image belongs: the name of the folder it is in."""
+    return os.path.basename(os.path.dirname(image))
+
+
 def _read18(path: Path, content: dict) -> list[Video]:
     joints = _joints18(path, content)
     images = Records(path, as_list(path, content["images"], "images"), "images[{}]".format)
@@ -102,10 +108,11 @@ def _read18(path: Path, content: dict) -> list[Video]:
     points = people.rows("keypoints", 3 * len(joints)).reshape(len(people), len(joints), 3)
     corners = {field: people.rows(field, 4, np.nan) for field in ("bbox_head", "bbox")}
     for box in corners.values():
-        box[:, 2:] += box[:, :2]
+        with np.errstate(over="ignore", invalid="ignore"):
+            box[:, 2:] += box[:, :2]
     everyone = Video(
         file=path,
-        name=stem(path),
+        name=_printable(stem(path)),
         frames=images.column("file_name", {str}, "a text"),
         regions=_regions18(images),
         frame=frame,
@@ -114,7 +121,7 @@ def _read18(path: Path, content: dict) -> list[Video]:
         box=corners["bbox"],
         score=people.numbers("score", np.nan),
         listed=np.ones(len(people), bool),
-        places=[people.place(i) for i in range(len(people))],
+        places=list(map(people.place, range(len(people)))),
         **_flat(points, people.rows("scores", len(joints), NO_SCORE, null=True), joints),
     )
     return _by_folder(everyone)
@@ -163,12 +170,18 @@ def _polygon(records: Records, index: int, place: str, x: Any, y: Any) -> np.nda
 
 def _by_folder(everyone: Video) -> list[Video]:
     """The videos of a 2018 file, in order of appearance, told apart by the folder of their images."""
-    folders = [PurePath(name).parent.name for name in everyone.frames]
+    folders = [folder(image) for image in everyone.frames]
     names = list(dict.fromkeys(folders)) or [""]
-    where = np.array([names.index(folder) for folder in folders], np.int64)
+    where = np.array([names.index(name) for name in folders], np.int64)
     if len(names) == 1:
         return [_frames(everyone, np.arange(len(where)), everyone.name)]
-    return [_frames(everyone, np.flatnonzero(where == i), f"{everyone.name}/{n}") for i, n in enumerate(names)]
+    titles = [f"{everyone.name}/{_printable(name)}" for name in names]
+    return [_frames(everyone, np.flatnonzero(where == i), title) for i, title in enumerate(titles)]
+
+
+def _printable(name: str) -> str:
+    """The name as a line of a table can show it: line ends, lone surrogates and their like are escaped."""
+    return name if name.isprintable() else ascii(name)[1:-1]
 
 
 def _frames(video: Video, kept: np.ndarray, name: str) -> Video:
@@ -214,7 +227,7 @@ def _read17(path: Path, content: dict) -> Video:
     corners = [people.rows(field, 1, np.nan) for field in ("x1", "y1", "x2", "y2")]
     return Video(
         file=path,
-        name=stem(path),
+        name=_printable(stem(path)),
         frames=images.column("name", {str}, "a text"),
         regions=_regions17(frames),
         frame=np.repeat(np.arange(len(rects)), [len(rect) for rect in rects]),
