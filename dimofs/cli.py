@@ -11,6 +11,7 @@ Parameters before `*` are positional, those after it options `--name`; a bool is
 
 import argparse
 import inspect
+import math
 import sys
 import types
 import typing
@@ -19,6 +20,14 @@ from collections.abc import Callable, Sequence
 
 class InputError(Exception):
     """Something the user gave cannot be used. The message is one line that names the file, the field and the remedy."""
+
+
+def check_ranges(**options: tuple[float | None, float, float]) -> None:
+    """InputError unless each option's value, the first of three, is None or lies between the two limits after it."""
+    for name, (value, low, high) in options.items():
+        if value is not None and not low <= value <= high:
+            limits = " and ".join([f"at least {low:g}"] * (low > -math.inf) + [f"at most {high:g}"] * (high < math.inf))
+            raise InputError(f"--{name.replace('_', '-')} {value}: must be {limits or 'a number'}")
 
 
 def run(main: Callable[..., int | None], argv: Sequence[str] | None = None) -> typing.NoReturn:

@@ -151,10 +151,7 @@ def read(path: Path, joint_score: float = -inf) -> PoseFile:
         file = PoseFile(path, "jsonl", [line for _, line in content], [_read_lines(path, content)])
     else:
         content = read_json(path)
-        if not isinstance(content, dict) or ("annolist" not in content and "images" not in content):
-            raise InputError(f"{path}: has neither annolist (PoseTrack17) nor images (PoseTrack18)")
-        format = "posetrack17" if "annolist" in content else "posetrack18"
-        file = PoseFile(path, format, content, _read_posetrack(path, content, format))
+        file = _read_posetrack(path, content)
     if joint_score > -inf:
         _drop_joints(file, joint_score)
     file.videos = [some(video, ~np.isnan(video.boxes()[:, 0])) for video in file.videos]
@@ -172,8 +169,9 @@ def some(video: Poses, chosen: np.ndarray) -> Poses:
 # --- PoseTrack ------------------------------------------------------------------------------------------------------
 
 
-def _read_posetrack(path: Path, content: dict, format: str) -> list[Poses]:
-    videos = [posetrack._read17(path, content)] if format == "posetrack17" else posetrack._read18(path, content)
+def _read_posetrack(path: Path, content: Any) -> PoseFile:
+    videos = posetrack.parse(path, content)
+    format = "posetrack17" if "annolist" in content else "posetrack18"
     sizes = np.full((sum(len(video.frames) for video in videos), 2), inf)
     if format == "posetrack18":
         sizes = _sizes(Records(path, content["images"], "images[{}]".format), inf, inf)
@@ -181,7 +179,8 @@ def _read_posetrack(path: Path, content: dict, format: str) -> list[Poses]:
     for i in range(len(sizes)):  # posetrack's order of a file's videos and of their frames
         folder = posetrack.folder(content["images"][i]["file_name"]) if format == "posetrack18" else ""
         folders.setdefault(folder, []).append(i)
-    return [_dense(v, content, sizes[of]) for v, of in zip(videos, [*folders.values()] or [[]], strict=True)]
+    dense = [_dense(v, content, sizes[of]) for v, of in zip(videos, [*folders.values()] or [[]], strict=True)]
+    return PoseFile(path, format, content, dense)
 
 
 def _sizes(frames: Records, width: float, height: float) -> np.ndarray:

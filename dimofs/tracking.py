@@ -16,13 +16,14 @@ where a joint counts as much as the product of its two confidences, and k = 0.2 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import inf
 
 import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from dimofs import boxes
-from dimofs.cli import InputError
+from dimofs.cli import InputError, check_ranges
 from dimofs.detections import Detections
 from dimofs.motion import Motion
 
@@ -73,10 +74,7 @@ def tracker_named(name: str, *, gate: float | None = None, patience: int | None 
     """
     if name not in TRACKERS:
         raise InputError(f"--tracker {name}: is unknown; choose one of {', '.join(TRACKERS)}")
-    if gate is not None and not 0 <= gate <= 1:
-        raise InputError(f"--gate {gate}: must be at least 0 and at most 1")
-    if patience is not None and patience < 0:
-        raise InputError(f"--patience {patience}: must be at least 0")
+    check_ranges(gate=(gate, 0, 1), patience=(patience, 0, inf))
     given = {"gate": gate, "patience": patience}
     return replace(TRACKERS[name], **{option: value for option, value in given.items() if value is not None})
 

@@ -27,11 +27,11 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from dimofs.cli import InputError, run
+from dimofs.cli import InputError, check_ranges, run
 from dimofs.detections import Detections
 from dimofs.files import uncollected
 from dimofs.posefiles import PoseFile, Poses, check_tracks, pose_files, read, relabelled, renamed, some, write
-from dimofs.tracking import NONE, TRACKERS, Tracker, follow
+from dimofs.tracking import NONE, TRACKERS, Tracker, follow, tracker_named
 from dimofs.writers import CONTENTS
 
 NAMES = [name for name, tracker in TRACKERS.items() if not tracker.motion]  # files hold no motion
@@ -72,17 +72,12 @@ def main(
 def _tracker(
     name: str, gate: float | None, patience: int | None, score: float | None, joint_score: float | None
 ) -> Tracker:
-    limits = {"gate": (gate, 0, 1), "patience": (patience, 0, inf), "score": (score, -inf, inf)}
-    for option, (value, low, high) in {**limits, "joint-score": (joint_score, -inf, inf)}.items():
-        if value is not None and not low <= value <= high:
-            raise InputError(
-                f"--{option} {value}: must be a number" + f" of at least {low} and at most {high}" * (low == 0)
-            )
-    if name not in NAMES:
-        fault = "needs the motion between frames, which files do not have" if name in TRACKERS else "is unknown"
+    check_ranges(score=(score, -inf, inf), joint_score=(joint_score, -inf, inf))
+    chosen = tracker_named(name, gate=gate, patience=patience)
+    if chosen.motion:
+        fault = "needs the motion between frames, which files do not have"
         raise InputError(f"--tracker {name}: {fault}; choose one of {', '.join(NAMES)}")
-    given = {"gate": gate, "patience": patience, "score": score}
-    return replace(TRACKERS[name], **{option: value for option, value in given.items() if value is not None})
+    return chosen if score is None else replace(chosen, score=score)
 
 
 def _targets(pred: Path, out: Path, format: str | None) -> dict[Path, Path]:

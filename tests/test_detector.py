@@ -160,6 +160,17 @@ def test_deformable_layer_starts_as_the_identity_and_offsets_at_zero():
     torch.testing.assert_close(DeformableLayer(4, levels=1)(b, offsets)[0], b[0])
 
 
+def test_motion_by_hand(mobile, monkeypatch):
+    """Channels of 1 and 3 cells to the right and 1 down; a cell of P2 is 2 pixels of a frame enlarged twice."""
+    field = torch.tensor([1.0, 1, 1, 3]).view(1, 4, 1, 1).expand(1, 4, 32, 32)
+    monkeypatch.setattr(mobile, "dimofs", lambda a, b: [field])
+    features = Features([torch.zeros(1, 2, 32, 32)], padded=(128, 128), resized=(96, 128), original=(48, 64))
+    (motion,) = mobile.motion(features, features)
+    points = torch.tensor([[10.0, 10], [60, 40]])
+    torch.testing.assert_close(motion.move(points), points + torch.tensor([4.0, 2]))
+    assert (motion.height, motion.width) == (64, 64)
+
+
 def test_equal_frames_have_not_moved(mobile):
     features = mobile.features(frames(1))
     assert all(offset.eq(0).all() for offset in mobile.dimofs(features, features))

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from dimofs import skeletons
 from dimofs.cli import run
 from dimofs.detections import Detections
+from dimofs.motion import Motion
 from dimofs.video import Frame
 from dimofs.zoo import pose
 from dimofs.zoo.detector import Features, PoseDetector
@@ -313,6 +314,35 @@ def test_frames_and_features_in_memory_do_not_grow(network, delta):
     for _ in poses(network, frames(120), delta, batch=4):
         most = max(most, sum(frame() is not None for frame in alive[-50:]))
     assert len(alive) == 120 and most <= 5 + 4 + 4
+
+
+@pytest.mark.parametrize("delta", [0, -2, 3])
+@pytest.mark.parametrize("batch", [1, 4])
+def test_motion_is_from_the_frame_before(network, delta, batch):
+    """The stand-in's motion is (number of A, number of B); the size changes at frame 6."""
+    network.motion = lambda a, b: [
+        Motion(torch.stack(pair)[:, 0], 1.0, 1.0) for pair in zip(a.levels[0], b.levels[0], strict=True)
+    ]
+    sizes = [(48, 64)] * 6 + [(24, 32)] * 3
+    frames = (Frame(picture(i, *size), i, i / 25, 0.04) for i, size in enumerate(sizes))
+    found = list(poses(network, frames, delta, batch, motion=True))
+    pairs = [None if f.motion is None else f.motion.flow.flatten().tolist() for f in found]
+    assert pairs == [None if i in (0, 6) else [i - 1, i] for i in range(9)]
+    assert [f.frame.index for f in found] == list(range(9))
+    plain = poses(network, (Frame(picture(i), i, i / 25, 0.04) for i in range(6)), delta, batch)
+    first = [f.people.keypoints[0, 0].tolist() for f in found[:6]]
+    assert first == [f.people.keypoints[0, 0].tolist() for f in plain], "the same frames meet, with motion or without"
+
+
+def test_a_tracker_that_moves_tracks_gets_the_motion(network):
+    """Half the frame's width a frame: by boxes, the left person of one frame is none of the next."""
+    write_clip(Path("x.mp4"), 2)
+    network.motion = lambda a, b: [Motion(torch.tensor([100.0, 0]).view(2, 1, 1), 48.0, 64.0)]
+    ids = {}
+    for tracker in ("dimofs", "iou"):
+        assert command(f"--video x.mp4 --no-overlay --quiet --tracker {tracker}") == 0
+        ids[tracker] = [line["people"][0]["id"] for line in lines("x.poses.jsonl")[1:]]
+    assert ids == {"dimofs": [0, 1], "iou": [0, 0]}
 
 
 def test_threads_end_with_their_video(network):

@@ -656,8 +656,8 @@ def test_posetrack_reads_ten_thousand_tracks(tmp_path):
     [
         ({"tracker": "dimofs"}, "--tracker dimofs: needs the motion .*; choose one of default, .*detect-and-track"),
         ({"tracker": "none"}, "--tracker none: is unknown; choose one of default"),
-        ({"gate": 1.5}, "--gate 1.5: must be a number of at least 0 and at most 1"),
-        ({"patience": -1}, "--patience -1: must be a number of at least 0"),
+        ({"gate": 1.5}, "--gate 1.5: must be at least 0 and at most 1"),
+        ({"patience": -1}, "--patience -1: must be at least 0"),
         ({"score": float("nan")}, "--score nan: must be a number"),
         ({"joint_score": float("nan")}, "--joint-score nan: must be a number"),
     ],

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from dimofs.detections import Detections
+from dimofs.motion import Motion
 from dimofs.zoo import keypoint_head as keypoints
 from dimofs.zoo.box_head import BoxHead
 from dimofs.zoo.fpn import pooled
@@ -91,6 +92,13 @@ class PoseDetector(nn.Module):
     def dimofs(self, a: Features, b: Features) -> list[Tensor]:
         """The DiMoFs of each level, [N, 2C, h, w]: per channel and pixel (dy, dx), level pixels, from A into B."""
         return self.offset_net(a.levels, b.levels)
+
+    def motion(self, a: Features, b: Features) -> list[Motion]:
+        """Where what shows in each Frame A is in Frame B: the mean over the DiMoFs of P2."""
+        field = self.dimofs(a, b)[0].float().unflatten(1, (-1, 2)).mean(dim=1).flip(1)  # [N, 2, h, w], (dx, dy)
+        spans = [a.padded[i] * a.original[i] / a.resized[i] for i in (0, 1)]  # of the level, pixels of the frame
+        cells = field.new_tensor([spans[1] / field.shape[3], spans[0] / field.shape[2]])
+        return [Motion(flow, *spans) for flow in field * cells[:, None, None]]
 
     def align(self, a: Features, b: Features | None = None) -> list[Tensor]:
         """Features of B sampled where those of A have moved to, [N, C, h, w] a level; B = A without `b`."""

@@ -45,10 +45,10 @@ from torch.distributed.rendezvous import rendezvous
 from tqdm import tqdm
 
 from dimofs.ahead import ahead
-from dimofs.cli import InputError, run
+from dimofs.cli import InputError, check_ranges, run
 from dimofs.overlay import film, picture
 from dimofs.sources import Source, sources
-from dimofs.tracking import NONE, TRACKERS, Tracker, follow
+from dimofs.tracking import NONE, TRACKERS, Tracker, follow, tracker_named
 from dimofs.video import Clip, open_clip
 from dimofs.writers import FORMATS, About
 from dimofs.zoo import checkpoints
@@ -90,10 +90,8 @@ def main(
     weights: Annotated[str, "a shipped model, keypointrcnn_resnet50_fpn_coco, a folder or a .pth"] = "dimofs_mobile",
     delta: Annotated[int, "frames from the one whose poses are sought to the one that is looked at"] = 0,
     score: Annotated[float | None, "lowest score of a person (default: 0.5; 0.05 for coco)"] = None,
-    tracker: Annotated[
-        Literal["default", "detect-and-track"], "how people are joined; the second as the paper's [16]"
-    ] = "default",
-    gate: Annotated[float | None, "highest cost 1 - IoU at which people are joined (default: the tracker's)"] = None,
+    tracker: Annotated[str, f"how people are joined: {', '.join(TRACKERS)} (see dimofs.tracking)"] = "default",
+    gate: Annotated[float | None, "highest cost at which people are joined (default: the tracker's)"] = None,
     patience: Annotated[int | None, "frames that a track may miss (default: the tracker's)"] = None,
     start: Annotated[float, "seconds to begin at"] = 0.0,
     end: Annotated[float | None, "seconds to end before"] = None,
@@ -107,8 +105,7 @@ def main(
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     device = device or (f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu")
     batch = batch if batch is not None else 8 if device.startswith("cuda") else 1
-    _check(every=(every, 1, inf), batch=(batch, 1, inf), patience=(patience, 0, inf), gate=(gate, 0, 1))
-    _check(start=(start, 0, inf), end=(end, start, inf))
+    check_ranges(every=(every, 1, inf), batch=(batch, 1, inf), start=(start, 0, inf), end=(end, start, inf))
     joins = _tracker(tracker, score if score is not None else 0.05 if format == "coco" else 0.5, gate, patience)
     settings = Settings(weights, delta, batch, DTYPES[dtype], joins, (start, end, every), format, quiet)
 
@@ -128,26 +125,14 @@ def main(
     return 2 if failed else 0
 
 
-def _check(**options: tuple[float | None, float, float]) -> None:
-    """InputError unless each value that is given lies between the two limits after it."""
-    for name, (value, low, high) in options.items():
-        if value is not None and not low <= value <= high:
-            raise InputError(f"--{name} {value}: must be at least {low:g}" + (f" and at most {high:g}" * (high < inf)))
-
-
 def _report(fault: InputError) -> bool:
     print(f"error: {fault}", file=sys.stderr)
     return True
 
 
 def _tracker(name: str, score: float, gate: float | None, patience: int | None) -> Tracker:
-    base = TRACKERS[name]
-    return replace(
-        base,
-        score=max(base.score, score),
-        gate=base.gate if gate is None else gate,
-        patience=base.patience if patience is None else patience,
-    )
+    chosen = tracker_named(name, gate=gate, patience=patience)
+    return replace(chosen, score=max(chosen.score, score))
 
 
 def _jobs(inputs: list[str], out: Path | None, format: str, overlay: bool) -> Iterator[Job | InputError]:
@@ -180,15 +165,16 @@ def _process(job: Job, detector: PoseDetector, settings: Settings) -> None:
         pressed = stack.enter_context(_ctrl_c())
         # Reading, the network and, in this thread, drawing and writing overlap.
         frames = stack.enter_context(closing(ahead(clip.frames(*settings.span), 2 * settings.batch)))
-        found = poses(detector, frames, settings.delta, 1 if job.source.live else settings.batch, settings.dtype)
+        batch = 1 if job.source.live else settings.batch
+        found = poses(detector, frames, settings.delta, batch, settings.dtype, settings.tracker.motion)
         results = stack.enter_context(closing(ahead(found, 2 * settings.batch)))
         first = next(results)
-        shape = first[0].pixels.shape
+        shape = first.frame.pixels.shape
         writers = [stack.enter_context(writer) for writer in _writers(job, clip, shape, detector, settings)]
-        for frame, people in _progress(chain([first], results), clip, settings):
+        for frame, people, motion in _progress(chain([first], results), clip, settings):
             if frame.pixels.shape != shape:  # another photograph
                 shape, tracks = frame.pixels.shape, replace(NONE, next_id=tracks.next_id)
-            tracks, people = follow(tracks, people, settings.tracker, *shape[:2])
+            tracks, people = follow(tracks, people, settings.tracker, *shape[:2], motion)
             for write in writers:
                 write(frame, people)
             count += 1

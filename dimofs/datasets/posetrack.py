@@ -72,13 +72,17 @@ def read(path: str | Path) -> list[Video]:
     InputError: it is absent or malformed, a track id is not an integer below 10,000 or occurs twice in a frame, a
     polygon has one or two points.
     """
-    path, content = Path(path), read_json(path)
-    if not isinstance(content, dict) or ("annolist" not in content and "images" not in content):
-        raise InputError(f"{path}: has neither annolist (PoseTrack17) nor images (PoseTrack18)")
-    videos = [_read17(path, content)] if "annolist" in content else _read18(path, content)
+    videos = parse(Path(path), read_json(path))
     for video in videos:
         _check_tracks(video)
     return videos
+
+
+def parse(path: Path, content: Any) -> list[Video]:
+    """The videos of what the JSON file `path` says; ids may be large and occur twice. InputError: it is malformed."""
+    if not isinstance(content, dict) or ("annolist" not in content and "images" not in content):
+        raise InputError(f"{path}: has neither annolist (PoseTrack17) nor images (PoseTrack18)")
+    return [_read17(path, content)] if "annolist" in content else _read18(path, content)
 
 
 def stem(path: Path) -> str:

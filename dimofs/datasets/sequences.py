@@ -1,0 +1,207 @@
+"""Videos labelled as PoseTrack labels them, to evaluate poses and tracks on: PoseTrack's own, JHMDB's, synthetic ones.
+
+The labels of the last two become PoseTrack18 files by these rules.
+
+Synthetic  people who are present; the joints that show.
+JHMDB      the clips of a split's test part whose joints are clean. Its face stands for the nose, and the head box is a
+           square around the face whose side is the distance from neck to face, at least a tenth of the longer side of
+           the actor's box. Only one actor is labelled: all that is farther from his box than a fifth of its longer side
+           is a region to ignore.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dimofs.cli import InputError
+from dimofs.datasets import posetrack
+from dimofs.datasets.decoding import read_clip
+from dimofs.datasets.jhmdb import JOINTS as JHMDB_JOINTS
+from dimofs.datasets.jhmdb import Jhmdb
+from dimofs.datasets.people import inside
+from dimofs.datasets.posetrack import Video
+from dimofs.datasets.synthetic import Synthetic, SyntheticClip
+from dimofs.detections import Detections
+from dimofs.files import write_json
+from dimofs.posefiles import Poses
+from dimofs.skeletons import DIMOFS
+from dimofs.video import IMAGE_RATE, Frame, read_image
+from dimofs.writers import content18
+
+FAR = 1e5  # pixels: beyond any frame
+
+
+@dataclass(frozen=True)
+class LabelledVideo:
+    """A video and its labels; `frames` reads it anew, a Frame for each of `truth.frames`."""
+
+    truth: Video
+    frames: Callable[[], Iterator[Frame]]
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The labels of one frame: people with track ids, of joints DIMOFS (scores +inf, or -inf where there is none),
+    their head boxes [P, 4], and polygons [K, 2] to ignore; pixel centres at integer + 0.5."""
+
+    people: Detections
+    heads: Tensor
+    ignore: Sequence[Tensor] = ()
+
+
+T = TypeVar("T")
+
+
+def spread(items: Sequence[T], most: int | None) -> list[T]:
+    """At most `most` of the items, evenly spread; None takes all."""
+    step = len(items) / min(most or len(items), len(items)) if items else 1
+    return [items[int(i * step)] for i in range(round(len(items) / step))]
+
+
+def posetrack_videos(root: Path, most: int | None = None, part: str = "val") -> list[LabelledVideo]:
+    """The videos of ROOT/annotations/`part`, whose images are named relative to ROOT; at most so many.
+
+    InputError: there are no annotations, or malformed ones; later, an image is absent.
+    """
+    folder = root / "annotations" / part
+    files = sorted([*folder.glob("*.json"), *folder.glob("*.json.gz")])
+    if not files:
+        raise InputError(f"{folder}: holds no .json files; --root is the folder of annotations and images")
+    videos = [video for file in spread(files, most) for video in posetrack.read(file)]
+    return [LabelledVideo(video, partial(_images, root, video)) for video in videos]
+
+
+def _images(root: Path, video: Video) -> Iterator[Frame]:
+    for number, name in enumerate(video.frames):
+        path = root / name
+        yield Frame(read_image(path), number, number / IMAGE_RATE, 1 / IMAGE_RATE, path)
+
+
+def synthetic_videos(folder: Path, clips: Synthetic) -> list[LabelledVideo]:
+    """The clips, with their labels written to `folder`."""
+    return [_synthetic(folder, clips.scene(index).clip()) for index in range(len(clips))]
+
+
+def _synthetic(folder: Path, clip: SyntheticClip) -> LabelledVideo:
+    frames = [_synthetic_labels(clip, number) for number in range(len(clip.frames))]
+    return LabelledVideo(annotate(folder, clip.name, frames, clip.frames.shape[1:3]), partial(_frames, clip.frames))
+
+
+def _synthetic_labels(clip: SyntheticClip, number: int) -> Labels:
+    present = clip.present[number]
+    boxes, keypoints, heads, visible = (
+        torch.from_numpy(values[number][present]) for values in (clip.boxes, clip.keypoints, clip.heads, clip.visible)
+    )
+    return Labels(_labelled(boxes, keypoints, visible, torch.from_numpy(np.flatnonzero(present))), heads)
+
+
+def jhmdb_videos(folder: Path, source: Jhmdb, most: int | None = None) -> list[LabelledVideo]:
+    """The clips with clean joints, at most so many; their labels are written to `folder`. InputError: there is none."""
+    names = spread([name for name in source.names if source.labels.joints(name) is not None], most)
+    if not names:
+        raise InputError(f"{source.clips}: no clip of the split has clean joints; nothing can be measured")
+    return [_jhmdb(folder, source, name) for name in names]
+
+
+def _jhmdb(folder: Path, source: Jhmdb, name: str) -> LabelledVideo:
+    path = source.clips / f"{name}.avi"
+    height, width = next(read_clip(path)).shape[1:]
+    joints = source.labels.joints(name)
+    assert joints is not None
+    length = source.length(name)
+    frames = [
+        _jhmdb_labels(source, name, number, torch.from_numpy(joints[number]).float(), height, width)
+        for number in range(length)
+    ]
+    truth = annotate(folder, name.replace("/", "_"), frames, (height, width))
+    return LabelledVideo(truth, partial(_decoded, path, length))
+
+
+def _jhmdb_labels(source: Jhmdb, name: str, number: int, joints: Tensor, height: int, width: int) -> Labels:
+    actor = source.people(name, number, height, width)
+    face, neck = (joints[JHMDB_JOINTS.index(joint)] for joint in ("face", "neck"))
+    actor.keypoints[:, DIMOFS.index("nose")] = face
+    actor.labelled[:, DIMOFS.index("nose")] = inside(face, height, width)
+    longer = (actor.boxes[:, 2:] - actor.boxes[:, :2]).amax(dim=1, keepdim=True)
+    half = torch.maximum((face - neck).norm(), longer / 10) / 2
+    people = _labelled(actor.boxes, actor.keypoints, actor.labelled, torch.zeros(len(actor), dtype=torch.int64))
+    near = actor.boxes + longer / 5 * torch.tensor([-1, -1, 1, 1])
+    return Labels(people, torch.cat((face - half, face + half), dim=1), [r for box in near for r in _around(box)])
+
+
+def _around(box: Tensor) -> list[Tensor]:
+    """Four rectangles [4, 2] that leave out the box."""
+    x1, y1, x2, y2 = box.tolist()
+    rectangles = [(-FAR, -FAR, FAR, y1), (-FAR, y2, FAR, FAR), (-FAR, y1, x1, y2), (x2, y1, FAR, y2)]
+    return [torch.tensor([[a, b], [c, b], [c, d], [a, d]]) for a, b, c, d in rectangles]
+
+
+def _decoded(path: Path, length: int) -> Iterator[Frame]:
+    for frame, _ in zip(read_clip(path), range(length), strict=False):
+        yield from _frames([frame.permute(1, 2, 0).contiguous().numpy()])
+
+
+def _frames(images: Sequence[np.ndarray] | np.ndarray) -> Iterator[Frame]:
+    """[H, W, 3] uint8 each."""
+    for number, image in enumerate(images):
+        yield Frame(image, number, number / IMAGE_RATE, 1 / IMAGE_RATE)
+
+
+def _labelled(boxes: Tensor, keypoints: Tensor, labelled: Tensor, ids: Tensor) -> Detections:
+    logits = torch.where(labelled, torch.inf, -torch.inf)
+    return Detections(boxes, torch.ones(len(boxes)), keypoints, logits, ids)
+
+
+def annotate(folder: Path, name: str, frames: Sequence[Labels], size: tuple[int, int]) -> Video:
+    """Write the labels of a video of `size` = (height, width) to folder/name.json, PoseTrack18, and read them back."""
+    people = [labels.people for labels in frames]
+    images = [f"images/{name}/{number:06d}.jpg" for number in range(len(frames))]
+    content = pose_content(name, DIMOFS, people, images, size)
+    heads = torch.cat([labels.heads for labels in frames])
+    heads = torch.cat((heads[:, :2] - 0.5, heads[:, 2:] - heads[:, :2]), dim=1).double().numpy().round(2).tolist()
+    for person, head in zip(content["annotations"], heads, strict=True):
+        person |= {"bbox_head": head}
+        person.pop("scores", None)
+        person.pop("score", None)
+    for image, labels in zip(content["images"], frames, strict=True):
+        for axis, field in enumerate(("ignore_regions_x", "ignore_regions_y")):
+            image[field] = [(polygon[:, axis] - 0.5).tolist() for polygon in labels.ignore]
+    write_json(folder / f"{name}.json", content)
+    (video,) = posetrack.read(folder / f"{name}.json")
+    return video
+
+
+def pose_content(
+    name: str, joints: Sequence[str], people: Sequence[Detections], images: Sequence[str], size: tuple[int, int]
+) -> dict:
+    """A PoseTrack18 file of the people of each frame, (height, width) = `size`, whose images are called so.
+
+    Joints of the logit -inf are absent. Without ids people are numbered in their frame.
+    """
+    everyone = Detections.join([p if p.ids is not None else replace(p, ids=torch.arange(len(p))) for p in people])
+    assert everyone.ids is not None
+    confidence = everyone.confidences.double().numpy()
+    poses = Poses(
+        name=name,
+        joints=joints,
+        centre=0.5,
+        images=list(images),
+        numbers=list(range(len(images))),
+        sizes=np.tile(np.array(size[::-1], float), (len(images), 1)),
+        frame=np.repeat(np.arange(len(people)), [len(p) for p in people]),
+        box=everyone.boxes.double().numpy().round(2),
+        score=everyone.scores.double().numpy(),
+        xy=everyone.keypoints.double().numpy().round(2),
+        has=confidence > 0,
+        confidence=confidence,
+        entries=[],
+    )
+    return content18(poses, everyone.ids.tolist())

@@ -1,0 +1,141 @@
+"""Comparisons of pose detectors and trackers over labelled videos: Tables 1 and 2, Figure 6, tracking costs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from dimofs.datasets.sequences import LabelledVideo
+from dimofs.eval.pose_runs import Run, copied, find, predict, ranked, track
+from dimofs.eval.pose_scores import Definition, VideoScores, figures, measure
+from dimofs.tracking import Tracker
+from dimofs.zoo.detector import PoseDetector
+
+PERSON_SCORE = 0.5  # people that are tracked, as in [16]
+
+
+class Setting(NamedTuple):
+    """How models run and how they are measured. delta: as in `dimofs.zoo.stream.poses`; joint_score: of tracked joints;
+    hota: HOTA too."""
+
+    delta: int = 0
+    batch: int = 1
+    joint_score: float = 0.5
+    definition: Definition = "official"
+    hota: bool = False
+
+
+def score_model(
+    detector: PoseDetector, videos: Sequence[LabelledVideo], out: Path, tracker: Tracker, setting: Setting
+) -> list[VideoScores]:
+    """What each video adds for a model, with its poses in OUT/poses and its tracks in OUT/tracks.
+
+    AP is that of all poses found, joints ranked by confidence times the person's score; MOT is that of the tracks, of
+    people scored 0.5 and joints `joint_score` or more.
+    """
+    scores = []
+    for video in tqdm(videos, "videos", disable=None):
+        run = find(detector, video, setting.delta, setting.batch, tracker.motion)
+        names = detector.keypoint_names
+        found = predict(out / "poses", video.truth, map(ranked, run.people), names, run)
+        ap = measure(video.truth, found, setting.definition, tracking=False)
+        mot = _track_scores(video, run, tracker, names, out / "tracks", setting)
+        scores.append(replace(mot, score=ap.score, has=ap.has, right=ap.right))
+    return scores
+
+
+def _track_scores(
+    video: LabelledVideo, run: Run, tracker: Tracker, names: Sequence[str], folder: Path, setting: Setting
+) -> VideoScores:
+    tracker = replace(tracker, score=max(tracker.score, PERSON_SCORE))
+    tracked = predict(folder, video.truth, track(run, tracker, setting.joint_score), names, run)
+    return measure(video.truth, tracked, setting.definition, hota=setting.hota)
+
+
+@dataclass
+class Trial:
+    """A tracker on one set of videos: MOTA and HOTA in percent, and how often identities switch, summed over joints."""
+
+    mota: float
+    hota: float
+    switches: int
+
+
+def compare_trackers(
+    detector: PoseDetector,
+    sets: Iterable[Sequence[LabelledVideo]],
+    trackers: dict[str, Tracker],
+    folder: Path,
+    setting: Setting,
+) -> dict[str, list[Trial]]:
+    """Each tracker on each set of videos, all on the same poses."""
+    trials: dict[str, list[Trial]] = {name: [] for name in trackers}
+    motion = any(tracker.motion for tracker in trackers.values())
+    for videos in sets:
+        runs = [find(detector, v, setting.delta, setting.batch, motion) for v in tqdm(videos, "videos", disable=None)]
+        for name, tracker in trackers.items():
+            scores = [
+                _track_scores(video, run, tracker, detector.keypoint_names, folder, setting._replace(hota=True))
+                for video, run in zip(videos, runs, strict=True)
+            ]
+            result = figures(scores, setting.definition)
+            switches = sum(result["counts"]["switches"])
+            trials[name].append(Trial(result["mota"][-1], result["hota"][-1], switches))
+    return trials
+
+
+def tracker_lines(trials: dict[str, list[Trial]]) -> list[str]:
+    """A line for each tracker: means and standard deviations over the sets, the best MOTA first."""
+    width = max(map(len, trials))
+    lines = [f"{'':{width}}{'MOTA':>14}{'HOTA':>14}{'switches':>16}"]
+    for name, row in sorted(trials.items(), key=lambda item: -np.mean([trial.mota for trial in item[1]])):
+        columns = [[getattr(trial, field) for trial in row] for field in ("mota", "hota", "switches")]
+        cells = [f"{np.mean(c):.{d}f} ± {np.std(c):.{d}f}" for c, d in zip(columns, (1, 1, 0), strict=True)]
+        lines.append(f"{name:{width}}{cells[0]:>14}{cells[1]:>14}{cells[2]:>16}")
+    return lines
+
+
+@dataclass
+class Sweep:
+    """Figure 6: mAP in percent over delta, of poses found in Frame B, of those copied from B, and of A's own."""
+
+    deltas: list[int]
+    dimofs: list[float]
+    copied: list[float]
+    single: float
+
+
+def sweep_deltas(
+    single: PoseDetector,
+    dimofs: PoseDetector,
+    videos: Sequence[LabelledVideo],
+    folder: Path,
+    deltas: Sequence[int],
+    batch: int = 1,
+) -> Sweep:
+    """`dimofs` looks for A's poses in B's features; what `single` finds in B alone is copied to A."""
+
+    def ap(runs: Sequence[Run], names: Sequence[str], delta: int = 0) -> float:
+        scores = []
+        for video, run in zip(videos, runs, strict=True):
+            people = map(ranked, copied(run.people, delta))
+            found = predict(folder, video.truth, people, names, run)
+            scores.append(measure(video.truth, found, "official", tracking=False))
+        return figures(scores, "official")["ap"][-1]
+
+    def found(detector: PoseDetector, delta: int) -> list[Run]:
+        return [find(detector, video, delta, batch) for video in videos]
+
+    alone = found(single, 0)
+    bar = tqdm(deltas, "deltas", disable=None)
+    return Sweep(
+        list(deltas),
+        [ap(found(dimofs, delta), dimofs.keypoint_names) for delta in bar],
+        [ap(alone, single.keypoint_names, delta) for delta in deltas],
+        ap(alone, single.keypoint_names),
+    )
