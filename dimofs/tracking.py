@@ -56,26 +56,30 @@ class Tracker:
 
 
 TRACKERS = {
-    "default": Tracker(gate=0.9, patience=10),
+    "default": Tracker(gate=0.9, patience=10, oks=1.0),
     "iou": Tracker(gate=0.9, patience=10),
     "oks": Tracker(gate=0.9, patience=10, iou=0.0, oks=1.0),
     "pck": Tracker(gate=0.9, patience=10, iou=0.0, pck=1.0),
-    "iou+oks": Tracker(gate=0.9, patience=10, oks=1.0),
     "dimofs": Tracker(gate=0.9, patience=10, iou=0.0, oks=1.0, motion=True),
+    "iou+dimofs": Tracker(gate=0.9, patience=10, oks=1.0, motion=True),
     # [16]: the previous frame only, no gate. (Its boxes are inclusive and its IoU adds 1 to sizes: the IoU of these.)
     "detect-and-track": Tracker(gate=1.0, patience=0, score=0.95, area=50.0),
 }
 
 
-def tracker_named(name: str, *, gate: float | None = None, patience: int | None = None) -> Tracker:
-    """TRACKERS[name], with another gate or patience where one is given.
-
-    InputError: there is no such tracker, the gate lies outside 0 to 1, the patience is negative.
-    """
+def tracker_named(
+    name: str,
+    *,
+    gate: float | None = None,
+    patience: int | None = None,
+    birth: float | None = None,
+    smooth: float | None = None,
+) -> Tracker:
+    """TRACKERS[name], changed where something is given. InputError: no such tracker, or a value out of range."""
     if name not in TRACKERS:
         raise InputError(f"--tracker {name}: is unknown; choose one of {', '.join(TRACKERS)}")
-    check_ranges(gate=(gate, 0, 1), patience=(patience, 0, inf))
-    given = {"gate": gate, "patience": patience}
+    check_ranges(gate=(gate, 0, 1), patience=(patience, 0, inf), birth=(birth, -inf, inf), smooth=(smooth, 0, 1))
+    given = {"gate": gate, "patience": patience, "birth": birth, "smooth": smooth}
     return replace(TRACKERS[name], **{option: value for option, value in given.items() if value is not None})
 
 

@@ -54,10 +54,18 @@ def main(
     tracker: Annotated[str, f"how people are joined: {', '.join(NAMES)}"] = "default",
     gate: Annotated[float | None, "highest cost at which people are joined (default: the tracker's)"] = None,
     patience: Annotated[int | None, "frames that a track may miss (default: the tracker's)"] = None,
+    birth: Annotated[float | None, "people below this score go on a track but begin none (default: 0)"] = None,
     score: Annotated[float | None, "lowest score of a person (default: the tracker's)"] = None,
     joint_score: Annotated[float | None, "lowest score of a joint, as the file has them (default: none)"] = None,
 ) -> None:
-    chosen, began, counts = _tracker(tracker, gate, patience, score, joint_score), perf_counter(), Counts()
+    check_ranges(score=(score, -inf, inf), joint_score=(joint_score, -inf, inf))
+    chosen = tracker_named(tracker, gate=gate, patience=patience, birth=birth)
+    if chosen.motion:
+        fault = "needs the motion between frames, which files do not have"
+        raise InputError(f"--tracker {tracker}: {fault}; choose one of {', '.join(NAMES)}")
+    if score is not None:
+        chosen = replace(chosen, score=score)
+    began, counts = perf_counter(), Counts()
     targets = _targets(pred, out, format)
     for number, (path, target) in enumerate(targets.items(), 1):
         label = f"{number}/{len(targets)} {path.name}"
@@ -67,17 +75,6 @@ def main(
         f"{len(targets)} files, {counts.frames} frames, {counts.people} people, {counts.tracks} tracks, "
         f"{rate:.0f} frames/s -> {out}"
     )
-
-
-def _tracker(
-    name: str, gate: float | None, patience: int | None, score: float | None, joint_score: float | None
-) -> Tracker:
-    check_ranges(score=(score, -inf, inf), joint_score=(joint_score, -inf, inf))
-    chosen = tracker_named(name, gate=gate, patience=patience)
-    if chosen.motion:
-        fault = "needs the motion between frames, which files do not have"
-        raise InputError(f"--tracker {name}: {fault}; choose one of {', '.join(NAMES)}")
-    return chosen if score is None else replace(chosen, score=score)
 
 
 def _targets(pred: Path, out: Path, format: str | None) -> dict[Path, Path]:

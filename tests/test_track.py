@@ -697,7 +697,7 @@ def test_any_broken_file_ends_in_a_file_or_one_line(tmp_path, data):
     for _ in range(data.draw(st.integers(1, 2))):
         _damage(content, data)
     to, least = data.draw(st.sampled_from([None, *FORMATS])), data.draw(st.sampled_from([None, 0.4]))
-    tracker = data.draw(st.sampled_from(["default", "detect-and-track", "iou+oks"]))
+    tracker = data.draw(st.sampled_from(["default", "detect-and-track", "default"]))
     try:
         found = tracked(tmp_path, content, format=to, joint_score=least, tracker=tracker, score=0.0)
     except InputError as error:

@@ -93,6 +93,8 @@ def main(
     tracker: Annotated[str, f"how people are joined: {', '.join(TRACKERS)} (see dimofs.tracking)"] = "default",
     gate: Annotated[float | None, "highest cost at which people are joined (default: the tracker's)"] = None,
     patience: Annotated[int | None, "frames that a track may miss (default: the tracker's)"] = None,
+    birth: Annotated[float | None, "people below this score go on a track but begin none (default: 0)"] = None,
+    smooth: Annotated[float | None, "part of a track's last pose in the next, 0 to 1 (default: 0)"] = None,
     start: Annotated[float, "seconds to begin at"] = 0.0,
     end: Annotated[float | None, "seconds to end before"] = None,
     every: Annotated[int, "take each n-th frame"] = 1,
@@ -106,7 +108,9 @@ def main(
     device = device or (f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu")
     batch = batch if batch is not None else 8 if device.startswith("cuda") else 1
     check_ranges(every=(every, 1, inf), batch=(batch, 1, inf), start=(start, 0, inf), end=(end, start, inf))
-    joins = _tracker(tracker, score if score is not None else 0.05 if format == "coco" else 0.5, gate, patience)
+    joins = tracker_named(tracker, gate=gate, patience=patience, birth=birth, smooth=smooth)
+    least = score if score is not None else 0.05 if format == "coco" else 0.5
+    joins = replace(joins, score=max(joins.score, least))
     settings = Settings(weights, delta, batch, DTYPES[dtype], joins, (start, end, every), format, quiet)
 
     mine = list(_jobs(video, out, format, overlay))[rank::world]
@@ -128,11 +132,6 @@ def main(
 def _report(fault: InputError) -> bool:
     print(f"error: {fault}", file=sys.stderr)
     return True
-
-
-def _tracker(name: str, score: float, gate: float | None, patience: int | None) -> Tracker:
-    chosen = tracker_named(name, gate=gate, patience=patience)
-    return replace(chosen, score=max(chosen.score, score))
 
 
 def _jobs(inputs: list[str], out: Path | None, format: str, overlay: bool) -> Iterator[Job | InputError]:
