@@ -108,8 +108,8 @@ def test_jhmdb_by_hand(tmp_path, jhmdb):
     (video,) = jhmdb_videos(tmp_path / "truth", jhmdb)
     truth = video.truth
     assert truth.name == "walk_a" and len(list(video.frames())) == len(truth.frames) == 4
-    assert truth.head[0].tolist() == [24.5, 4.5, 34.5, 14.5], (
-        "a square of 10 around the face, pixel centres at integers"
+    assert truth.head[0].tolist() == [19.5, -0.5, 39.5, 19.5], (
+        "a square of 20 around the face, pixel centres at integers"
     )
     nose = np.flatnonzero(truth.joint == JOINTS.index("nose"))
     assert truth.xy[nose].tolist() == [[29.5, 9.5]] * 4

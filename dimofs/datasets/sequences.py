@@ -4,9 +4,9 @@ The labels of the last two become PoseTrack18 files by these rules.
 
 Synthetic  people who are present; the joints that show.
 JHMDB      the clips of a split's test part whose joints are clean. Its face stands for the nose, and the head box is a
-           square around the face whose side is the distance from neck to face, at least a tenth of the longer side of
-           the actor's box. Only one actor is labelled: all that is farther from his box than a fifth of its longer side
-           is a region to ignore.
+           square around the face whose side is twice the distance from neck to face, at least a seventh of the longer
+           side of the actor's box. Only one actor is labelled: all that is farther from his box than a fifth of its
+           longer side is a region to ignore.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ def _jhmdb_labels(source: Jhmdb, name: str, number: int, joints: Tensor, height:
     actor.keypoints[:, DIMOFS.index("nose")] = face
     actor.labelled[:, DIMOFS.index("nose")] = inside(face, height, width)
     longer = (actor.boxes[:, 2:] - actor.boxes[:, :2]).amax(dim=1, keepdim=True)
-    half = torch.maximum((face - neck).norm(), longer / 10) / 2
+    half = torch.maximum((face - neck).norm(), longer / 14)
     people = _labelled(actor.boxes, actor.keypoints, actor.labelled, torch.zeros(len(actor), dtype=torch.int64))
     near = actor.boxes + longer / 5 * torch.tensor([-1, -1, 1, 1])
     return Labels(people, torch.cat((face - half, face + half), dim=1), [r for box in near for r in _around(box)])
