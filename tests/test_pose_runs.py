@@ -15,6 +15,7 @@ from dimofs.datasets.sequences import LabelledVideo, Labels, annotate
 from dimofs.datasets.synthetic import SyntheticClip, synthetic_clip
 from dimofs.detections import Detections
 from dimofs.eval import posetrack
+from dimofs.eval.pose_bench import HELD_OUT
 from dimofs.eval.pose_runs import copied, find, ranked, track, without_joints
 from dimofs.eval.pose_tables import Setting, Trial, compare_trackers, score_model, sweep_deltas, tracker_lines
 from dimofs.motion import Motion
@@ -169,7 +170,7 @@ class SyntheticSeer(Seer):
 @pytest.fixture
 def command(monkeypatch, tmp_path, capsys):
     """Runs the command on one synthetic clip by a seer, in an empty folder: (exit status, output, errors)."""
-    seer = SyntheticSeer(synthetic_clip(posetrack.HELD_OUT))
+    seer = SyntheticSeer(synthetic_clip(HELD_OUT))
     monkeypatch.setattr(posetrack.checkpoints, "load_as", lambda kind, name, device: seer)
     monkeypatch.chdir(tmp_path)
 
@@ -185,7 +186,7 @@ def command(monkeypatch, tmp_path, capsys):
 def test_without_arguments_the_model_runs_over_synthetic_clips(command):
     status, out, _ = command("--videos 1 --json a.json --plot a.png --out o --hota")
     result = json.loads(Path("a.json").read_text())
-    assert status == 0 and "dimofs_mobile, tracker default: synthetic clips of seed 0, 1 videos, 40 frames" in out
+    assert status == 0 and "dimofs_mobile on synthetic clips of seed 0, delta 0, tracker default: 1 sequences" in out
     assert result["ap"][-1] == 100 and result["mota"][-1] == 100 and result["hota"][-1] > 90
     assert set(result) >= {"definition", "joints", "ap", "mota", "counts", "sequences"}
     assert sorted(p.name for p in Path("o").iterdir()) == ["poses", "tracks", "truth"]
@@ -213,7 +214,7 @@ def test_figure_6(command):
 def test_comparing_trackers(command):
     status, out, _ = command("--trackers iou detect-and-track --videos 1 --json c.json")
     content = json.loads(Path("c.json").read_text())["trackers"]
-    assert status == 0 and "iou" in out and "seeds 0" in out
+    assert status == 0 and "iou" in out and "seed 0" in out
     assert content["iou"][0]["mota"] == 100 and content["iou"][0]["switches"] == 0
 
 
@@ -227,7 +228,7 @@ def test_comparing_trackers(command):
         ("--trackers iou nearest", "--tracker nearest: is unknown"),
         ("--seeds -1", "--seeds -1"),
         ("--root nowhere", "nowhere/annotations/val"),
-        ("--oks", "--gt and --pred"),
+        ("--oks", "--gt GT and --pred PRED are needed"),
         ("--batch 0", "--batch 0"),
         ("--joint-score nan", "--joint-score nan"),
         ("--videos 1 --plot a.doc", "--plot a.doc"),

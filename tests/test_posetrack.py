@@ -16,6 +16,7 @@ from scipy.optimize import linear_sum_assignment
 from dimofs.datasets.posetrack import JOINTS
 from dimofs.eval import oks, pose_frames, posetrack
 from dimofs.eval.polygons import in_any
+from dimofs.eval.pose_scores import by_group
 
 CASES = Path(__file__).parents[2] / "shared/data/posetrack_cases"
 
@@ -146,9 +147,9 @@ def test_hota_by_hand(tmp_path):
 def test_group_columns():
     """Head is the mean of head top, neck and nose; a missing joint is not skipped."""
     row = [float(j) for j in range(15)] + [42.0]
-    assert posetrack.by_group(row) == [13, 8.5, 8.5, 8.5, 2.5, 2.5, 2.5, 42]
+    assert by_group(row) == [13, 8.5, 8.5, 8.5, 2.5, 2.5, 2.5, 42]
     row[JOINTS.index("nose")] = float("nan")
-    assert np.isnan(posetrack.by_group(row)[0])
+    assert np.isnan(by_group(row)[0])
 
 
 # --- a second implementation, one joint of one pair at a time -------------------------------------------------------
