@@ -1,5 +1,6 @@
 """Keypoint AP and person box AP on COCO-format stills, of a model or of a results file, computed by pycocotools.
 
+    python -m dimofs.eval.coco                                   # the shipped model on 60 synthetic stills
     python -m dimofs.eval.coco --gt person_keypoints_val2017.json --images val2017 --weights dimofs_mobile
     python -m dimofs.eval.coco --gt person_keypoints_val2017.json --images val2017 --weights MOVENET_FOLDER --size 512
     python -m dimofs.eval.coco --gt person_keypoints_val2017.json --pred results.json
@@ -16,6 +17,7 @@ import contextlib
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any, Literal
 
 import torch
@@ -25,6 +27,8 @@ from dimofs import skeletons
 from dimofs.cli import InputError, run
 from dimofs.datasets.decoding import read_image
 from dimofs.datasets.records import MISSING, Records, as_list
+from dimofs.datasets.stills import write_stills
+from dimofs.datasets.synthetic import HELD_OUT, Synthetic
 from dimofs.detections import Detections
 from dimofs.eval.models import PoseModel, load_model
 from dimofs.files import read_json, write_json
@@ -32,6 +36,7 @@ from dimofs.files import read_json, write_json
 Kind = Literal["keypoints", "bbox"]
 
 PERSON = 1
+STILLS = 60  # synthetic ones
 SURE = 0.2  # confidence from which a joint counts in the score of its pose
 # Column names in the order of COCOeval.stats.
 KEYPOINT_STATS = ("AP", "AP50", "AP75", "APm", "APl", "AR", "AR50", "AR75", "ARm", "ARl")
@@ -40,26 +45,34 @@ BOX_STATS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", 
 
 def main(
     *,
-    gt: Annotated[Path, "ground truth, COCO keypoint format"],
+    gt: Annotated[Path | None, "ground truth, COCO keypoint format (default: synthetic stills)"] = None,
     images: Annotated[Path | None, "folder of the images that the ground truth names"] = None,
-    weights: Annotated[str | None, "model to run: a name or a checkpoint folder"] = None,
+    weights: Annotated[str, "model to run: a name or a checkpoint folder"] = "dimofs_mobile",
     pred: Annotated[Path | None, "evaluate this results file instead of a model"] = None,
     size: Annotated[int | None, "longer side of the model's input; without it the model's own choice"] = None,
     device: Annotated[str, "where the model runs"] = "cpu",
     save: Annotated[Path | None, "write the model's results here, COCO results format"] = None,
     json: Annotated[Path | None, "write the figures here"] = None,
 ) -> None:
-    truth = read_truth(gt)
-    if pred is not None:
-        results = read_results(pred, truth)
-    elif images is not None and weights is not None:
-        results = predict(load_model(weights, size, device), truth["images"], images, device)
-    else:
-        raise InputError("--pred FILE, or both --images DIR and --weights NAME, are needed")
+    with TemporaryDirectory() as folder:
+        if gt is None:
+            if images is not None or pred is not None:
+                raise InputError("--images and --pred belong to a ground truth; give --gt FILE")
+            images = Path(folder)
+            truth = write_stills(images, Synthetic(STILLS, seed=HELD_OUT))
+        else:
+            truth = read_truth(gt)
+        if pred is not None:
+            results = read_results(pred, truth)
+        elif images is not None:
+            results = predict(load_model(weights, size, device), truth["images"], images, device)
+        else:
+            raise InputError("--images DIR, the folder of the ground truth's images, or --pred FILE is needed")
     if save is not None:
         write_json(save, results)
     figures = evaluate(truth, results)
-    print(f"COCO, {len(truth['images'])} images, {weights if pred is None else pred}")
+    stills = "COCO" if gt else "synthetic stills"
+    print(f"{stills}, {len(truth['images'])} images, {weights if pred is None else pred}")
     for kind, stats in figures.items():
         print("".join(f"{name:>8}" for name in ("", *stats)))
         print(f"{kind:>8}" + "".join(f"{'-' if value is None else f'{value:.3f}':>8}" for value in stats.values()))

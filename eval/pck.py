@@ -1,17 +1,20 @@
-"""PCK on JHMDB's test clips: how many of the actors' joints a model puts where they are labelled.
+"""PCK on JHMDB's test clips or synthetic ones: how many of the people's joints a model puts where they are labelled.
 
+    python -m dimofs.eval.pck                                    # the shipped model on 12 synthetic clips
     python -m dimofs.eval.pck --clips JHMDB --labels LABELS --weights dimofs_mobile
     python -m dimofs.eval.pck --clips JHMDB --labels LABELS --weights dimofs_mobile --delta 5 --every 1
 
-Definition: a joint counts as right where its prediction lies within alpha * max(height, width) of the actor's labelled
+Definition: a joint counts as right where its prediction lies within alpha * max(height, width) of the person's labelled
 box, JHMDB's convention; alpha is 0.2 and 0.1. JHMDB labels one actor a clip and others may be visible, so the detection
-that overlaps the actor's box most (IoU) is the one that is judged; where none does, all the actor's joints are
+that overlaps a labelled box most (IoU) is the one that is judged; where none does, all the person's joints are
 wrong. Joints outside the frame and clips whose joints are not clean are left out (split 1). A row's mean is over the
 twelve joints of arms and legs, each with the same weight; the neck is shown beside it where the model has one. With
 --delta D the people of frame t are found in the features of frame t + D, D limited to the clip.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -24,6 +27,7 @@ from dimofs.cli import InputError, run
 from dimofs.datasets.decoding import read_clip
 from dimofs.datasets.jhmdb import Jhmdb
 from dimofs.datasets.people import People
+from dimofs.datasets.synthetic import HELD_OUT, Synthetic
 from dimofs.detections import Detections
 from dimofs.eval.models import PoseModel, load_model
 from dimofs.files import write_json
@@ -32,13 +36,14 @@ from dimofs.skeletons import DIMOFS, indices
 ALPHAS = (0.2, 0.1)
 LIMBS = ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")
 BATCH = 8  # frames
+CLIPS = 12  # synthetic ones
 
 
 def main(
     *,
-    clips: Annotated[Path, "folder of <class>/<clip>.avi"],
-    labels: Annotated[Path, "folder of JHMDB's labels, official or compact"],
-    weights: Annotated[str, "model to run: a name or a checkpoint folder"],
+    clips: Annotated[Path | None, "folder of JHMDB's <class>/<clip>.avi (default: synthetic clips)"] = None,
+    labels: Annotated[Path | None, "folder of JHMDB's labels, official or compact"] = None,
+    weights: Annotated[str, "model to run: a name or a checkpoint folder"] = "dimofs_mobile",
     delta: Annotated[int, "frames from A, whose poses are judged, to B, whose features are seen"] = 0,
     every: Annotated[int, "judge every N-th frame of a clip"] = 5,
     size: Annotated[int | None, "longer side of the model's input; without it the model's own choice"] = None,
@@ -47,11 +52,17 @@ def main(
 ) -> None:
     if every < 1:
         raise InputError(f"--every {every}: must be 1 or more")
-    source, model = Jhmdb(clips, labels, part="test"), load_model(weights, size, device)
-    errors = torch.cat(list(measure(model, source, delta, every, device)))
+    if clips is None and labels is None:
+        source, name = synthetic_clips(), "synthetic clips"
+    elif clips is None or labels is None:
+        raise InputError("--clips and --labels belong together: JHMDB's videos and its labels")
+    else:
+        source, name = jhmdb_clips(Jhmdb(clips, labels, part="test")), "JHMDB test, split 1"
+    model = load_model(weights, size, device)
+    errors = torch.cat([e for clip in source for e in measure(model, clip, delta, every, device)])
     figures = {str(alpha): pck(errors, alpha) for alpha in ALPHAS}
     columns = [*LIMBS, "mean", "neck"]
-    print(f"JHMDB test, split 1, PCK by max(h, w) of the box, {len(errors)} people, {weights}, delta {delta}")
+    print(f"{name}, PCK by max(h, w) of the box, {len(errors)} people, {weights}, delta {delta}")
     print("".join(f"{name:>9}" for name in ("alpha", *columns)))
     for alpha, figure in figures.items():
         print(f"{alpha:>9}" + "".join("        -" if (v := figure[c]) is None else f"{v:9.1f}" for c in columns))
@@ -59,18 +70,45 @@ def main(
         write_json(json, {"definition": "pck", "delta": delta, "people": len(errors), "pck": figures})
 
 
-def measure(model: PoseModel, source: Jhmdb, delta: int, every: int, device: str = "cpu") -> Iterator[Tensor]:
-    """`joint_errors` of every `every`-th frame's actor. InputError: no clip has joints to measure by."""
+@dataclass(frozen=True)
+class Clip:
+    """frames: [T, 3, H, W] uint8; people: those labelled in frame t, for t below `length`."""
+
+    frames: Tensor
+    length: int
+    people: Callable[[int], People]
+
+
+def jhmdb_clips(source: Jhmdb) -> Iterator[Clip]:
+    """The clips with clean joints, one by one. InputError: there is none."""
     names = [name for name in source.names if source.labels.joints(name) is not None]
     if not names:
         raise InputError(f"{source.clips}: no test clip has clean joints; nothing can be measured")
     for name in tqdm(names, desc="clips", disable=None):
         frames = torch.stack(list(read_clip(source.clips / f"{name}.avi")))
-        numbers = torch.arange(0, min(source.length(name), len(frames)), every)
-        for chosen in numbers.split(BATCH):
-            for number, people in zip(chosen.tolist(), _predict(model, frames, chosen, delta, device), strict=True):
-                labelled = source.people(name, number, *frames.shape[2:])
-                yield joint_errors(labelled, people, model.keypoint_names)
+        size = frames.shape[2:]
+        yield Clip(frames, min(source.length(name), len(frames)), partial(_actor, source, name, *size))
+
+
+def _actor(source: Jhmdb, name: str, height: int, width: int, number: int) -> People:
+    return source.people(name, number, height, width)
+
+
+def synthetic_clips() -> Iterator[Clip]:
+    """Held-out synthetic clips, one by one."""
+    clips = Synthetic(CLIPS, seed=HELD_OUT)
+    for index in tqdm(range(len(clips)), desc="clips", disable=None):
+        clip = clips.scene(index).clip()
+        frames = torch.from_numpy(clip.frames).permute(0, 3, 1, 2)
+        yield Clip(frames, len(frames), clip.people)
+
+
+def measure(model: PoseModel, clip: Clip, delta: int, every: int, device: str = "cpu") -> Iterator[Tensor]:
+    """`joint_errors` of the people of every `every`-th frame."""
+    for chosen in torch.arange(0, clip.length, every).split(BATCH):
+        found = _predict(model, clip.frames, chosen, delta, device)
+        for number, people in zip(chosen.tolist(), found, strict=True):
+            yield joint_errors(clip.people(number), people, model.keypoint_names)
 
 
 @torch.inference_mode()

@@ -10,7 +10,7 @@ from typing import Literal
 from dimofs.cli import InputError
 from dimofs.datasets.jhmdb import Jhmdb
 from dimofs.datasets.sequences import LabelledVideo, jhmdb_videos, posetrack_videos, synthetic_videos
-from dimofs.datasets.synthetic import Synthetic
+from dimofs.datasets.synthetic import HELD_OUT, Synthetic
 from dimofs.eval.pose_plots import plot_rows, plot_sweep
 from dimofs.eval.pose_report import line, report
 from dimofs.eval.pose_scores import GROUPS, VideoScores, by_group, figures
@@ -19,7 +19,6 @@ from dimofs.tracking import tracker_named
 from dimofs.zoo.detector import PoseDetector
 
 CLIPS = 12  # synthetic ones, unless --videos says otherwise
-HELD_OUT = 1_000_000  # the first seed of synthetic clips for testing; training counts from 0
 SEEDS_APART = 10_000
 
 

@@ -11,8 +11,11 @@ import torch
 
 from dimofs import skeletons
 from dimofs.cli import InputError
+from dimofs.datasets.decoding import read_image
 from dimofs.datasets.jhmdb import Jhmdb
 from dimofs.datasets.people import People
+from dimofs.datasets.stills import NUMBER, write_stills
+from dimofs.datasets.synthetic import HELD_OUT, Synthetic
 from dimofs.detections import Detections
 from dimofs.eval import coco, models, pck
 
@@ -255,7 +258,7 @@ def test_pck_command_on_a_clip(tmp_path, monkeypatch, capsys):
     assert seen == [(6, True)] and "delta 3" in capsys.readouterr().out
     write(tmp_path / "joints_meta.json", {"run/a": {"clean": False}})
     with pytest.raises(InputError, match="no test clip has clean joints"):
-        list(pck.measure(Middle(), Jhmdb(tmp_path / "clips", tmp_path, part="test"), 0, 1))
+        list(pck.jhmdb_clips(Jhmdb(tmp_path / "clips", tmp_path, part="test")))
 
 
 def test_the_peer_is_resized_padded_and_brought_back():
@@ -279,3 +282,64 @@ def test_the_peer_is_resized_padded_and_brought_back():
 def test_a_size_too_small_for_any_model():
     with pytest.raises(InputError, match="at least 32"):
         models.load_model("dimofs_mobile", size=20)
+
+
+# Nothing given: synthetic stills and clips.
+
+
+class Painter:
+    """Knows the synthetic scenes: finds in a frame the labelled people of the scene that shows exactly it."""
+
+    keypoint_names = skeletons.DIMOFS
+
+    def __init__(self, clips: int, numbers: range):
+        self.shots = {}
+        for index in range(clips):
+            scene = Synthetic(clips, seed=HELD_OUT).scene(index)
+            for number in numbers:
+                shot = scene.shoot(number)
+                self.shots[shot.frame.tobytes()] = shot, scene.keypoints[number]
+
+    def __call__(self, frame_a, frame_b=None):
+        return [self._people(frame) for frame in frame_a]
+
+    def _people(self, frame) -> Detections:
+        shot, points = self.shots[(frame.permute(1, 2, 0) * 255).round().byte().numpy().tobytes()]
+        boxes, points = torch.from_numpy(shot.boxes[shot.present]), torch.from_numpy(points[shot.present])
+        return Detections(boxes, torch.full((len(boxes),), 0.9), points, torch.full(points.shape[:2], 3.0))
+
+
+def test_coco_without_arguments_takes_synthetic_stills(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(coco, "STILLS", 4)
+    monkeypatch.setattr(coco, "load_model", lambda *_: Painter(4, range(NUMBER, NUMBER + 1)))
+    coco.main(json=tmp_path / "f.json")
+    assert "synthetic stills, 4 images, dimofs_mobile" in capsys.readouterr().out
+    figures = json.loads((tmp_path / "f.json").read_text())
+    assert figures["pose"]["AP"] == pytest.approx(1) and figures["box"]["AP"] == pytest.approx(1)
+    with pytest.raises(InputError, match="--gt FILE"):
+        coco.main(images=tmp_path)
+
+
+def test_pck_without_arguments_takes_synthetic_clips(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(pck, "CLIPS", 2)
+    monkeypatch.setattr(pck, "load_model", lambda *_: Painter(2, range(0, 40, 20)))
+    pck.main(every=20, json=tmp_path / "f.json")
+    assert "synthetic clips, PCK" in capsys.readouterr().out
+    assert json.loads((tmp_path / "f.json").read_text())["pck"]["0.1"]["mean"] == 100
+    with pytest.raises(InputError, match="belong together"):
+        pck.main(clips=tmp_path)
+
+
+def test_stills_are_labelled_by_hand(tmp_path):
+    clips = Synthetic(3, seed=5, people=(2, 3))
+    content = write_stills(tmp_path, clips)
+    scene = clips.scene(1)
+    shot = scene.shoot(NUMBER)
+    people = [a for a in content["annotations"] if a["image_id"] == 1]
+    assert [a["iscrowd"] == 0 for a in people] == shot.present[shot.boxes[:, 2] > 0].tolist()
+    assert people[0]["bbox"][2] == shot.boxes[0, 2] - shot.boxes[0, 0]
+    nose, flag = people[0]["keypoints"][:2], people[0]["keypoints"][2]
+    assert nose == pytest.approx((scene.keypoints[NUMBER, 0, 0] - 0.5).tolist(), abs=0.006) or flag == 0
+    assert flag == 1 + shot.visible[0, 0] or not (0 <= scene.keypoints[NUMBER, 0, 0, 0] < 320)
+    image = read_image(tmp_path / content["images"][1]["file_name"])
+    assert torch.equal(image.permute(1, 2, 0), torch.from_numpy(shot.frame))

@@ -12,10 +12,9 @@ from torch import nn
 from dimofs import skeletons
 from dimofs.cli import InputError, run
 from dimofs.datasets.sequences import LabelledVideo, Labels, annotate
-from dimofs.datasets.synthetic import SyntheticClip, synthetic_clip
+from dimofs.datasets.synthetic import HELD_OUT, SyntheticClip, synthetic_clip
 from dimofs.detections import Detections
 from dimofs.eval import posetrack
-from dimofs.eval.pose_bench import HELD_OUT
 from dimofs.eval.pose_runs import copied, find, ranked, track, without_joints
 from dimofs.eval.pose_tables import Setting, Trial, compare_trackers, score_model, sweep_deltas, tracker_lines
 from dimofs.motion import Motion

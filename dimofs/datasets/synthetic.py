@@ -2,7 +2,7 @@
 
     clip = synthetic_clip(7)                     # a function of the seed and the sizes alone
     source = Synthetic(1000, seed=0)             # pairs for training, of the clips 0 to 999
-    held_out = Synthetic(100, seed=1_000_000)    # other seeds: other people, places and movements
+    held_out = Synthetic(100, seed=HELD_OUT)     # other seeds: other people, places and movements
 
 People of 0.17 to 0.92 of the frame's height walk, run and act on the spot, cross one another, pass behind posts, boxes
 and cars, and enter and leave the frame, while the camera stands, shakes, or pans and zooms.
@@ -26,8 +26,9 @@ from dimofs.datasets.strokes import Fragments, Strokes, paint, rasterize
 from dimofs.datasets.wardrobe import MATERIALS
 from dimofs.skeletons import DIMOFS
 
-__all__ = ["ACTIONS", "Scene", "Synthetic", "SyntheticClip", "synthetic_clip"]
+__all__ = ["ACTIONS", "HELD_OUT", "Scene", "Synthetic", "SyntheticClip", "synthetic_clip"]
 
+HELD_OUT = 1_000_000  # the first seed of clips for testing; training counts from 0
 FPS = 25.0
 LEAST_SIDE = 48  # pixels of a frame
 SEEN = 0.25  # share of the body's surface that must show for a person to be labelled
