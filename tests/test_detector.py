@@ -11,7 +11,7 @@ from dimofs.zoo import box_coder, keypoint_head
 from dimofs.zoo.detector import Features, PoseDetector
 from dimofs.zoo.fpn import FeaturePyramid
 from dimofs.zoo.keypoint_head import KeypointHead
-from dimofs.zoo.losses import Sampling, keypoint_loss, pose_losses
+from dimofs.zoo.losses import Sampling, keypoint_loss, means, pose_losses
 from dimofs.zoo.matcher import BETWEEN, NEGATIVE, match, sample
 from dimofs.zoo.offsets import DeformableLayer, OffsetNet
 from dimofs.zoo.preprocess import Preprocess
@@ -137,8 +137,8 @@ def test_decode_of_nobody():
 
 def test_keypoint_loss_by_hand():
     heatmaps = torch.zeros(1, 3, 2, 2)
-    assert keypoint_loss(heatmaps, torch.tensor([[0, 3, -1]])).item() == pytest.approx(math.log(4))
-    assert keypoint_loss(heatmaps, torch.tensor([[-1, -1, -1]])).item() == 0
+    assert keypoint_loss(heatmaps, torch.tensor([[0, 3, -1]])).mean().item() == pytest.approx(math.log(4))
+    assert keypoint_loss(heatmaps, torch.tensor([[-1, -1, -1]])).mean().item() == 0
 
 
 def test_preprocess_sizes_as_torchvision_rounds_them():
@@ -186,6 +186,17 @@ def test_delta_zero_is_frame_b_equal_to_frame_a(mobile):
 def test_frame_b_matters(mobile):
     a, b = frames(1), frames(1, seed=2)
     assert not torch.equal(mobile(a, b)[0].scores, mobile(a)[0].scores)
+
+
+@torch.no_grad()
+def test_heatmaps_of_frames_beside_are_averaged(mobile):
+    """With A itself beside, twice, nothing changes; with another frame, joints and peaks do, boxes do not."""
+    a, other = mobile.features(frames(1)), mobile.features(frames(1, seed=2))
+    alone = mobile.detect(a)
+    assert_same_people(mobile.detect(a, None, [a, a]), alone)
+    mixed = mobile.detect(a, None, [other])
+    assert torch.equal(mixed[0].boxes, alone[0].boxes)
+    assert not torch.equal(mixed[0].keypoints, alone[0].keypoints)
 
 
 @torch.no_grad()
@@ -252,7 +263,7 @@ def test_every_trained_part_gets_a_gradient(pair):
             conv.weight.normal_(std=0.01)  # type: ignore[operator, union-attr]
     a, b = frames(2, 128, 128), frames(2, 128, 128, seed=5)
     every = Sampling(anchors=10_000, regions=16, keypoint_regions=4)  # so that each level trains
-    losses = pose_losses(model, a, b if pair else None, [person(10, 20), person(60, 40)], every)
+    losses = means(pose_losses(model, a, b if pair else None, [person(10, 20), person(60, 40)], every))
     assert set(losses) == {"objectness", "proposal", "person", "box", "keypoint"}
     torch.stack(list(losses.values())).sum().backward()
     silent = {n for n, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0}
@@ -265,7 +276,7 @@ def test_no_people_and_no_joints_still_train():
     boxed = person(10, 20)
     boxed.labelled[:] = False
     for people in ([People.empty(), People.empty()], [boxed, People.empty()]):
-        losses = pose_losses(model, frames(2, 128, 128), None, people, SAMPLING)
+        losses = means(pose_losses(model, frames(2, 128, 128), None, people, SAMPLING))
         total = torch.stack(list(losses.values())).sum()
         assert total.isfinite()
         assert losses["keypoint"].item() == 0
@@ -295,7 +306,7 @@ def test_a_small_detector_learns_one_image():
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     generator = torch.Generator().manual_seed(0)
     for _ in range(80):
-        losses = pose_losses(model, image, None, people, SAMPLING, generator)
+        losses = means(pose_losses(model, image, None, people, SAMPLING, [generator]))
         optimizer.zero_grad()
         torch.stack(list(losses.values())).sum().backward()
         optimizer.step()

@@ -44,16 +44,19 @@ class StandIn(PoseDetector):
         size = (images.shape[2], images.shape[3])
         return Features([((images[:, :1, -1:, -1:] * 255 - 16) / 5).round()], size, size, size)
 
-    def detect(self, a: Features, b: Features | None = None) -> list[Detections]:
-        return [self._people(pair, a.original) for pair in zip(a.levels[0], (b or a).levels[0], strict=True)]
+    def detect(self, a: Features, b: Features | None = None, beside=()) -> list[Detections]:
+        views = (a, b or a, *beside)
+        return [self._people(view, a.original) for view in zip(*(v.levels[0] for v in views), strict=True)]
 
     def _people(self, pair, size) -> Detections:
         height, width = size
         numbers = torch.stack(pair).flatten()
+        beside, numbers = numbers[2:], numbers[:2]
         self.at_frame(int(numbers[0]))
         boxes = torch.tensor([[0.0, 0, width / 2, height], [width / 2, 0, width, height]])
         points = boxes[:, None, 2:].repeat(1, 19, 1)
         points[:, 0] = numbers
+        points[:, 1, : len(beside)] = beside
         return Detections(boxes, torch.tensor([0.9, 0.3]), points, torch.full((2, 19), 3.0))
 
 
@@ -332,6 +335,18 @@ def test_motion_is_from_the_frame_before(network, delta, batch):
     plain = poses(network, (Frame(picture(i), i, i / 25, 0.04) for i in range(6)), delta, batch)
     first = [f.people.keypoints[0, 0].tolist() for f in found[:6]]
     assert first == [f.people.keypoints[0, 0].tolist() for f in plain], "the same frames meet, with motion or without"
+
+
+@pytest.mark.parametrize("delta", [0, -3, 1])
+@pytest.mark.parametrize("batch", [1, 4])
+def test_aggregation_looks_before_and_after(network, delta, batch):
+    frames = [Frame(picture(i), i, i / 25, 0.04) for i in range(7)]
+    found = [f.people.keypoints[0, :2].tolist() for f in poses(network, frames, delta, batch, aggregate=2)]
+    places = [max(i - 2, 0) for i in range(7)], [min(i + 2, 6) for i in range(7)]
+    assert found == [
+        [[i, min(max(i + delta, 0), 6)], [before, after]] for i, before, after in zip(range(7), *places, strict=True)
+    ]
+    assert network.passes == 7
 
 
 def test_a_tracker_that_moves_tracks_gets_the_motion(network):

@@ -46,7 +46,7 @@ class Seer(PoseDetector):
         size = (images.shape[2], images.shape[3])
         return Features([(images[:, :1, :1, :1] * 255).round()], size, size, size)
 
-    def detect(self, a: Features, b: Features | None = None) -> list[Detections]:
+    def detect(self, a: Features, b: Features | None = None, beside=()) -> list[Detections]:
         people = [walkers(int(n)) for n in ((b or a) if self.copies else a).levels[0].flatten()]
         return [Detections(p.boxes, p.scores, p.keypoints, p.keypoint_scores) for p in people]
 
@@ -154,7 +154,7 @@ class SyntheticSeer(Seer):
         size = (images.shape[2], images.shape[3])
         return Features([torch.tensor(numbers).view(-1, 1, 1, 1)], size, size, size)
 
-    def detect(self, a: Features, b: Features | None = None) -> list[Detections]:
+    def detect(self, a: Features, b: Features | None = None, beside=()) -> list[Detections]:
         return [self._people(int(number)) for number in a.levels[0].flatten()]
 
     def _people(self, number: int) -> Detections:

@@ -106,8 +106,11 @@ class PoseDetector(nn.Module):
             return self.deformable(a.levels, None)
         return self.deformable(b.levels, self.dimofs(a, b))
 
-    def detect(self, a: Features, b: Features | None = None) -> list[Detections]:
-        """The people of each Frame A from the features of Frame B, as `forward` gives them."""
+    def detect(self, a: Features, b: Features | None = None, beside: Sequence[Features] = ()) -> list[Detections]:
+        """The people of each Frame A from the features of Frame B, as `forward` gives them.
+
+        Their joints are at the peaks of the mean of the heatmaps from B and from the frames `beside` it.
+        """
         levels = self.align(a, b)
         regions = self.rpn.propose(self.rpn(pooled(levels), a.padded), a.resized)
         logits, deltas = self.box_head(levels, regions, SCALES)
@@ -117,7 +120,8 @@ class PoseDetector(nn.Module):
             for parts in zip(logits.split(counts), deltas.split(counts), regions, strict=True)
         ]
         boxes = [b for b, _ in people]
-        heatmaps = self.keypoint_head(levels, boxes, SCALES)
+        views = [levels, *(self.align(a, other) for other in beside)]
+        heatmaps = torch.stack([self.keypoint_head(view, boxes, SCALES) for view in views]).mean(dim=0)
         points, peaks = keypoints.decode(heatmaps, torch.cat(boxes))
         counts = [len(b) for b in boxes]
         scale = points.new_tensor([a.original[1] / a.resized[1], a.original[0] / a.resized[0]])

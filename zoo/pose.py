@@ -3,6 +3,7 @@
     python -m dimofs.zoo.pose --video x.mp4
     python -m dimofs.zoo.pose --video a.mp4 b.mp4 'clips/*.mp4' --out results --no-overlay
     python -m dimofs.zoo.pose --video photos --format coco --score 0.05
+    python -m dimofs.zoo.pose --video x.mp4 --aggregate 2
     python -m dimofs.zoo.pose --video x.mp4 --delta -5 --start 1 --end 2.5 --every 2 --device cpu
     python -m dimofs.zoo.pose --video x.mp4 --format posetrack --tracker detect-and-track --out results
     torchrun --nproc-per-node 2 -m dimofs.zoo.pose --video 'clips/*.mp4'
@@ -21,7 +22,8 @@ for a still) with the poses drawn in. --format writes instead csv (NAME.poses.cs
 file).
 
 With --delta D the poses of each frame are found in the features of the frame D later (earlier if negative; frames are
-counted after --every), or of the last (first) frame where the clip ends before that. A failing input is reported in one
+counted after --every), or of the last (first) frame where the clip ends before that. With --aggregate D joints are
+placed by the frames D before and D after as well, which is slower and more accurate. A failing input is reported in one
 line, the others go on, and the exit status is then 2. Ctrl-C ends a webcam or the current input with what it has.
 """
 
@@ -73,6 +75,7 @@ class Settings:
 
     model: str
     delta: int
+    aggregate: int
     batch: int
     dtype: torch.dtype
     tracker: Tracker
@@ -89,6 +92,7 @@ def main(
     overlay: Annotated[bool, "also write the frames with their poses drawn in"] = True,
     weights: Annotated[str, "a shipped model, keypointrcnn_resnet50_fpn_coco, a folder or a .pth"] = "dimofs_mobile",
     delta: Annotated[int, "frames from the one whose poses are sought to the one that is looked at"] = 0,
+    aggregate: Annotated[int, "place joints by the frames so many before and after, too"] = 0,
     score: Annotated[float | None, "lowest score of a person (default: 0.5; 0.05 for coco)"] = None,
     tracker: Annotated[str, f"how people are joined: {', '.join(TRACKERS)} (see dimofs.tracking)"] = "default",
     gate: Annotated[float | None, "highest cost at which people are joined (default: the tracker's)"] = None,
@@ -107,11 +111,17 @@ def main(
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     device = device or (f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu")
     batch = batch if batch is not None else 8 if device.startswith("cuda") else 1
-    check_ranges(every=(every, 1, inf), batch=(batch, 1, inf), start=(start, 0, inf), end=(end, start, inf))
+    check_ranges(
+        every=(every, 1, inf),
+        batch=(batch, 1, inf),
+        aggregate=(aggregate, 0, inf),
+        start=(start, 0, inf),
+        end=(end, start, inf),
+    )
     joins = tracker_named(tracker, gate=gate, patience=patience, birth=birth, smooth=smooth)
     least = score if score is not None else 0.05 if format == "coco" else 0.5
     joins = replace(joins, score=max(joins.score, least))
-    settings = Settings(weights, delta, batch, DTYPES[dtype], joins, (start, end, every), format, quiet)
+    settings = Settings(weights, delta, aggregate, batch, DTYPES[dtype], joins, (start, end, every), format, quiet)
 
     mine = list(_jobs(video, out, format, overlay))[rank::world]
     failed = False
@@ -165,7 +175,8 @@ def _process(job: Job, detector: PoseDetector, settings: Settings) -> None:
         # Reading, the network and, in this thread, drawing and writing overlap.
         frames = stack.enter_context(closing(ahead(clip.frames(*settings.span), 2 * settings.batch)))
         batch = 1 if job.source.live else settings.batch
-        found = poses(detector, frames, settings.delta, batch, settings.dtype, settings.tracker.motion)
+        motion, aggregate = settings.tracker.motion, settings.aggregate
+        found = poses(detector, frames, settings.delta, batch, settings.dtype, motion, aggregate)
         results = stack.enter_context(closing(ahead(found, 2 * settings.batch)))
         first = next(results)
         shape = first.frame.pixels.shape

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from itertools import chain, groupby, islice
 from typing import NamedTuple
 
@@ -31,43 +31,64 @@ def poses(
     batch: int = 1,
     dtype: torch.dtype = torch.float32,
     motion: bool = False,
+    aggregate: int = 0,
 ) -> Generator[Found]:
     """What is found in every frame, in order; `batch` frames go through the network together.
 
-    Frame B is the frame `delta` after Frame A, or the clip's first or last one where that is nearer. Features of
-    |delta| + `batch` frames are kept. Frames of another size begin a new clip, whose first frame has no `motion`.
-    Networks run in `dtype` by autocast.
+    Frame B is the frame `delta` after Frame A, or the clip's first or last one where that is nearer. With `aggregate`
+    D the joints are where the mean heatmap says of B, A - D and A + D. Features of 2 max(|delta|, D) + `batch` frames
+    are kept at most. Frames of another size begin a new clip, whose first frame has no `motion`. Networks run in
+    `dtype` by autocast.
     """
     for _, clip in groupby(frames, key=lambda frame: frame.pixels.shape):
-        yield from _clip_poses(detector, clip, delta, batch, dtype, motion)
+        yield from _clip_poses(detector, clip, delta, batch, dtype, motion, aggregate)
 
 
-def _clip_poses(detector, clip: Iterator[Frame], delta: int, batch: int, dtype: torch.dtype, motion: bool):
-    features: Features | None = None  # of the frames `low` to `total`
-    low = done = total = 0
-    waiting: deque[Frame] = deque()  # the frames `done` to `total`
+def _clip_poses(detector, clip: Iterator[Frame], delta: int, batch: int, dtype, motion: bool, aggregate: int):
+    window, done = _Window(), 0
+    waiting: deque[Frame] = deque()  # the frames `done` to `window.total`
     for group in chain(iter(lambda: list(islice(clip, batch)), []), [[]]):  # the last, empty group: the clip has ended
         if group:
-            new = _features(detector, group, dtype)
-            features = new if features is None else Features.cat([features, new])
+            window.add(_features(detector, group, dtype))
             waiting.extend(group)
-            total += len(group)
-        ready = total - max(delta, 0) if group else total
-        if features is not None and ready > done:
-            a, b = features[done - low : ready - low], None
-            if delta:
-                partners = (min(max(i + delta, 0), total - 1) - low for i in range(done, ready))
-                b = Features.cat([features[i : i + 1] for i in partners])
-            moves: list[Motion | None] = [None] * (ready - done)
-            if motion and (first := max(done, 1)) < ready:
-                before = features[first - 1 - low : ready - 1 - low]
-                moves[first - done :] = _motion(detector, before, features[first - low : ready - low], dtype)
-            for people, move in zip(_detect(detector, a, b, dtype), moves, strict=True):
-                yield Found(waiting.popleft(), people, move)
+        ready = window.total - max(delta, aggregate, 0) if group else window.total
+        if ready > done:
+            now = range(done, ready)
+            a, b = window.at(now), window.at(now, delta) if delta else None
+            beside = [window.at(now, d) for d in (-aggregate, aggregate)] if aggregate else []
+            moves = _motion(detector, window.at(now, -1), a, dtype) if motion else [None] * len(now)
+            for number, people, move in zip(now, _detect(detector, a, b, beside, dtype), moves, strict=True):
+                yield Found(waiting.popleft(), people, move if number else None)
             done = ready
-        keep = max(low, done + min(delta, -1 if motion else 0))
-        features = features[keep - low :] if features is not None and keep < total else None
-        low = keep
+        window.drop(done - max(-delta, aggregate, int(motion)))
+
+
+class _Window:
+    """Features of the latest of the `total` frames of a clip, from number `low` on."""
+
+    def __init__(self):
+        self.features: Features | None = None
+        self.low = self.total = 0
+
+    def add(self, new: Features) -> None:
+        """The features of the next frames."""
+        self.features = new if self.features is None else Features.cat([self.features, new])
+        self.total += len(new)
+
+    def at(self, numbers: range, shift: int = 0) -> Features:
+        """Those of the frames `shift` after frames of these numbers, limited to the clip so far."""
+        assert self.features is not None
+        if not shift:
+            return self.features[numbers.start - self.low : numbers.stop - self.low]
+        places = (min(max(number + shift, 0), self.total - 1) - self.low for number in numbers)
+        return Features.cat([self.features[place : place + 1] for place in places])
+
+    def drop(self, number: int) -> None:
+        """Forget the frames before `number`."""
+        number = max(self.low, number)
+        if self.features is not None:
+            self.features = self.features[number - self.low :] if number < self.total else None
+        self.low = number
 
 
 @torch.inference_mode()
@@ -79,9 +100,11 @@ def _features(detector: PoseDetector, frames: list[Frame], dtype: torch.dtype) -
 
 
 @torch.inference_mode()
-def _detect(detector: PoseDetector, a: Features, b: Features | None, dtype: torch.dtype) -> list[Detections]:
+def _detect(
+    detector: PoseDetector, a: Features, b: Features | None, beside: Sequence[Features], dtype: torch.dtype
+) -> list[Detections]:
     with torch.autocast(a.levels[0].device.type, dtype, enabled=dtype != torch.float32):
-        return [people.to("cpu", torch.float32) for people in detector.detect(a, b)]
+        return [people.to("cpu", torch.float32) for people in detector.detect(a, b, beside)]
 
 
 @torch.inference_mode()
