@@ -3,18 +3,22 @@
     python -m dimofs.eval.pck                                    # the shipped model on 12 synthetic clips
     python -m dimofs.eval.pck --clips JHMDB --labels LABELS --weights dimofs_mobile
     python -m dimofs.eval.pck --clips JHMDB --labels LABELS --weights dimofs_mobile --delta 5 --every 1
+    python -m dimofs.eval.pck --clips JHMDB --labels LABELS --aggregate 2 --by-speed
 
 Definition: a joint counts as right where its prediction lies within alpha * max(height, width) of the person's labelled
 box, JHMDB's convention; alpha is 0.2 and 0.1. JHMDB labels one actor a clip and others may be visible, so the detection
 that overlaps a labelled box most (IoU) is the one that is judged; where none does, all the person's joints are
 wrong. Joints outside the frame and clips whose joints are not clean are left out (split 1). A row's mean is over the
 twelve joints of arms and legs, each with the same weight; the neck is shown beside it where the model has one. With
---delta D the people of frame t are found in the features of frame t + D, D limited to the clip.
+--delta D the people of frame t are found in the features of frame t + D, D limited to the clip; with --aggregate D
+their joints are placed by the frames t - D and t + D as well. --by-speed tells people apart by how far their joints
+move to the next frame on average, in units of max(height, width) of the box.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from math import inf
 from pathlib import Path
 from typing import Annotated
 
@@ -23,7 +27,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from dimofs.boxes import iou
-from dimofs.cli import InputError, run
+from dimofs.cli import InputError, check_ranges, run
 from dimofs.datasets.decoding import read_clip
 from dimofs.datasets.jhmdb import Jhmdb
 from dimofs.datasets.people import People
@@ -32,9 +36,11 @@ from dimofs.detections import Detections
 from dimofs.eval.models import PoseModel, load_model
 from dimofs.files import write_json
 from dimofs.skeletons import DIMOFS, indices
+from dimofs.zoo.detector import PoseDetector
 
 ALPHAS = (0.2, 0.1)
 LIMBS = ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")
+SPEEDS = {"slow": (0.0, 0.01), "medium": (0.01, 0.03), "fast": (0.03, inf)}
 BATCH = 8  # frames
 CLIPS = 12  # synthetic ones
 
@@ -45,13 +51,14 @@ def main(
     labels: Annotated[Path | None, "folder of JHMDB's labels, official or compact"] = None,
     weights: Annotated[str, "model to run: a name or a checkpoint folder"] = "dimofs_mobile",
     delta: Annotated[int, "frames from A, whose poses are judged, to B, whose features are seen"] = 0,
+    aggregate: Annotated[int, "place joints by the frames so many before and after, too"] = 0,
     every: Annotated[int, "judge every N-th frame of a clip"] = 5,
+    by_speed: Annotated[bool, "figures of slow, medium and fast people too"] = False,
     size: Annotated[int | None, "longer side of the model's input; without it the model's own choice"] = None,
     device: Annotated[str, "where the model runs"] = "cpu",
     json: Annotated[Path | None, "write the figures here"] = None,
 ) -> None:
-    if every < 1:
-        raise InputError(f"--every {every}: must be 1 or more")
+    check_ranges(every=(every, 1, inf), aggregate=(aggregate, 0, inf))
     if clips is None and labels is None:
         source, name = synthetic_clips(), "synthetic clips"
     elif clips is None or labels is None:
@@ -59,15 +66,28 @@ def main(
     else:
         source, name = jhmdb_clips(Jhmdb(clips, labels, part="test")), "JHMDB test, split 1"
     model = load_model(weights, size, device)
-    errors = torch.cat([e for clip in source for e in measure(model, clip, delta, every, device)])
-    figures = {str(alpha): pck(errors, alpha) for alpha in ALPHAS}
+    found = [pair for clip in source for pair in measure(model, clip, delta, aggregate, every, device)]
+    errors, speeds = (torch.cat(values) for values in zip(*found, strict=True))
+    groups = {"all": torch.ones_like(speeds, dtype=torch.bool)}
+    if by_speed:
+        groups |= {name: (speeds >= low) & (speeds < high) for name, (low, high) in SPEEDS.items()}
+    print(f"{name}, PCK by max(h, w) of the box, {weights}, delta {delta}, aggregate {aggregate}")
+    results = {}
+    for group, chosen in groups.items():
+        limits = f", {' to '.join(f'{s:g}' for s in SPEEDS[group])} a frame" if group in SPEEDS else ""
+        print(f"{group}: {int(chosen.sum())} people{limits}")
+        results[group] = {str(alpha): pck(errors[chosen], alpha) for alpha in ALPHAS}
+        _print(results[group])
+    if json is not None:
+        content = {"definition": "pck", "delta": delta, "aggregate": aggregate, "people": len(errors)}
+        write_json(json, {**content, "pck": results.pop("all"), "speeds": results})
+
+
+def _print(figures: dict[str, dict[str, float | None]]) -> None:
     columns = [*LIMBS, "mean", "neck"]
-    print(f"{name}, PCK by max(h, w) of the box, {len(errors)} people, {weights}, delta {delta}")
     print("".join(f"{name:>9}" for name in ("alpha", *columns)))
     for alpha, figure in figures.items():
         print(f"{alpha:>9}" + "".join("        -" if (v := figure[c]) is None else f"{v:9.1f}" for c in columns))
-    if json is not None:
-        write_json(json, {"definition": "pck", "delta": delta, "people": len(errors), "pck": figures})
 
 
 @dataclass(frozen=True)
@@ -103,22 +123,45 @@ def synthetic_clips() -> Iterator[Clip]:
         yield Clip(frames, len(frames), clip.people)
 
 
-def measure(model: PoseModel, clip: Clip, delta: int, every: int, device: str = "cpu") -> Iterator[Tensor]:
-    """`joint_errors` of the people of every `every`-th frame."""
+def measure(
+    model: PoseModel, clip: Clip, delta: int, aggregate: int, every: int, device: str = "cpu"
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """`joint_errors` and `speed` of the people of every `every`-th frame."""
     for chosen in torch.arange(0, clip.length, every).split(BATCH):
-        found = _predict(model, clip.frames, chosen, delta, device)
+        found = _predict(model, clip.frames, chosen, delta, aggregate, device)
         for number, people in zip(chosen.tolist(), found, strict=True):
-            yield joint_errors(clip.people(number), people, model.keypoint_names)
+            labelled = clip.people(number)
+            then = clip.people(number + 1 if number + 1 < clip.length else max(number - 1, 0))
+            yield joint_errors(labelled, people, model.keypoint_names), speed(labelled, then)
 
 
 @torch.inference_mode()
-def _predict(model: PoseModel, frames: Tensor, chosen: Tensor, delta: int, device: str) -> list[Detections]:
-    frame_a = frames[chosen].to(device) / 255
-    if delta == 0:
-        found = model(frame_a)
+def _predict(
+    model: PoseModel, frames: Tensor, chosen: Tensor, delta: int, aggregate: int, device: str
+) -> list[Detections]:
+    def at(shift: int) -> Tensor:
+        return frames[(chosen + shift).clamp(0, len(frames) - 1)].to(device) / 255
+
+    if not aggregate:
+        found = model(at(0), at(delta)) if delta else model(at(0))
+    elif isinstance(model, PoseDetector):
+        a, *beside = (model.features(at(shift)) for shift in (0, -aggregate, aggregate))
+        found = model.detect(a, model.features(at(delta)) if delta else None, beside)
     else:
-        found = model(frame_a, frames[(chosen + delta).clamp(0, len(frames) - 1)].to(device) / 255)
+        raise InputError("--aggregate needs a model of this project; measure others without")
     return [people.to("cpu") for people in found]
+
+
+def speed(labelled: People, then: People) -> Tensor:
+    """[P] how far the joints of people move to the next frame, or from the last one: the mean in units of max(h, w) of
+    the box. A person is the one whose box overlaps most; NaN without one, or a joint labelled in both frames."""
+    if not len(labelled) or not len(then):
+        return torch.full((len(labelled),), torch.nan)
+    overlap, same = iou(labelled.boxes, then.boxes).max(dim=1)
+    both = labelled.labelled & then.labelled[same] & (overlap > 0)[:, None]
+    distance = (then.keypoints[same] - labelled.keypoints).norm(dim=2)
+    sides = (labelled.boxes[:, 2:] - labelled.boxes[:, :2]).amax(dim=1)
+    return torch.where(both, distance, torch.nan).nanmean(dim=1) / sides
 
 
 def joint_errors(labelled: People, found: Detections, names: Sequence[str]) -> Tensor:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import scenes
 import torch
 
 from dimofs import skeletons
@@ -18,6 +19,7 @@ from dimofs.datasets.stills import NUMBER, write_stills
 from dimofs.datasets.synthetic import HELD_OUT, Synthetic
 from dimofs.detections import Detections
 from dimofs.eval import coco, models, pck
+from dimofs.zoo.detector import PoseDetector
 
 
 def person(x: float, image_id: int = 7, identity: int = 1) -> dict:
@@ -284,6 +286,43 @@ def test_a_size_too_small_for_any_model():
         models.load_model("dimofs_mobile", size=20)
 
 
+def test_speed_by_hand():
+    """Sides of 40: the wrist moves 3 and the elbow 5 of them; the next frame lists another person first."""
+    one = scenes.person((0, 0, 20, 40), left_wrist=(5.0, 5.0), left_elbow=(9.0, 9.0), nose=(1.0, 1.0))
+    then = scenes.person((2, 0, 22, 40), left_wrist=(8.0, 5.0), left_elbow=(9.0, 14.0))
+    other = scenes.person((100, 0, 120, 40), left_wrist=(105.0, 5.0))
+    assert pck.speed(one, People.join([other, then])).tolist() == pytest.approx([4 / 40])
+    assert pck.speed(People.join([one, other]), then)[1].isnan(), "nobody overlaps"
+    assert pck.speed(one, People.empty()).isnan().all() and len(pck.speed(People.empty(), one)) == 0
+
+
+class Recorder(PoseDetector):
+    """Features are the numbers that grey frames show; remembers which met."""
+
+    def __init__(self):
+        torch.nn.Module.__init__(self)
+        self.keypoint_names, self.met = skeletons.DIMOFS, []
+
+    def features(self, images):
+        return (images[:, 0, 0, 0] * 255).round().int().tolist()
+
+    def detect(self, a, b=None, beside=()):
+        self.met.append((a, b, *beside))
+        return [Detections.empty(19) for _ in a]  # type: ignore[attr-defined]
+
+
+def test_pck_looks_before_and_after():
+    grey = torch.arange(5, dtype=torch.uint8).view(5, 1, 1, 1).expand(5, 3, 8, 8)
+    clip = pck.Clip(grey, 5, lambda number: scenes.person((0, 0, 5, 5), nose=(1.0 + number, 1.0)))
+    model = Recorder()
+    errors, speeds = zip(*pck.measure(model, clip, 1, 2, 3), strict=True)
+    assert model.met == [([0, 3], [1, 4], [0, 1], [2, 4])]
+    assert torch.cat(speeds).tolist() == pytest.approx([0.2, 0.2])
+    assert all(e[0, 0].isinf() for e in errors)
+    with pytest.raises(InputError, match="--aggregate"):
+        list(pck.measure(Oracle([]), clip, 0, 1, 1))
+
+
 # Nothing given: synthetic stills and clips.
 
 
@@ -326,6 +365,10 @@ def test_pck_without_arguments_takes_synthetic_clips(tmp_path, monkeypatch, caps
     pck.main(every=20, json=tmp_path / "f.json")
     assert "synthetic clips, PCK" in capsys.readouterr().out
     assert json.loads((tmp_path / "f.json").read_text())["pck"]["0.1"]["mean"] == 100
+    monkeypatch.setattr(pck, "load_model", lambda *_: Painter(2, range(0, 40, 20)))
+    pck.main(every=20, by_speed=True, json=tmp_path / "f.json")
+    speeds = json.loads((tmp_path / "f.json").read_text())["speeds"]
+    assert set(speeds) == {"slow", "medium", "fast"} and "fast: " in capsys.readouterr().out
     with pytest.raises(InputError, match="belong together"):
         pck.main(clips=tmp_path)
 
