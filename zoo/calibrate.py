@@ -81,6 +81,7 @@ def main(
     teacher: Annotated[str | None, "folder of labels written by python -m dimofs.zoo.label"] = None,
     every: Annotated[int, "JHMDB: one frame in so many, as labelled"] = 5,
     count: Annotated[int, "frames of each data set"] = 200,
+    half: Annotated[bool, "write float16, at half the size"] = False,
 ) -> None:
     model = checkpoints.load_as(PoseDetector, weights)
     sources = Paths(jhmdb, jhmdb_labels, coco, coco_images, lspet).sources(every=every)
@@ -88,7 +89,7 @@ def main(
         sources = taught(sources, teacher)
     rows = [row for name, source in sources.items() for row in tqdm(peaks(model, source, count), name, count)]
     apply(model, *(torch.cat(column) for column in zip(*rows, strict=True)))
-    checkpoints.save(model, out, {"calibrated": "yes"})
+    checkpoints.save(model, out, {"calibrated": "yes"}, half)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Checkpoints: a folder with config.json (which preset, with which arguments) and model.safetensors (its tensors).
 
-Loading is strict: every tensor of the model must be there with its shape and type, and nothing else. Pickle's code
-never runs: of torchvision's .pth files only tensors are read.
+Loading is strict: every tensor of the model must be there with its shape and type, and nothing else; float32 may be
+stored as float16, at half the size. Pickle's code never runs: of torchvision's .pth files only tensors are read.
 """
 
 import hashlib
@@ -31,8 +31,8 @@ SHIPPED = Path(__file__).parent / "weights"
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
 
-def save(model: nn.Module, folder: str | Path, metadata: Mapping[str, str]) -> None:
-    """Write `model`, made by a preset, with `metadata` in the header of its tensors.
+def save(model: nn.Module, folder: str | Path, metadata: Mapping[str, str], half: bool = False) -> None:
+    """Write `model`, made by a preset, with `metadata` in the header of its tensors, these as float16 if `half`.
 
     A new folder appears whole; in one that exists each file is replaced at once, and others (README.md) stay.
     InputError: the folder cannot be written. ValueError: no preset made the model, or it is not float32.
@@ -40,6 +40,8 @@ def save(model: nn.Module, folder: str | Path, metadata: Mapping[str, str]) -> N
     folder = Path(folder).resolve()
     staging = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     config, tensors = _describe(model), _tensors(model)
+    if half:
+        tensors = {name: t.half() if t.is_floating_point() else t for name, t in tensors.items()}
     try:
         staging.mkdir(parents=True)
         save_file(tensors, staging / WEIGHTS, {**metadata, "format": "pt", "sha256": _digest(tensors)})
@@ -122,8 +124,10 @@ def _read(weights: Path) -> nn.Module:
 
 
 def _filled(model: nn.Module, path: Path, tensors: Mapping[str, Tensor]) -> nn.Module:
-    """`model` with the `tensors` of the file `path`, which must be its own in name, shape and type."""
+    """`model` with the `tensors` of the file `path`, which must be its own in name, shape and type; float16 stands for
+    float32."""
     expected = model.state_dict()
+    tensors = {name: t.float() if t.dtype == torch.float16 else t for name, t in tensors.items()}
     for name in sorted(tensors.keys() ^ expected.keys()):
         fault = "is missing" if name in expected else "is unknown"
         raise InputError(f"{path}: tensor {name!r} {fault}; the file belongs to another model")
