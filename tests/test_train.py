@@ -1,97 +1,34 @@
-"""Training: resumes bit for bit, stops on a loss that is not finite, writes checkpoints that load; labelling."""
+"""The training and labelling commands, in one process and in two; validation; how a model starts."""
 
 import json
+import os
+import re
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from scenes import write_image
+from scenes import person, write_clip, write_image
+from tiny import TINY, tiny_model, use_tiny
 
 from dimofs.cli import InputError
+from dimofs.cli import run as command
 from dimofs.datasets import teacher
-from dimofs.datasets.people import Pair, People
+from dimofs.datasets.people import People
+from dimofs.datasets.synthetic import Synthetic
 from dimofs.skeletons import COCO, DIMOFS
-from dimofs.zoo import checkpoints, initialize, label, movenet, train
+from dimofs.zoo import checkpoints, initialize, label, movenet, throughput, train
 from dimofs.zoo.keypoint_head import decode
-from dimofs.zoo.losses import Sampling
 from dimofs.zoo.presets import KeypointPyramidBackbone, dimofs_mobile, movenet_multipose
-from dimofs.zoo.train import Recipe, Trainer, fit, loader
+from dimofs.zoo.sources import Paths
+from dimofs.zoo.validation import Validation, joints_found
 
-RECIPE = Recipe(
-    steps=3, batch=2, size=64, warmup=1, single=0.5, weights=(("noise", 1.0),), sampling=Sampling(32, 8, 2, 0.5)
-)
-
-
-class Noise:
-    """Two frames of noise with one person in the middle."""
-
-    def __len__(self):
-        return 4
-
-    def pair(self, index, random):
-        frames = torch.from_numpy(random.integers(0, 256, (2, 3, 64, 64), dtype="uint8"))
-        joints = 16 + 32 * torch.from_numpy(random.random((1, len(DIMOFS), 2), dtype="float32"))
-        labelled = torch.ones(1, len(DIMOFS), dtype=torch.bool)
-        people = People(torch.tensor([[12.0, 12, 52, 52]]), joints, labelled, torch.zeros(0, 4))
-        return Pair(frames[0], frames[1], people, 1, f"noise/{index}")
-
-    def frames(self):
-        yield from ()
-
-
-def trainer(recipe: Recipe = RECIPE) -> Trainer:
-    torch.manual_seed(recipe.seed)
-    return Trainer(dimofs_mobile(), recipe)
-
-
-def run(one: Trainer, folder: Path, every: int = 100) -> Trainer:
-    folder.mkdir(exist_ok=True)
-    batches = loader({"noise": Noise()}, RECIPE, start=one.step, workers=0)
-    fit(one, batches, folder, every=every, quiet=True)
-    return one
-
-
-def test_a_resumed_run_is_the_uninterrupted_one(tmp_path):
-    whole = run(trainer(), tmp_path / "whole")
-    batches = loader({"noise": Noise()}, RECIPE, start=0, workers=0)
-    cut = trainer()
-    cut.update(next(batches))
-    torch.save(cut.state(), tmp_path / "state.pt")
-    torch.manual_seed(99)
-    again = Trainer(dimofs_mobile(), RECIPE)
-    again.restore(torch.load(tmp_path / "state.pt", weights_only=True))
-    run(again, tmp_path / "again")
-    assert again.step == whole.step == 3
-    for name, tensor in whole.model.state_dict().items():
-        assert torch.equal(tensor, again.model.state_dict()[name]), name
-    assert all(torch.equal(a, b) for a, b in zip(whole.average, again.average, strict=True))
-
-
-def test_the_frozen_stay_and_the_rest_moves():
-    one = trainer()
-    before = {name: p.detach().clone() for name, p in one.model.named_parameters()}
-    one.update(next(loader({"noise": Noise()}, RECIPE, start=0, workers=0)))
-    moved = {name for name, p in one.model.named_parameters() if not torch.equal(p, before[name])}
-    assert moved
-    assert not any(name.startswith(RECIPE.frozen) for name in moved)
-    assert {"keypoint_head.deconv.weight", "rpn.objectness.weight", "box_head.fc1.weight"} <= moved
-
-
-def test_a_loss_that_is_not_finite_names_the_samples():
-    one = trainer()
-    with torch.no_grad():
-        one.model.rpn.objectness.weight.fill_(torch.nan)
-    with pytest.raises(FloatingPointError, match="noise/"):
-        one.update(next(loader({"noise": Noise()}, RECIPE, start=0, workers=0)))
-
-
-def test_rate_warms_up_and_falls_to_zero():
-    recipe = Recipe(steps=100, warmup=10, learning_rate=1.0)
-    assert recipe.rate(0) == pytest.approx(0.1)
-    assert recipe.rate(9) == pytest.approx(1.0)
-    assert recipe.rate(55) == pytest.approx(0.5)
-    assert recipe.rate(100) == pytest.approx(0.0)
+ROOT = Path(__file__).resolve().parent.parent
 
 
 def photographs(folder: Path) -> tuple[str, str]:
@@ -141,11 +78,203 @@ def test_the_commands_from_labels_to_a_checkpoint(tmp_path):
     assert all(torch.equal(body[name], taught[name]) for name in taught)
 
 
-def test_training_without_data_says_what_to_give(tmp_path):
-    with pytest.raises(InputError, match="--jhmdb"):
-        train.main("pose", out=str(tmp_path))
-    with pytest.raises(InputError, match="--coco-images"):
-        train.main("pose", out=str(tmp_path), coco="people.json")
+def test_videos_are_labelled_and_trained_on(tiny, tmp_path):
+    torch.manual_seed(0)
+    checkpoints.save(movenet_multipose(), tmp_path / "movenet", {})
+    for number, frames in enumerate((5, 9)):
+        write_clip(tmp_path / f"clips/{number}.avi", frames)
+    videos, labels = str(tmp_path / "clips"), str(tmp_path / "labels")
+    label.main(weights=str(tmp_path / "movenet"), out=labels, videos=videos, size=64, every=4)
+    names = ["0.avi/000000", "0.avi/000004", "1.avi/000000", "1.avi/000004", "1.avi/000008"]
+    assert sorted(teacher.load(tmp_path / "labels/videos.npz")) == names
+    given: dict[str, Any] = {"videos": videos, "every": 4, "steps": 2, "batch": 2, "workers": 0, "quiet": True}
+    train.main("pose", out=str(tmp_path / "run"), teacher=labels, **given)
+    assert checkpoints.load(tmp_path / "run/model")
+    for nothing in (None, str(tmp_path)):
+        with pytest.raises(InputError, match=r"python -m dimofs\.zoo\.label --videos"):
+            train.main("pose", out=str(tmp_path / "other"), teacher=nothing, **given)
+    assert not (tmp_path / "other").exists()
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    use_tiny(monkeypatch)
+
+
+def test_without_data_it_trains_on_synthetic_clips(tiny, tmp_path, capsys):
+    train.main("pose", out=str(tmp_path), steps=4, batch=2, validate=3, held_out=3, workers=0)
+    printed = capsys.readouterr()
+    assert "learning_rate: 0.001" in printed.out and "data synthetic: 10000 items" in printed.out
+    assert "4/4" in printed.err
+    recipe = json.loads((tmp_path / "recipe.json").read_text())
+    assert recipe["data"] == {"synthetic": 10_000} and recipe["frozen"] == []  # nothing to keep
+    rows, validations = (
+        [json.loads(line) for line in (tmp_path / f"{name}.jsonl").read_text().splitlines()]
+        for name in ("metrics", "validation")
+    )
+    losses = ["objectness", "proposal", "person", "box", "keypoint"]
+    assert [list(row) for row in rows] == [["step", "seconds", "rate", *losses]] * 4
+    assert [row["rate"] for row in rows] == pytest.approx([1e-3, 8.5355e-4, 5e-4, 1.4645e-4], rel=1e-4)
+    assert [row["step"] for row in validations] == [3, 4]
+    assert list(validations[0]) == ["step", "seconds", "score", "pck", "pck_pairs", *losses]
+    assert checkpoints.load(tmp_path / "best").keypoint_names == DIMOFS
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"coco": "people.json"}, "--coco needs --coco-images beside it"),
+        ({"coco_images": "."}, "--coco-images needs --coco beside it"),
+        ({"jhmdb_labels": "labels"}, "--jhmdb-labels needs --jhmdb beside it"),
+        ({"jhmdb": "clips"}, "--jhmdb needs --jhmdb-labels beside it"),
+        ({"videos": "."}, "no video"),
+        ({"posetrack": "."}, "annotations/train: holds no .json files; --posetrack"),
+        ({"steps": 0}, "--steps 0: must be at least 1"),
+        ({"size": 20}, "--size 20: must be at least 64"),
+        ({"single": 1.5}, "--single 1.5: must be at least 0 and at most 1"),
+        ({"synthetic": 2_000_000}, "--synthetic 2000000: must be"),
+        ({"save_every": 0}, "--save-every 0: must be at least 1"),
+        ({"rate": -1.0}, "--rate -1.0: must be at least 0"),
+        ({"mix": ["coco=1"]}, "--mix coco=1: 'coco' is no data set in use (synthetic)"),
+        ({"unfreeze": 5}, "--unfreeze needs --init beside it"),
+        ({"init": "nowhere"}, "nowhere: neither a file"),
+        ({"device": "mars"}, "--device mars: not available"),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
+)
+def test_bad_options_are_one_line_and_write_nothing(tiny, tmp_path, options, message):
+    with pytest.raises(InputError) as fault:
+        train.main("pose", out=str(tmp_path / "run"), quiet=True, **options)
+    assert message in str(fault.value) and "\n" not in str(fault.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_loss_that_is_not_finite_ends_with_one_line(tiny, tmp_path, capsys):
+    model = tiny_model()
+    with torch.no_grad():
+        model.rpn.objectness.weight.fill_(torch.nan)
+    checkpoints.save(model, tmp_path / "nan", {})
+    words = f"pose --out {tmp_path}/run --init {tmp_path}/nan --synthetic 3 --steps 2 --workers 0 --quiet --batch 1"
+    with pytest.raises(SystemExit) as end:
+        command(train.main, words.split())
+    lines = capsys.readouterr().err.splitlines()
+    assert end.value.code == 2 and len(lines) == 1
+    assert re.match(r"error: loss nan at step 0 on synthetic_\d{6}/\d{4}.*; try a lower --rate", lines[0])
+    assert not (tmp_path / "run/state.pt").exists()
+
+
+def test_the_benchmark_reports_and_writes_nothing(tiny, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    train.main("pose", benchmark=2, batch=2, workers=0, quiet=True)
+    lines = capsys.readouterr().out.splitlines()
+    speeds = [float(re.match(rf"{name} +([\d.]+) pairs/s", line)[1]) for name, line in zip(SPEEDS, lines, strict=False)]  # type: ignore[index]
+    assert len(speeds) == 3 and min(speeds) > 0
+    assert re.match(r"[\d.]+ GFLOP a pair, forward and backward; memory [\d.]+ GiB$", lines[3])
+    assert list(tmp_path.iterdir()) == []
+
+
+SPEEDS = ("loader alone", "model alone", "both")
+
+
+def test_speeds_by_hand(monkeypatch):
+    """Batches that take 2 s, steps that take 3 s: of 4 pairs, 2 a second, 4 / 3 a second and 4 / 5 a second."""
+    clock = [0.0]
+
+    def passing(seconds: float, result: Any) -> Any:
+        clock[0] += seconds
+        return result
+
+    monkeypatch.setattr(throughput.time, "perf_counter", lambda: clock[0])
+    alone = SimpleNamespace(world=1, device=torch.device("cpu"))
+    one: Any = SimpleNamespace(recipe=replace(TINY, accumulate=2), process=alone, update=lambda _: passing(3, None))
+    batches = (passing(2, None) for _ in range(throughput.needed(5)))
+    speed = throughput.measure(one, batches, 5)
+    assert (speed.loader, speed.model, speed.both, speed.step) == (2, 4 / 3, 4 / 5, 3) and not list(batches)
+
+
+def test_two_processes_train_as_one(tmp_path):
+    """The real command under torchrun: the same losses and weights as one process with the same global batch, written
+    and told by one of them."""
+    options: dict[str, Any] = {
+        "steps": 3,
+        "batch": 4,
+        "accumulate": 2,
+        "size": 64,
+        "init": "dimofs_mobile",
+        "optimizer": "sgd",
+    }
+    options |= {"rate": 0.1, "synthetic": 3, "workers": 0, "unfreeze": 1}
+    words = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", "-m"]
+    done = subprocess.run(
+        [*launch, "dimofs.zoo.train", "pose", f"--out={tmp_path / 'two'}", *words],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("preset: dimofs_mobile") == 1
+    train.main("pose", out=str(tmp_path / "one"), quiet=True, device="cpu", **options)
+    one, two = (torch.load(tmp_path / name / "state.pt", weights_only=True)["model"] for name in ("one", "two"))
+    start = checkpoints.load("dimofs_mobile").state_dict()
+    moved = max(float((one[name] - value).abs().max()) for name, value in start.items())
+    apart = max(float((one[name] - two[name]).abs().max()) for name in start)
+    assert apart < 1e-3 * moved and moved > 1e-4
+    losses, same = (
+        [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
+        for name in ("one", "two")
+    )
+    assert len(losses) == len(same) == 3
+    for a, b in zip(losses, same, strict=True):
+        assert {**b, "seconds": 0} == pytest.approx({**a, "seconds": 0}, rel=1e-4)
+
+
+# --- validation ---
+
+
+class Placed(SimpleNamespace):
+    """A model whose only heatmap peak, for every joint, is the middle of the region; of Frame B the left border."""
+
+    def features(self, frames, resize):
+        return frames
+
+    def align(self, a, b=None):
+        return a if b is None else b
+
+    def keypoint_head(self, levels, regions, scales):
+        heatmaps = torch.zeros(sum(map(len, regions)), 19, 56, 56)
+        heatmaps[:, :, 28, 0 if levels.any() else 28] = 9
+        return heatmaps
+
+
+def test_joints_found_by_hand():
+    """A box of 100 x 60 pixels from (10, 20): joints within 20 pixels of its middle (60, 50) are found."""
+    people = person((10, 20, 110, 80), nose=(61, 50), neck=(60, 68), left_wrist=(60, 74), right_wrist=(82, 50))
+    people.keypoints[0, DIMOFS.index("left_hip")] = torch.tensor([60.0, 50])  # where it would be found, but no label
+    model: Any = Placed()
+    a, b = torch.zeros(2, 3, 8, 8), torch.ones(2, 3, 8, 8)
+    found = joints_found(model, a, None, [people, People.empty()])
+    assert (found.total.item(), found.count) == (2, 4)
+    found = joints_found(model, a, b, [people, person((10, 20, 110, 80), left_hip=(12, 55))])
+    assert (found.total.item(), found.count) == (1, 5)
+
+
+def test_validation_is_the_same_each_time_and_of_clips_that_no_training_sees():
+    held_out = Paths().held_out()
+    source = held_out["synthetic"]
+    assert isinstance(source, Synthetic) and source.seed == 1_000_000
+    recipe, model = replace(TINY, batch=2), tiny_model().eval()
+    validation = Validation(held_out, recipe, 3)
+    assert [len(batch[3]) for batch in validation.batches] == [2, 1]
+    assert all(name >= "synthetic_1000000" for batch in validation.batches for name in batch[3])
+    first = validation(model, torch.device("cpu"))
+    assert first == validation(model, torch.device("cpu")) and 0 <= first["pck"] <= 1 and first["keypoint"] > 0
+
+
+# --- how a model starts ---
 
 
 @torch.no_grad()
@@ -172,11 +301,23 @@ def test_the_keypoint_branch_starts_as_movenets_heatmaps(tmp_path):
     assert weight[5, -20:, 0, 0].tolist() == [float(i == 5) for i in range(20)]  # type: ignore[index]
 
 
-def test_training_starts_from_the_models_own_weights_and_from_no_others(tmp_path):
+def test_training_starts_from_the_models_own_weights_and_from_no_others(tiny, tmp_path):
     torch.manual_seed(0)
     first, second = dimofs_mobile(), dimofs_mobile()
     checkpoints.save(first, tmp_path / "first", {})
     initialize.start(second, str(tmp_path / "first"))
     assert all(torch.equal(t, first.state_dict()[name]) for name, t in second.state_dict().items())
     with pytest.raises(InputError, match="first: not the model that is trained"):
-        initialize.start(dimofs_mobile(("nose", "neck")), str(tmp_path / "first"))
+        initialize.start(tiny_model(), str(tmp_path / "first"))
+
+
+def test_joints_start_by_name(tmp_path):
+    """From a model of nose and neck: the neck is the second there, the first here; a wrist stays as it began."""
+    torch.manual_seed(0)
+    first, second = dimofs_mobile(("nose", "neck")), dimofs_mobile(("neck", "left_wrist", "nose"))
+    checkpoints.save(first, tmp_path / "first", {})
+    before = second.keypoint_head.deconv.weight.detach().clone()
+    initialize.start(second, str(tmp_path / "first"))
+    theirs, ours = first.keypoint_head.deconv.weight, second.keypoint_head.deconv.weight
+    assert torch.equal(ours[:, [2, 0]], theirs) and torch.equal(ours[:, 1], before[:, 1])
+    assert torch.equal(second.box_head.fc1.weight, first.box_head.fc1.weight)

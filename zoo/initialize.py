@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from dimofs.cli import InputError
+from dimofs.skeletons import indices
 from dimofs.zoo import checkpoints, movenet
 from dimofs.zoo.detector import PoseDetector
 from dimofs.zoo.presets import KeypointPyramidBackbone
@@ -20,16 +21,30 @@ GAIN = 0.75  # of the heatmaps on their way to the output logits
 def start(model: PoseDetector, weights: str) -> None:
     """Give `model` the weights of a checkpoint of the same kind, or start a `dimofs_mobile` from a converted MoveNet.
 
-    InputError: `weights` names neither.
+    Joints go by name; those that the checkpoint does not have stay as they are. InputError: `weights` names neither.
     """
     source = checkpoints.load(weights)
     if isinstance(source, movenet.MoveNet) and isinstance(model.backbone, KeypointPyramidBackbone):
         from_movenet(model, source)
         return
     try:
-        model.load_state_dict(source.state_dict())
+        model.load_state_dict(source.state_dict() | _joints(model, source))
     except RuntimeError as error:
         raise InputError(f"{weights}: not the model that is trained, nor a MoveNet for dimofs_mobile") from error
+
+
+@torch.no_grad()
+def _joints(model: PoseDetector, source: nn.Module) -> dict[str, Tensor]:
+    """The last layer of the keypoint branch for the joints of `model`, from a `source` that may have others."""
+    if not isinstance(source, PoseDetector):
+        return {}
+    found = torch.tensor(indices(source.keypoint_names, model.keypoint_names))
+    known, last, theirs = found >= 0, model.keypoint_head.deconv, source.keypoint_head.deconv
+    if last.weight.shape[0] != theirs.weight.shape[0]:
+        return {}
+    weight, bias = last.weight.clone(), last.bias.clone()  # type: ignore[union-attr]
+    weight[:, known], bias[known] = theirs.weight[:, found[known]], theirs.bias[found[known]]  # type: ignore[index]
+    return {"keypoint_head.deconv.weight": weight, "keypoint_head.deconv.bias": bias}
 
 
 @torch.no_grad()

@@ -1,12 +1,14 @@
 """Label the people of training images with a teacher, MoveNet MultiPose: what the data sets themselves leave out.
 
     python -m dimofs.zoo.label --weights MOVENET --out LABELS --jhmdb CLIPS --jhmdb-labels JHMDB --lspet DIR
+    python -m dimofs.zoo.label --weights MOVENET --out LABELS --videos DIR --every 10
 
 MOVENET is a folder made by `python -m dimofs.zoo.convert`. Writes LABELS/<data set>.npz for --teacher of the training
 command.
 """
 
 from collections.abc import Iterable, Iterator
+from math import inf
 from pathlib import Path
 from typing import Annotated
 
@@ -15,12 +17,12 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
-from dimofs.cli import run
+from dimofs.cli import check_ranges, run
 from dimofs.datasets import teacher
 from dimofs.detections import Detections
 from dimofs.zoo import checkpoints
 from dimofs.zoo.movenet import MoveNet
-from dimofs.zoo.sources import Coco, CocoImages, JhmdbClips, JhmdbLabels, LspetFolder, Paths
+from dimofs.zoo.sources import Coco, CocoImages, JhmdbClips, JhmdbLabels, LspetFolder, Paths, PoseTrackRoot, VideoFolder
 
 PEOPLE = 30  # at most, an image
 
@@ -60,13 +62,17 @@ def main(
     coco: Coco = None,
     coco_images: CocoImages = None,
     lspet: LspetFolder = None,
-    every: Annotated[int, "JHMDB: label one frame in so many"] = 5,
+    posetrack: PoseTrackRoot = None,
+    videos: VideoFolder = None,
+    every: Annotated[int, "JHMDB and videos: label one frame in so many"] = 5,
     size: Annotated[int, "longer side of the teacher's input, pixels"] = 384,
     batch: Annotated[int, "images at once"] = 8,
 ) -> None:
+    check_ranges(every=(every, 1, inf), size=(size, 32, inf), batch=(batch, 1, inf))
     model = checkpoints.load_as(MoveNet, weights).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     model.people = PEOPLE
-    for name, source in Paths(jhmdb, jhmdb_labels, coco, coco_images, lspet).sources(every=every).items():
+    paths = Paths(jhmdb, jhmdb_labels, coco, coco_images, lspet, posetrack, videos)
+    for name, source in paths.sources(every=every).items():
         labels: dict[str, Detections] = {}
         with tqdm(desc=name, unit="image") as bar:
             for names, images in batches(source.frames(), batch):

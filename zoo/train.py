@@ -1,213 +1,223 @@
 """Train a pose detector to find the people of Frame A in the features of Frame B.
 
-    python -m dimofs.zoo.train pose --out runs/first --init MOVENET \\
-        --jhmdb CLIPS --jhmdb-labels LABELS --coco people.json --coco-images DIR --lspet DIR --teacher LABELS.npz
+    python -m dimofs.zoo.train pose --out runs/first
+    python -m dimofs.zoo.train pose --out runs/mobile --init MOVENET --teacher LABELS --validate 500 --unfreeze 8000 \\
+        --jhmdb CLIPS --jhmdb-labels JHMDB --coco people.json --coco-images DIR --lspet DIR --mix jhmdb=0.5 coco=0.2
+    python -m dimofs.zoo.train pose --out runs/videos --init dimofs_mobile --videos DIR --teacher LABELS --every 10
+    torchrun --nproc-per-node 8 -m dimofs.zoo.train pose --recipe paper --out runs/paper --posetrack DIR \\
+        --model dimofs_resnet50 --init keypointrcnn_resnet50_fpn_coco
+    python -m dimofs.zoo.train pose --benchmark 20 --synthetic 1000 --size 256 --batch 4
 
-Data sets given by path are mixed; each image or clip that a teacher has labelled (python -m dimofs.zoo.label) gains the
-people and joints its own labels lack. The run folder holds metrics.jsonl, the resumable state and, in model/, the
-averaged weights as a checkpoint for every other command. The same command on the same folder resumes.
+Without data it trains on synthetic clips, which need no files. Data sets given by path are mixed, --mix sets their
+shares; each image or clip that a teacher has labelled (python -m dimofs.zoo.label) gains the people and joints that its
+own labels lack. Without --init nothing is frozen, as there is nothing to keep; --recipe paper is meant to start from
+weights trained on COCO, and does not converge then.
+
+The run folder --out holds recipe.json, metrics.jsonl (a line a step; also for TensorBoard, if that is installed), the
+resumable state.pt and, in model/, the averaged weights as a checkpoint for every other command. --validate measures on
+JHMDB's test part, or on synthetic clips that no training sees, to validation.jsonl, and keeps the best weights in
+best/. The same command on the same folder resumes, whatever ended it, at the last checkpoint; --steps may differ then,
+to train longer (the cosine is that of the new length from there on), and nothing else.
+
+torchrun spreads each batch over its processes: same losses, same weights. --benchmark writes nothing.
 """
 
 from __future__ import annotations
 
-import json
-import math
-import time
+import sys
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import asdict, dataclass, replace
+from math import inf
 from typing import Annotated, Literal
 
 import torch
-from torch import Tensor, nn
-from torch.utils.data import DataLoader, Subset
 from tqdm import tqdm
 
-from dimofs.cli import run
-from dimofs.datasets.mixture import Mixture, collate
+from dimofs.cli import InputError, check_ranges, run
 from dimofs.datasets.people import Source
-from dimofs.files import replacing, write_json
-from dimofs.zoo import checkpoints, initialize
-from dimofs.zoo.detector import PoseDetector
-from dimofs.zoo.losses import Sampling, pose_losses
+from dimofs.datasets.synthetic import HELD_OUT
+from dimofs.skeletons import DIMOFS
+from dimofs.zoo import initialize, throughput
+from dimofs.zoo.batches import loader
+from dimofs.zoo.distributed import Process, process
 from dimofs.zoo.presets import PRESETS
-from dimofs.zoo.sources import Coco, CocoImages, JhmdbClips, JhmdbLabels, LspetFolder, Paths, taught
+from dimofs.zoo.recipes import RECIPES, Recipe
+from dimofs.zoo.run_folder import RunFolder
+from dimofs.zoo.sources import (
+    Coco,
+    CocoImages,
+    Every,
+    JhmdbClips,
+    JhmdbLabels,
+    LspetFolder,
+    Paths,
+    PoseTrackRoot,
+    VideoFolder,
+    mixed,
+    taught,
+    unlabelled,
+)
+from dimofs.zoo.trainer import Batch, Trainer
+from dimofs.zoo.validation import Validation
+
+SYNTHETIC = 10_000  # clips, where no data is given
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """Everything that decides a run, but for the data."""
+class Settings:
+    """How a run goes about it; what it learns does not depend on these, but for the weights that it starts from."""
 
-    preset: str = "dimofs_mobile"
-    steps: int = 10_000
-    batch: int = 8
-    size: int = 320  # pixels of the square training canvas
-    learning_rate: float = 1e-3
-    weight_decay: float = 1e-4
-    warmup: int = 200  # steps
-    single: float = 0.5  # the part of batches whose Frame B is Frame A
-    clip: float = 10.0  # largest norm of the gradient
-    average: float = 0.999  # decay of the averaged weights
-    frozen: tuple[str, ...] = ("backbone.body", "backbone.top_down", "backbone.hints")
-    mosaic: float = 0.3  # the part of samples that hold four pairs
-    weights: tuple[tuple[str, float], ...] = (("jhmdb", 0.4), ("lspet", 0.35), ("coco", 0.25))
-    dtype: str = "float32"  # of autocast
-    seed: int = 0
-    sampling: Sampling = field(default_factory=lambda: Sampling(regions=64, keypoint_regions=8, positive_fraction=0.5))
-
-    def rate(self, step: int) -> float:
-        """Learning rate: linear warm-up, then a half cosine to zero."""
-        if step < self.warmup:
-            return self.learning_rate * (step + 1) / self.warmup
-        progress = (step - self.warmup) / max(1, self.steps - self.warmup)
-        return self.learning_rate * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
+    init: str | None
+    compile: bool
+    save_every: int  # steps
+    validate: int  # steps, 0 for never
+    held_out: int  # pairs
+    workers: int
+    quiet: bool
 
 
-class Trainer:
-    """The model, its average and optimizer at one step of a recipe; `state` and `restore` make it resumable."""
-
-    def __init__(self, model: PoseDetector, recipe: Recipe):
-        self.recipe, self.step = recipe, 0
-        self.dtype = getattr(torch, recipe.dtype)
-        self.model = model.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
-        for name, parameter in model.named_parameters():
-            parameter.requires_grad_(not name.startswith(recipe.frozen))
-        self.trained = [p for p in model.parameters() if p.requires_grad]
-        self.average = [p.detach().clone() for p in self.trained]
-        self.optimizer = torch.optim.AdamW(self.trained, weight_decay=recipe.weight_decay)
-        self.generator = torch.Generator().manual_seed(recipe.seed)
-
-    def update(self, batch) -> dict[str, float]:
-        """One step on (frames A, frames B, people, names); returns the losses. Raises FloatingPointError, naming the
-        samples, when a loss is not finite."""
-        frames_a, frames_b, people, names = batch
-        single = torch.rand((), generator=self.generator) < self.recipe.single
-        with torch.autocast(frames_a.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            a, b = frames_a / 255, None if single else frames_b / 255
-            losses = pose_losses(self.model, a, b, people, self.recipe.sampling, self.generator)
-        total = torch.stack(list(losses.values())).sum()
-        if not torch.isfinite(total):
-            raise FloatingPointError(f"loss {total} at step {self.step} on {', '.join(names)}")
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.recipe.rate(self.step)
-        self.optimizer.zero_grad()
-        total.backward()
-        nn.utils.clip_grad_norm_(self.trained, self.recipe.clip)
-        self.optimizer.step()
-        self.step += 1
-        self._track_average()
-        return {name: loss.item() for name, loss in losses.items()}
-
-    def _track_average(self) -> None:
-        decay = min(self.recipe.average, (1 + self.step) / (10 + self.step))
-        with torch.no_grad():
-            for mean, parameter in zip(self.average, self.trained, strict=True):
-                mean.lerp_(parameter, 1 - decay)
-
-    def state(self) -> dict:
-        """Tensors and plain values only, so that it loads without pickle's code."""
-        return {
-            "step": self.step,
-            "model": self.model.state_dict(),
-            "average": self.average,
-            "optimizer": self.optimizer.state_dict(),
-            "generator": self.generator.get_state(),
-        }
-
-    def restore(self, state: dict) -> None:
-        self.step = state["step"]
-        self.model.load_state_dict(state["model"])
-        self.average = state["average"]
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.generator.set_state(state["generator"])
-
-    def export(self, folder: Path) -> None:
-        """Write the averaged weights as a checkpoint."""
-        current = [p.detach().clone() for p in self.trained]
-        self._assign(self.average)
-        checkpoints.save(self.model, folder, {"step": str(self.step)})
-        self._assign(current)
-
-    def _assign(self, values: list[Tensor]) -> None:
-        with torch.no_grad():
-            for parameter, value in zip(self.trained, values, strict=True):
-                parameter.copy_(value)
-
-
-def fit(trainer: Trainer, batches: Iterator, folder: Path, *, every: int, quiet: bool = False) -> None:
-    """Train to the recipe's last step, saving to `folder` every `every` steps."""
-    steps = trainer.recipe.steps
-    bar = tqdm(total=steps, initial=trainer.step, unit="step", disable=quiet)
-    began = time.monotonic()
-    with open(folder / "metrics.jsonl", "a", encoding="utf-8") as metrics:
+def fit(
+    trainer: Trainer,
+    batches: Iterator[list[Batch]],
+    folder: RunFolder,
+    settings: Settings,
+    validation: Validation | None = None,
+) -> None:
+    """Train to the recipe's last step; the leading process logs every step to `folder`, validates and saves there."""
+    steps, leads = trainer.recipe.steps, trainer.process.leads
+    with tqdm(total=steps, initial=trainer.step, unit="step", disable=settings.quiet or not leads) as bar:
         while trainer.step < steps:
+            rate = trainer.recipe.rate(trainer.step)
             losses = trainer.update(next(batches))
-            bar.set_postfix({k: f"{v:.3f}" for k, v in losses.items()}, refresh=False)
+            bar.set_postfix({name: f"{value:.3f}" for name, value in losses.items()}, refresh=False)
             bar.update()
-            record = {"step": trainer.step, "seconds": round(time.monotonic() - began, 1), **losses}
-            metrics.write(json.dumps(record) + "\n")
-            if trainer.step % every == 0 or trainer.step == steps:
-                metrics.flush()
-                _save_state(trainer, folder / "state.pt")
-                trainer.export(folder / "model")
+            if not leads:
+                continue
+            folder.log(trainer.step, {"rate": rate, **losses})
+            last = trainer.step == steps
+            if validation is not None and (last or trainer.step % settings.validate == 0):
+                with trainer.averaged():
+                    figures = validation(trainer.model, trainer.process.device)
+                folder.validated(trainer, figures)
+            if last or trainer.step % settings.save_every == 0:
+                folder.save(trainer)
 
 
-def _save_state(trainer: Trainer, path: Path) -> None:
-    with replacing(path) as temporary:
-        torch.save(trainer.state(), temporary)
+def train(
+    recipe: Recipe, sources: dict[str, Source], held_out: dict[str, Source], out: str, here: Process, settings: Settings
+) -> None:
+    """Begin the run in the folder `out`, or go on with it.
+
+    InputError: the folder holds another run, it cannot be written, or a loss is not finite.
+    """
+    folder = RunFolder(out)
+    plan = {"init": settings.init, **asdict(recipe), "data": {name: len(source) for name, source in sources.items()}}
+    state = folder.state(plan)
+    trainer = prepared(recipe, here, settings, fresh=state is None)
+    if state is not None:
+        trainer.restore(state)
+    validation = Validation(held_out, recipe, settings.held_out) if settings.validate and here.leads else None
+    if here.leads:
+        folder.begin(plan, trainer.step)
+    batches = loader(sources, recipe, start=trainer.step, workers=settings.workers, process=here)
+    fit(trainer, batches, folder, settings, validation)
 
 
-def loader(sources: dict[str, Source], recipe: Recipe, *, start: int, workers: int) -> Iterator:
-    """Batches from step `start` to the recipe's last; what step n reads depends on the seed and n alone."""
-    weights = dict(recipe.weights)
-    mixture = Mixture(
-        [(source, weights[name]) for name, source in sources.items()],
-        (recipe.size, recipe.size),
-        recipe.steps * recipe.batch,
-        seed=recipe.seed,
-        mosaic=recipe.mosaic,
-    )
-    rest = Subset(mixture, range(start * recipe.batch, len(mixture)))
-    return iter(DataLoader(rest, recipe.batch, num_workers=workers, collate_fn=collate))
+def prepared(recipe: Recipe, here: Process, settings: Settings, *, fresh: bool = True) -> Trainer:
+    """The trainer of a recipe at its first step; unless `fresh` its weights are of no matter."""
+    torch.manual_seed(recipe.seed)
+    model = PRESETS[recipe.preset](keypoint_names=DIMOFS)
+    if settings.init and fresh:
+        initialize.start(model, settings.init)
+    if settings.compile:
+        model.backbone.compile()
+    return Trainer(model, recipe, here)
+
+
+def check_share(recipe: Recipe, here: Process) -> None:
+    """InputError: the processes cannot share a batch equally."""
+    if recipe.batch % here.world:
+        raise InputError(f"--batch {recipe.batch}: must be a multiple of the {here.world} processes")
+
+
+def benchmark_speed(recipe: Recipe, sources: dict[str, Source], here: Process, settings: Settings, steps: int) -> None:
+    """Print the speed of the loader alone, the model alone and both; at a rate of 0, so that any weights will do."""
+    recipe = replace(recipe, steps=max(recipe.steps, throughput.needed(steps)), learning_rate=0.0)
+    batches = loader(sources, recipe, start=0, workers=settings.workers, process=here)
+    speed = throughput.measure(prepared(recipe, here, settings), batches, steps)
+    if here.leads:
+        print(speed)
+
+
+def describe(recipe: Recipe, sources: dict[str, Source]) -> None:
+    """Print the recipe and the data."""
+    print("\n".join(f"{name}: {value}" for name, value in asdict(recipe).items()))
+    print("\n".join(f"data {name}: {len(source)} items" for name, source in sources.items()))
+    for name in unlabelled(sources):
+        print(f"note: people that {name} does not label count as background; give --teacher LABELS", file=sys.stderr)
 
 
 def main(
-    task: Annotated[Literal["pose"], "what to train"],
+    task: Annotated[Literal["pose"], "what to learn"],
     *,
-    out: Annotated[str, "run folder; a run that it holds goes on"],
+    out: Annotated[str, "run folder; a run that it holds goes on"] = "runs/pose",
     init: Annotated[str | None, "weights to start from: a converted MoveNet, or the model's own"] = None,
     jhmdb: JhmdbClips = None,
     jhmdb_labels: JhmdbLabels = None,
     coco: Coco = None,
     coco_images: CocoImages = None,
     lspet: LspetFolder = None,
+    posetrack: PoseTrackRoot = None,
+    videos: VideoFolder = None,
+    synthetic: Annotated[int, f"number of synthetic clips (default: {SYNTHETIC} without other data, else 0)"] = 0,
+    mix: Annotated[list[str] | None, "shares of the data sets, as in jhmdb=0.4 coco=0.25"] = None,
     teacher: Annotated[str | None, "folder of labels written by python -m dimofs.zoo.label"] = None,
-    every: Annotated[int, "JHMDB: one frame in so many is a Frame A, as labelled"] = 5,
-    steps: Annotated[int, "optimizer steps"] = Recipe.steps,
-    batch: Annotated[int, "pairs a step"] = Recipe.batch,
-    size: Annotated[int, "pixels of the square training canvas"] = Recipe.size,
-    rate: Annotated[float, "highest learning rate"] = Recipe.learning_rate,
-    single: Annotated[float, "part of the batches with Frame B = Frame A"] = Recipe.single,
-    dtype: Annotated[Literal["float32", "bfloat16"], "of the forward pass"] = "float32",
-    seed: Annotated[int, "of everything random"] = Recipe.seed,
+    every: Every = 5,
+    recipe: Annotated[Literal["mobile", "paper"], "what the options below change (see dimofs.zoo.recipes)"] = "mobile",
+    model: Annotated[Literal["dimofs_mobile", "dimofs_resnet50", "dimofs_resnet101"] | None, "the network"] = None,
+    steps: Annotated[int | None, "optimizer steps (default, as below: the recipe's)"] = None,
+    batch: Annotated[int | None, "pairs of a batch, over all processes"] = None,
+    accumulate: Annotated[int | None, "batches a step, whose gradients are averaged"] = None,
+    size: Annotated[int | None, "pixels of the square training canvas"] = None,
+    optimizer: Annotated[Literal["adamw", "sgd"] | None, "AdamW, or SGD with momentum"] = None,
+    rate: Annotated[float | None, "highest learning rate"] = None,
+    single: Annotated[float | None, "part of the batches with Frame B = Frame A"] = None,
+    unfreeze: Annotated[int | None, "step from which the frozen backbone trains too, at a tenth of the rate"] = None,
+    dtype: Annotated[Literal["float32", "bfloat16", "float16"] | None, "of the forward pass"] = None,
+    recompute: Annotated[bool | None, "keep fewer activations, compute them twice"] = None,
+    seed: Annotated[int, "of everything random"] = 0,
+    compile: Annotated[bool, "compile the backbone: slow to start, then faster"] = False,
+    device: Annotated[str | None, "cpu, cuda, ... (default: a GPU if there is one)"] = None,
     save_every: Annotated[int, "steps between checkpoints"] = 500,
+    validate: Annotated[int, "steps between validations; 0 for none"] = 0,
+    held_out: Annotated[int, "pairs to validate on"] = 128,
+    benchmark: Annotated[int | None, "only measure the speed of loader and model, over so many steps"] = None,
     workers: Annotated[int, "processes that load data"] = 1,
-    quiet: Annotated[bool, "no progress bar"] = False,
+    quiet: Annotated[bool, "no progress bar and no word on the recipe"] = False,
 ) -> None:
-    sources = Paths(jhmdb, jhmdb_labels, coco, coco_images, lspet).sources(every=every)
-    if teacher:
-        sources = taught(sources, teacher)
-    recipe = Recipe(steps=steps, batch=batch, size=size, learning_rate=rate, single=single, dtype=dtype, seed=seed)
-    torch.manual_seed(seed)
-    model = PRESETS[recipe.preset]()
-    if init:
-        initialize.start(model, init)
-    trainer = Trainer(model, recipe)
-    folder = Path(out)
-    write_json(folder / "recipe.json", asdict(recipe))
-    if (folder / "state.pt").exists():
-        trainer.restore(torch.load(folder / "state.pt", weights_only=True))
-    fit(trainer, loader(sources, recipe, start=trainer.step, workers=workers), folder, every=save_every, quiet=quiet)
+    ranges = {"steps": steps, "batch": batch, "accumulate": accumulate, "every": every, "held_out": held_out}
+    ranges |= {"save_every": save_every, "benchmark": benchmark}
+    check_ranges(**{name: (value, 1, inf) for name, value in ranges.items()}, size=(size, 64, inf), rate=(rate, 0, inf))
+    check_ranges(single=(single, 0, 1), unfreeze=(unfreeze, 0, inf), synthetic=(synthetic, 0, HELD_OUT))
+    check_ranges(validate=(validate, 0, inf), workers=(workers, 0, inf), seed=(seed, 0, inf))
+    if unfreeze is not None and not init:
+        raise InputError("--unfreeze needs --init beside it: without weights to start from nothing is frozen")
+    paths = Paths(jhmdb, jhmdb_labels, coco, coco_images, lspet, posetrack, videos, synthetic).or_synthetic(SYNTHETIC)
+    sources = taught(paths.sources(every=every), teacher)
+    chosen = RECIPES[recipe].changed(
+        preset=model, steps=steps, batch=batch, accumulate=accumulate, size=size, optimizer=optimizer,
+        learning_rate=rate, single=single, unfreeze=unfreeze, dtype=dtype, recompute=recompute, seed=seed,
+        weights=tuple(mixed(RECIPES[recipe].weights, mix or (), list(sources)).items()), frozen=None if init else (),
+    )  # fmt: skip
+    settings = Settings(init, compile, save_every, validate, held_out, workers, quiet)
+    with process(device) as here:
+        check_share(chosen, here)
+        if here.leads and not quiet:
+            describe(chosen, sources)
+        if benchmark is not None:
+            benchmark_speed(chosen, sources, here, settings, benchmark)
+        else:
+            train(chosen, sources, paths.held_out(), out, here, settings)
 
 
 if __name__ == "__main__":

@@ -44,6 +44,15 @@ def read_clip(path: str | Path) -> Iterator[Tensor]:
         yield from map(_pixels, container.decode(stream))
 
 
+def count_frames(path: str | Path) -> int:
+    """How many frames a clip has, without decoding them. InputError: absent, damaged or empty."""
+    with _video(path) as (container, stream):
+        count = sum(packet.pts is not None for packet in container.demux(stream))
+    if not count:
+        raise InputError(f"{path}: holds no frame; download it again")
+    return count
+
+
 def read_frames(path: str | Path, numbers: Sequence[int]) -> list[Tensor]:
     """The frames with these numbers, counted from 0 in order of presentation; decodes from the last keyframe before.
 

@@ -36,6 +36,10 @@ class People:
         """The people that `index` (a bool mask or int64 indices) names, with every ignore region."""
         return People(self.boxes[index], self.keypoints[index], self.labelled[index], self.ignore)
 
+    def to(self, device: torch.device | str) -> People:
+        """The same on `device`."""
+        return People(*(t.to(device) for t in (self.boxes, self.keypoints, self.labelled, self.ignore)))
+
     @staticmethod
     def empty() -> People:
         """Nobody, nothing ignored."""

@@ -1,0 +1,99 @@
+"""PoseTrack17 and PoseTrack18 as training pairs: videos with every person's joints in some of the frames.
+
+ROOT holds annotations/train/*.json (also gzipped; either format, see `dimofs.datasets.posetrack`) and the images under
+the names that those files give them.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from dimofs.boxes import area, clip
+from dimofs.cli import InputError
+from dimofs.datasets import posetrack
+from dimofs.datasets.decoding import read_image
+from dimofs.datasets.people import Pair, People, box_of_joints, inside, to_dimofs
+from dimofs.datasets.posetrack import JOINTS, Video
+
+CENTRE = 0.5  # PoseTrack's coordinates are numbers of pixels: this leads to the pixel's centre
+
+
+class PoseTrack:
+    """Pairs (A, A + delta) of a part's videos; delta is uniform in -reach..reach, then clipped to the video.
+
+    Frame A is one of every `every`-th of the frames that have people; the others may be unlabelled, and are B alone.
+    The box is the file's, or the extent of the labelled joints times 1.2; a person with neither is ignored where the
+    head is. Regions to ignore are the extents of the file's polygons.
+
+    InputError: no annotations, malformed ones, none with people, or the first image is absent.
+    """
+
+    def __init__(self, root: str | Path, *, part: str = "train", reach: int = 10, every: int = 1):
+        self.root, self.reach, self.every = Path(root), reach, every
+        folder = self.root / "annotations" / part
+        files = sorted([*folder.glob("*.json"), *folder.glob("*.json.gz")])
+        if not files:
+            raise InputError(f"{folder}: holds no .json files; --posetrack is the folder of annotations and images")
+        videos = [video for file in tqdm(files, "PoseTrack", disable=None) for video in posetrack.read(file)]
+        self.videos = [video for video in videos if len(video.frame)]
+        if not self.videos:
+            raise InputError(f"{folder}: annotates no person; are these the annotations of {part}?")
+        first = self.root / self.videos[0].frames[0]
+        if not first.exists():
+            raise InputError(f"{first}: absent; images must lie where {self.videos[0].file} names them")
+
+    def __len__(self) -> int:
+        return len(self.videos)
+
+    def pair(self, index: int, random: np.random.Generator) -> Pair:
+        """Two frames of video `index`; the name is that of A's image."""
+        video = self.videos[index]
+        a = int(random.choice(self.labelled(video)))
+        b = int(np.clip(a + random.integers(-self.reach, self.reach + 1), 0, len(video.frames) - 1))
+        frame_a = read_image(self.root / video.frames[a])
+        frame_b = frame_a if a == b else read_image(self.root / video.frames[b])
+        return Pair(frame_a, frame_b, people(video, a, *frame_a.shape[1:]), b - a, video.frames[a])
+
+    def labelled(self, video: Video) -> np.ndarray:
+        """The numbers of the frames that may be a Frame A."""
+        return np.unique(video.frame)[:: self.every]
+
+    def frames(self) -> Iterator[tuple[str, Tensor]]:
+        """Every frame of every video that may be a Frame A, named as `pair` names it."""
+        for video in self.videos:
+            for number in self.labelled(video):
+                yield video.frames[number], read_image(self.root / video.frames[number])
+
+
+def people(video: Video, number: int, height: int, width: int) -> People:
+    """The people of frame `number`, whose image has this size."""
+    low, high = np.searchsorted(video.frame, (number, number + 1))
+    chosen = slice(*np.searchsorted(video.person, (low, high)))
+    keypoints, labelled = (
+        torch.zeros(high - low, len(JOINTS), 2),
+        torch.zeros(high - low, len(JOINTS), dtype=torch.bool),
+    )
+    known = video.joint[chosen] >= 0
+    person, joint = (torch.from_numpy(x[chosen][known]) for x in (video.person - low, video.joint))
+    keypoints[person, joint] = torch.from_numpy(video.xy[chosen][known] + CENTRE).float()
+    labelled[person, joint] = True
+    keypoints, labelled = to_dimofs(keypoints, labelled & inside(keypoints, height, width), JOINTS)
+
+    boxes, heads = (_clipped(corners[low:high], height, width) for corners in (video.box, video.head))
+    boxes = torch.where(area(boxes)[:, None] > 0, boxes, box_of_joints(keypoints, labelled, height, width))
+    known = area(boxes) > 0
+    polygons = [np.concatenate((p.min(0), p.max(0)))[None] for p in video.regions[number] if len(p)]
+    regions = _clipped(np.concatenate(polygons) if polygons else np.zeros((0, 4)), height, width)
+    ignore = torch.cat((heads[~known], regions))
+    return People(boxes[known], keypoints[known], labelled[known], ignore[area(ignore) > 0])
+
+
+def _clipped(corners: np.ndarray, height: int, width: int) -> Tensor:
+    """[N, 4] float32 in the frame; zeros where one is not a number or a box is turned inside out."""
+    boxes = clip(torch.from_numpy(corners + CENTRE).float(), height, width)
+    good = boxes.isfinite().all(1) & (boxes[:, 2:] > boxes[:, :2]).all(1)
+    return torch.where(good[:, None], boxes, 0.0)

@@ -1,0 +1,56 @@
+"""Any videos as training pairs: nobody is labelled, so that they need a teacher (`dimofs.datasets.teacher`)."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from dimofs.cli import InputError
+from dimofs.datasets.decoding import count_frames, read_clip, read_frames
+from dimofs.datasets.people import Pair, People
+from dimofs.sources import sources
+
+
+class Videos:
+    """Pairs (A, A + delta) of the video files in a folder; delta is uniform in -reach..reach, then clipped to the clip.
+
+    folder: a folder, or a glob. Frame A is one of every `every`-th frame.
+    InputError: there is no video, or two of one name.
+    """
+
+    def __init__(self, folder: str, *, reach: int = 10, every: int = 1):
+        self.reach, self.every = reach, every
+        found = [source.text for source in sources(folder) if not source.images]
+        self.paths = {Path(text).name: text for text in found}
+        self.names = list(self.paths)
+        if not found:
+            raise InputError(f"{folder}: no video there; give a folder of video files")
+        if len(self.names) < len(found):
+            raise InputError(f"{folder}: two videos have one name; rename one")
+        self._lengths: dict[str, int] = {}
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def pair(self, index: int, random: np.random.Generator) -> Pair:
+        """Two frames of video `index`; the name is that of the file, "/" and the number of A from 0, six digits."""
+        name = self.names[index]
+        length = self.length(name)
+        a = self.every * int(random.integers(-(-length // self.every)))
+        b = int(np.clip(a + random.integers(-self.reach, self.reach + 1), 0, length - 1))
+        frame_a, frame_b = read_frames(self.paths[name], (a, b))
+        return Pair(frame_a, frame_b, People.empty(), b - a, f"{name}/{a:06d}")
+
+    def length(self, name: str) -> int:
+        """The frames of a video."""
+        if name not in self._lengths:
+            self._lengths[name] = count_frames(self.paths[name])
+        return self._lengths[name]
+
+    def frames(self) -> Iterator[tuple[str, Tensor]]:
+        """Every frame of every video that may be a Frame A, named as `pair` names it."""
+        for name, path in self.paths.items():
+            for number, frame in enumerate(read_clip(path)):
+                if number % self.every == 0:
+                    yield f"{name}/{number:06d}", frame

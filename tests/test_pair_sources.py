@@ -1,0 +1,139 @@
+"""PoseTrack and unlabelled videos as training pairs, from made-up files and from real ones."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from posetrack_sets import FOLDER, file17, file18, person, write
+from scenes import joint, write_clip, write_image
+from test_datasets import needs
+
+from dimofs.cli import InputError
+from dimofs.datasets import posetrack
+from dimofs.datasets.posetrack_pairs import PoseTrack, people
+from dimofs.datasets.videos import Videos
+from dimofs.skeletons import DIMOFS
+
+SIZE = (240, 320)
+SQUARE = [(20, 30), (60, 30), (60, 90), (20, 70)]
+
+
+def posetrack_set(root: Path, content: dict, images: int) -> PoseTrack:
+    """Frame n has the grey value 8 n."""
+    write(root / "annotations/train/a.json", content)
+    (root / f"images/{FOLDER}").mkdir(parents=True)
+    for n in range(images):
+        write_image(root / f"images/{FOLDER}/{n:06d}.jpg", np.full((*SIZE, 3), 8 * n, np.uint8))
+    return PoseTrack(root, reach=3)
+
+
+@pytest.mark.parametrize("form", [file18, file17], ids=["2018", "2017"])
+def test_posetrack_by_hand(tmp_path, form):
+    """Half a pixel leads to the pixel's centre; the left knee is outside. The box of 2017 is the extent of the joints,
+    100 x 130 pixels, times 1.2; a person of whom only the head is known is ignored, and so are polygons."""
+    somebody = person(0, 10, 0)
+    somebody["points"] = {0: (10, 100, 1), 1: (60, 50, 1), 2: (110, 180, 1), 4: (410, 120, 1)}
+    frames = [[], [somebody, person(1, 50, 60, joints=())], []]
+    content = form(frames, True, {1: [SQUARE, [(-5, 200), (900, 200), (900, 300)]]})
+    for entry in content.get("annotations", [])[1:]:
+        entry["bbox"] = []
+    source = posetrack_set(tmp_path, content, 3)
+    found = source.pair(0, np.random.default_rng(0)).people
+    names = [DIMOFS[i] for i in found.labelled[0].nonzero()[:, 0]]
+    assert len(source) == len(found) == 1 and names == ["right_hip", "right_knee", "right_ankle"]
+    assert found.keypoints[found.labelled].tolist() == [[110.5, 180.5], [60.5, 50.5], [10.5, 100.5]]
+    box = [10.5, 0, 320, 20.5] if form is file18 else [0.5, 37.5, 120.5, 193.5]
+    assert found.boxes[0].tolist() == pytest.approx(box)
+    assert found.ignore.tolist() == [[50.5, 60.5, 80.5, 100.5], [20.5, 30.5, 60.5, 90.5], [0, 200.5, 320, 240]]
+
+
+def test_the_neck_is_head_bottom(tmp_path):
+    content = file18([[person(0, -1150, 50)]], True)
+    found = posetrack_set(tmp_path, content, 1).pair(0, np.random.default_rng(0)).people
+    names = [DIMOFS[i] for i in found.labelled[0].nonzero()[:, 0]]
+    assert names == ["nose", "neck", "head_top"]
+    assert found.keypoints[0, joint("neck"), 0] == -1150 + 100 * posetrack.JOINTS.index("neck") + 0.5
+
+
+def test_posetrack_deltas(tmp_path):
+    """Frame A has people, B is near it in the video, labelled or not; every value of -3..3 is met."""
+    frames = [[person(0, 10, 100)] if n in (1, 4, 6) else [] for n in range(9)]
+    source, random, seen = posetrack_set(tmp_path, file18(frames, True), 9), np.random.default_rng(0), set()
+    for _ in range(80):
+        pair = source.pair(0, random)
+        a, b = (round(frame.float().mean().item() / 8) for frame in (pair.frame_a, pair.frame_b))
+        assert pair.name == f"images/{FOLDER}/{a:06d}.jpg" and b - a == pair.delta
+        assert len(pair.people) == 1 and a in (1, 4, 6)
+        seen.add(pair.delta)
+    assert seen == set(range(-3, 4))
+    assert [name[-8:] for name, _ in source.frames()] == ["0001.jpg", "0004.jpg", "0006.jpg"]
+
+
+def test_bad_posetrack_folders_are_one_line(tmp_path):
+    def refused(name: str, content: dict, message: str) -> None:
+        write(tmp_path / name / "annotations/train/a.json", content)
+        with pytest.raises(InputError, match=message) as fault:
+            PoseTrack(tmp_path / name)
+        assert "\n" not in str(fault.value)
+
+    with pytest.raises(InputError, match=r"train: holds no \.json files; --posetrack"):
+        PoseTrack(tmp_path)
+    refused("empty", file18([[], []], True), "annotates no person")
+    refused("pixels", file18([[person(0)]], True), r"000000\.jpg: absent; images must lie where .*a\.json names them")
+    refused("other", {"people": []}, "neither annolist")
+
+
+@pytest.mark.parametrize("file", ["003418_mpii_test", "009473_mpii_test", "012834_mpii_test"])
+def test_real_posetrack_files(file):
+    """Every person with a box or a joint in the frame is found, with the file's joints and no others."""
+    path = needs(f"formats/posetrack18/val/{file}.json")
+    content = json.loads(path.read_text())
+    (video,) = posetrack.read(path)
+    size = (content["images"][0]["height"], content["images"][0]["width"])
+    names = ["neck" if name == "head_bottom" else name for name in content["categories"][0]["keypoints"]]
+    ears = [names.index(name) for name in ("left_ear", "right_ear")]
+    for number, image in enumerate(content["images"]):
+        mine = [a for a in content["annotations"] if a["image_id"] == image["id"]]
+        found = people(video, number, *size)
+        assert len(found) + len(found.ignore) >= len(mine) and len(found) <= len(mine)
+        joints = sum(
+            0 <= x < size[1] - 0.5 and 0 <= y < size[0] - 0.5
+            for a in mine
+            for j, (x, y, v) in enumerate(zip(*[iter(a["keypoints"])] * 3, strict=True))
+            if (x or y or v) and j not in ears
+        )
+        assert found.labelled.sum() == joints
+        points = found.keypoints[found.labelled]
+        assert (points >= 0).all() and (points < torch.tensor(size[::-1])).all()
+        assert (found.boxes[:, 2:] > found.boxes[:, :2]).all() and (found.ignore[:, 2:] > found.ignore[:, :2]).all()
+
+
+def test_videos_give_pairs_of_nobody(tmp_path):
+    """Grey values tell the frames' numbers: A is every third frame, B - A = delta, within the clip."""
+    write_clip(tmp_path / "b.avi", 12)
+    write_clip(tmp_path / "a.avi", 7)
+    write_image(tmp_path / "still.png", np.zeros((8, 8, 3), np.uint8))
+    source, random, seen = Videos(str(tmp_path), reach=4, every=3), np.random.default_rng(0), set()
+    assert source.names == ["a.avi", "b.avi"] and source.length("b.avi") == 12
+    for _ in range(80):
+        pair = source.pair(1, random)
+        a, b = (round(frame.float().mean().item() / 8) for frame in (pair.frame_a, pair.frame_b))
+        assert pair.name == f"b.avi/{a:06d}" and b - a == pair.delta and a % 3 == 0 and len(pair.people) == 0
+        seen.add(pair.delta)
+    assert seen == set(range(-4, 5))
+    assert [name for name, _ in source.frames()][:4] == [f"a.avi/{n:06d}" for n in (0, 3, 6)] + ["b.avi/000000"]
+
+
+def test_bad_video_folders_are_one_line(tmp_path):
+    write_clip(tmp_path / "x/a.avi", 2)
+    write_clip(tmp_path / "y/a.avi", 2)
+    (tmp_path / "z").mkdir()
+    (tmp_path / "z/broken.avi").write_bytes(b"not a video")
+    with pytest.raises(InputError, match="two videos have one name"):
+        Videos(str(tmp_path / "*/a.avi"))
+    with pytest.raises(InputError, match="no video"):
+        Videos(str(tmp_path))
+    with pytest.raises(InputError, match=r"broken\.avi: cannot be decoded"):
+        Videos(str(tmp_path / "z")).pair(0, np.random.default_rng(0))

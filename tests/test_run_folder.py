@@ -1,0 +1,280 @@
+"""Runs that end too early go on as if they had not: crashes at any write, SIGKILL, a full disk; and what is refused."""
+
+import builtins
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from tiny import TINY, tiny_model, use_tiny
+
+from dimofs.cli import InputError
+from dimofs.zoo import checkpoints, train
+from dimofs.zoo.run_folder import RunFolder
+from dimofs.zoo.trainer import Trainer
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class Crash(BaseException):
+    """The end of a process, as far as that is possible within one."""
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    use_tiny(monkeypatch)
+
+
+def run(out: Path, **options) -> None:
+    settings = {"save_every": 1, "workers": 0, "quiet": True, "synthetic": 3, "steps": 3, "batch": 1} | options
+    train.main("pose", out=str(out), **settings)
+
+
+def learned(out: Path) -> dict[str, torch.Tensor]:
+    """All that the run has learned: weights, averages, optimizer; and the checkpoint that it wrote."""
+    state = torch.load(out / "state.pt", weights_only=True)
+    tensors = {f"model.{name}": t for name, t in state["model"].items()}
+    tensors |= {f"average.{i}": t for i, t in enumerate(state["average"])}
+    for i, moments in state["optimizer"]["state"].items():
+        tensors |= {f"optimizer.{i}.{name}": t for name, t in moments.items()}
+    exported = checkpoints.load(out / "model").state_dict()
+    return tensors | {f"export.{name}": t for name, t in exported.items()}
+
+
+def rows(path: Path) -> list[dict]:
+    """The lines of a file, but for the times."""
+    lines = map(json.loads, path.read_text().splitlines())
+    return [{name: value for name, value in line.items() if name != "seconds"} for line in lines]
+
+
+def assert_same(one: Path, other: Path) -> None:
+    a, b = learned(one), learned(other)
+    assert a.keys() == b.keys()
+    assert [name for name in a if not torch.equal(a[name], b[name])] == []
+    assert rows(one / "metrics.jsonl") == rows(other / "metrics.jsonl")
+    assert not [*other.glob("**/*.part"), *other.glob("**/.*.part")]
+
+
+def crash_at(patch: pytest.MonkeyPatch, call: int) -> Callable[[], int]:
+    """Crash before the `call`-th (from 0) renaming or opening for writing; gives how many there were."""
+    count = 0
+    replace, opened = os.replace, builtins.open
+
+    def check() -> None:
+        nonlocal count
+        count += 1
+        if count == call + 1:
+            raise Crash
+
+    def replacing(source, target, **options):
+        check()
+        return replace(source, target, **options)
+
+    def opening(file, mode="r", *rest, **options):
+        if mode[0] in "wa":
+            check()
+        return opened(file, mode, *rest, **options)
+
+    patch.setattr(os, "replace", replacing)
+    patch.setattr(builtins, "open", opening)
+    return lambda: count
+
+
+def test_a_crash_before_any_write_changes_nothing(tiny, tmp_path):
+    options = {"steps": 2, "validate": 2, "held_out": 1}
+    run(tmp_path / "whole", **options)
+    call, crashed = 0, True
+    while crashed:
+        out = tmp_path / f"cut{call}"
+        with pytest.MonkeyPatch.context() as patch:
+            crash_at(patch, call)
+            try:
+                run(out, **options)
+                crashed = False
+            except Crash:
+                pass
+        run(out, **options)
+        assert_same(tmp_path / "whole", out)
+        assert rows(tmp_path / "whole/validation.jsonl") == rows(out / "validation.jsonl")
+        assert checkpoints.load(out / "best")
+        call += 1
+    assert call > 12  # two steps of a line, a checkpoint of three files and a state, one validation
+
+
+def killed(command: list[str], when: Callable[[], bool]) -> None:
+    """Start a process, and end it by SIGKILL as soon as `when`."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    started = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE)
+    for _ in range(60_000):
+        if when() or started.poll() is not None:
+            break
+        time.sleep(0.001)
+    started.kill()
+    assert started.wait() == -9, started.stderr.read()  # type: ignore[union-attr]
+
+
+def test_sigkill_in_mid_run_and_in_mid_write(tmp_path):
+    """The real command, killed between checkpoints, then while it writes one, then finished."""
+    out, options = tmp_path / "killed", {"steps": 7, "save_every": 3, "size": 64, "init": "dimofs_mobile", "seed": 5}
+    words = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
+    command = [sys.executable, "-m", "dimofs.zoo.train", "pose", "--quiet", "--workers=0", "--synthetic=3", "--batch=1"]
+    command += [f"--out={out}", *words]
+    metrics = out / "metrics.jsonl"
+    killed(command, lambda: metrics.exists() and len(metrics.read_text().splitlines()) >= 4)
+    first = torch.load(out / "state.pt", weights_only=True)["step"]
+    killed(command, lambda: any(out.glob(".state.pt.*.part")))
+    assert first <= torch.load(out / "state.pt", weights_only=True)["step"] < 10
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        for folder in (out, tmp_path / "whole"):
+            run(folder, **options)
+    finally:
+        torch.set_num_threads(threads)
+    assert_same(tmp_path / "whole", out)
+
+
+@contextmanager
+def room(size: int) -> Iterator[None]:
+    """No file can grow beyond `size` bytes."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def interrupted(out: Path, step: int, **options) -> None:
+    """A run that ends after `step` steps."""
+    update = Trainer.update
+
+    def ending(trainer: Trainer, batches):
+        if trainer.step == step:
+            raise Crash
+        return update(trainer, batches)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Crash):
+        patch.setattr(Trainer, "update", ending)
+        run(out, **options)
+
+
+def test_a_full_disk_is_one_line_and_costs_no_checkpoint(tiny, tmp_path):
+    whole, out = tmp_path / "whole", tmp_path / "full"
+    run(whole)
+    interrupted(out, 2)
+    sizes = [(whole / name).stat().st_size for name in ("model/model.safetensors", "state.pt")]
+    for size, file in ((sum(sizes) // 2, "state.pt"), (sizes[0] - 1, "model")):
+        with room(size), pytest.raises(InputError, match=rf"{file}: cannot write \([^\n]*$"):
+            run(out)
+        assert torch.load(out / "state.pt", weights_only=True)["step"] == 2
+    run(out)
+    assert_same(whole, out)
+
+
+def test_a_line_on_a_full_disk(tmp_path):
+    """The torn line that it leaves is cut off, and its step logged again."""
+    folder = RunFolder(tmp_path)
+    folder.begin({}, 0)
+    folder.log(1, {"loss": 1.5})
+    with (
+        room((tmp_path / "metrics.jsonl").stat().st_size + 9),
+        pytest.raises(InputError, match=r"metrics\.jsonl: cannot"),
+    ):
+        folder.log(2, {"loss": 2.5})
+    assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 2
+    folder.begin({}, 1)
+    folder.log(2, {"loss": 3.5})
+    assert rows(tmp_path / "metrics.jsonl") == [{"step": 1, "loss": 1.5}, {"step": 2, "loss": 3.5}]
+
+
+# --- what is refused, and what may change ---
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"size": 96}, "recipe.json: size is 64 in this run, 96 now; give the same options"),
+        ({"rate": 0.5}, "recipe.json: learning_rate is 0.001 in this run, 0.5 now"),
+        ({"synthetic": 4}, "recipe.json: data.synthetic is 3 in this run, 4 now"),
+        ({"mix": ["synthetic=1"]}, 'recipe.json: weights is [["synthetic", 0.3]] in this run, [["synthetic", 1.0]]'),
+        ({"init": "dimofs_mobile"}, 'recipe.json: init is null in this run, "dimofs_mobile" now'),
+        ({"steps": 1}, "state.pt: is at step 2, beyond --steps 1; give that many or more"),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
+)
+def test_another_recipe_is_refused(tiny, tmp_path, change, message):
+    run(tmp_path, steps=2)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(InputError) as fault:
+        run(tmp_path, **{"steps": 2} | change)
+    assert message in str(fault.value) and "\n" not in str(fault.value)
+    assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+
+
+def test_steps_may_grow(tiny, tmp_path):
+    run(tmp_path, steps=1)
+    run(tmp_path, steps=3)
+    assert [row["step"] for row in rows(tmp_path / "metrics.jsonl")] == [1, 2, 3]
+    assert json.loads((tmp_path / "recipe.json").read_text())["steps"] == 3
+
+
+@pytest.mark.parametrize("damage", [b"", b"PK\x03\x04 torn", None], ids=["empty", "torn", "pickle"])
+def test_a_damaged_state_is_one_line(tiny, tmp_path, damage):
+    run(tmp_path, steps=1)
+    if damage is None:
+        torch.save({"step": tmp_path}, tmp_path / "state.pt")  # a pickle that asks for code
+    else:
+        (tmp_path / "state.pt").write_bytes(damage)
+    with pytest.raises(InputError, match=r"state.pt: damaged \([^\n]*--out[^\n]*$"):
+        run(tmp_path, steps=1)
+
+
+def test_lines_after_the_checkpoint_are_cut(tmp_path):
+    """A checkpoint at step 2, a whole line of step 3, a torn one of step 4."""
+    lines = "".join(f'{{"step": {step}, "seconds": {10.0 * step}, "loss": 1.5}}\n' for step in (1, 2, 3))
+    (tmp_path / "metrics.jsonl").write_text(lines + '{"step": 4, "seco')
+    (tmp_path / "validation.jsonl").write_text('{"step": 2, "score": 0.25}\n{"step": 3, "score": 0.75}\n')
+    folder = RunFolder(tmp_path)
+    folder.begin({"steps": 9}, 2)
+    folder.log(3, {"loss": 1.0})
+    assert [row["step"] for row in rows(tmp_path / "metrics.jsonl")] == [1, 2, 3]
+    assert json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[2])["seconds"] >= 20
+    assert rows(tmp_path / "validation.jsonl") == [{"step": 2, "score": 0.25}] and folder.best == 0.25
+
+
+def test_the_best_weights_are_kept(monkeypatch, tmp_path):
+    use_tiny(monkeypatch)
+    folder, trainer = RunFolder(tmp_path), Trainer(tiny_model(), TINY)
+    folder.begin({}, 0)
+    best = []
+    for step, found in enumerate((0.25, 0.5, 0.5, 0.375)):
+        trainer.step = step
+        trainer.average[0].fill_(step)
+        folder.validated(trainer, {"pck": found, "pck_pairs": found + 0.125})
+        best.append(checkpoints.load(tmp_path / "best").state_dict()["backbone.down.0.weight"].max().item())
+    assert [row["score"] for row in rows(tmp_path / "validation.jsonl")] == [0.3125, 0.5625, 0.5625, 0.4375]
+    assert best == [0, 1, 1, 1] and folder.best == 0.5625
+
+
+def test_tensorboard_is_told_if_it_is_there(monkeypatch, tmp_path):
+    told = []
+    board = SimpleNamespace(add_scalar=lambda *figure: told.append(figure))
+    module = SimpleNamespace(SummaryWriter=lambda path, purge_step: told.append((path, purge_step)) or board)
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", module)
+    folder = RunFolder(tmp_path)
+    folder.begin({}, 4)
+    folder.log(5, {"box": 0.5})
+    assert told == [(str(tmp_path / "tensorboard"), 5), ("metrics/box", 0.5, 5)]
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)  # not installed
+    folder.begin({}, 5)
+    folder.log(6, {"box": 0.5})
+    assert len(told) == 2

@@ -1,0 +1,235 @@
+"""One step of training by hand: gradients, averages, what freezes and thaws, what a step's batch is made of."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from tiny import TINY, tiny_model
+from torch import nn
+
+from dimofs.cli import InputError
+from dimofs.datasets.people import Pair, People
+from dimofs.skeletons import DIMOFS
+from dimofs.zoo import distributed
+from dimofs.zoo.batches import loader
+from dimofs.zoo.distributed import Process
+from dimofs.zoo.losses import means, pose_losses
+from dimofs.zoo.recipes import Recipe
+from dimofs.zoo.resnet import resnet18
+from dimofs.zoo.trainer import ALONE, Batch, Trainer, recompute_blocks
+
+SGD = replace(TINY, optimizer="sgd", learning_rate=0.01, clip=None, mosaic=0.0, weights=(("noise", 1.0),))
+CPU = torch.device("cpu")
+
+
+class Noise:
+    """Two frames of noise with one person in the middle."""
+
+    def __len__(self):
+        return 4
+
+    def pair(self, index, random):
+        frames = torch.from_numpy(random.integers(0, 256, (2, 3, 64, 64), dtype="uint8"))
+        joints = 16 + 32 * torch.from_numpy(random.random((1, len(DIMOFS), 2), dtype="float32"))
+        labelled = torch.ones(1, len(DIMOFS), dtype=torch.bool)
+        people = People(torch.tensor([[12.0, 12, 52, 52]]), joints, labelled, torch.zeros(0, 4))
+        return Pair(frames[0], frames[1], people, 1, f"noise/{index}")
+
+    def frames(self):
+        yield from ()
+
+
+def steps(recipe: Recipe, start: int = 0, process: Process = ALONE) -> list[list[Batch]]:
+    return list(loader({"noise": Noise()}, recipe, start=start, workers=0, process=process))
+
+
+def weights(trainer: Trainer) -> dict[str, torch.Tensor]:
+    return {name: p.detach().clone() for name, p in trainer.model.named_parameters()}
+
+
+def gradients(trainer: Trainer, batches: Sequence[Batch], single: bool) -> dict[str, torch.Tensor]:
+    """Of the mean over the batches of the sums of their losses, at the trainer's weights, by another way."""
+    model = tiny_model()
+    model.load_state_dict(trainer.model.state_dict())
+    for number, (a, b, people, _) in enumerate(batches):
+        random = trainer._random(number, len(people))
+        losses = means(
+            pose_losses(model, a / 255, None if single else b / 255, people, trainer.recipe.sampling, random)
+        )
+        (sum(losses.values(), torch.zeros(())) / len(batches)).backward()
+    return {name: torch.zeros_like(p) if p.grad is None else p.grad for name, p in model.named_parameters()}
+
+
+@pytest.mark.parametrize("single", [0.0, 1.0], ids=["pair", "single"])
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_step_of_sgd_by_hand(accumulate, single):
+    """w -= rate (gradient + decay w), the gradient that of the mean of the batches' losses."""
+    recipe = replace(SGD, accumulate=accumulate, single=single, frozen=())
+    one = Trainer(tiny_model(), recipe)
+    batches = steps(recipe)[0]
+    assert len(batches) == accumulate
+    before, expected = weights(one), gradients(one, batches, bool(single))
+    one.update(batches)
+    for name, after in weights(one).items():
+        decay = 0 if single and name.startswith("offset_net") else 1e-4  # no gradient, no step
+        wanted = before[name] - 0.01 * (expected[name] + decay * before[name])
+        torch.testing.assert_close(after, wanted, rtol=1e-5, atol=1e-7, msg=name)
+
+
+def test_the_average_by_hand():
+    """Its decay is 2 / 11 after one step, 3 / 12 after two, and `average` in the long run."""
+    one = Trainer(tiny_model(), SGD)
+    first, *_ = one.trained
+    values = [first.detach().clone()]
+    for batches in steps(SGD)[:2]:
+        one.update(batches)
+        values.append(first.detach().clone())
+    once = values[0] * 2 / 11 + values[1] * 9 / 11
+    torch.testing.assert_close(one.average[0], once * 3 / 12 + values[2] * 9 / 12)
+    late = Trainer(tiny_model(), replace(SGD, average=0.1))
+    late.update(steps(SGD)[0])
+    torch.testing.assert_close(late.average[0], values[0] * 0.1 + values[1] * 0.9)
+
+
+def test_within_averaged_the_model_is_its_average():
+    one = Trainer(tiny_model(), SGD)
+    one.update(steps(SGD)[0])
+    before = weights(one)
+    with one.averaged():
+        assert not one.model.training
+        assert all(torch.equal(p, mean) for p, mean in zip(one.trained, one.average, strict=True))
+        assert not torch.equal(one.trained[0], before["backbone.down.0.weight"])
+    assert one.model.training and all(torch.equal(p, before[name]) for name, p in weights(one).items())
+
+
+def test_the_frozen_thaw_in_time_at_a_tenth_of_the_rate():
+    recipe = replace(SGD, unfreeze=2, single=0.0)
+    one = Trainer(tiny_model(), recipe)
+    start = weights(one)
+    for number, batches in enumerate(steps(recipe)[:3]):
+        if number == 2:  # the step from which the stem trains
+            before, expected = weights(one), gradients(one, batches, False)
+            rate = recipe.rate(2)
+        one.update(batches)
+        moved = {name for name, p in weights(one).items() if not torch.equal(p, start[name])}
+        assert "rpn.objectness.weight" in moved
+        assert ("backbone.stem.weight" in moved) == (number >= 2)
+    name = "backbone.stem.weight"
+    wanted = before[name] - 0.1 * rate * (expected[name] + 1e-4 * before[name])
+    torch.testing.assert_close(weights(one)[name], wanted, rtol=1e-5, atol=1e-8)
+
+
+def test_a_gradient_is_clipped():
+    loose, tight = (Trainer(tiny_model(), replace(SGD, clip=clip, weight_decay=0.0)) for clip in (None, 1e-3))
+    for one in (loose, tight):
+        one.update(steps(SGD)[0])
+    norms = [torch.cat([p.grad.flatten() for p in one.trained if p.grad is not None]).norm() for one in (loose, tight)]
+    assert norms[0] > 0.1 and norms[1].item() == pytest.approx(1e-3, rel=1e-3)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_half_precision_is_near(dtype):
+    """The losses, and the step that they lead to; small gradients of 16 bits would be 0 if they were not scaled."""
+    full, half = (Trainer(tiny_model(), replace(SGD, dtype=d, clip=0.1)) for d in ("float32", dtype))
+    start = weights(full)
+    losses = [one.update(steps(SGD)[0]) for one in (full, half)]
+    assert losses[0] != losses[1]
+    assert list(losses[1].values()) == pytest.approx(list(losses[0].values()), rel=0.05, abs=0.02)
+    moves = [torch.cat([(p - start[n]).flatten() for n, p in weights(one).items()]) for one in (full, half)]
+    assert torch.cosine_similarity(*moves, dim=0) > 0.9
+    assert moves[1].norm().item() == pytest.approx(moves[0].norm().item(), rel=0.2)
+
+
+def test_recomputing_changes_no_gradient():
+    found = []
+    for again in (False, True):
+        torch.manual_seed(0)
+        body = resnet18()
+        if again:
+            recompute_blocks(body)
+        images = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+        kept: list[torch.Size] = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda t, kept=kept: (kept.append(t.shape), t)[1], lambda t: t):
+            loss = sum((level.square().mean() for level in body(images)), torch.zeros(()))
+        loss.backward()
+        found.append(({n: p.grad for n, p in body.named_parameters()}, len(kept)))
+    assert all(torch.equal(g, found[1][0][name]) for name, g in found[0][0].items())
+    assert found[1][1] < found[0][1] / 2  # tensors kept
+
+
+def test_a_state_goes_on_bit_for_bit():
+    recipe = replace(TINY, unfreeze=2, weights=(("noise", 1.0),))
+    whole, cut = Trainer(tiny_model(), recipe), Trainer(tiny_model(), recipe)
+    for batches in steps(recipe):
+        whole.update(batches)
+    for batches in steps(recipe)[:3]:
+        cut.update(batches)
+    again = Trainer(tiny_model(seed=9), recipe)
+    again.restore(cut.state())
+    for batches in steps(recipe, start=3):
+        again.update(batches)
+    assert again.step == whole.step == 4
+    assert all(torch.equal(p, weights(again)[name]) for name, p in weights(whole).items())
+    assert all(torch.equal(a, b) for a, b in zip(whole.average, again.average, strict=True))
+
+
+def test_a_loss_that_is_not_finite_names_the_samples():
+    one = Trainer(tiny_model(), SGD)
+    with torch.no_grad():
+        one.model.rpn.objectness.weight.fill_(torch.nan)
+    batches = steps(SGD)[0]
+    with pytest.raises(InputError) as fault:
+        one.update(batches)
+    assert str(fault.value).startswith(f"loss nan at step 0 on {', '.join(batches[0][3])}; try a lower --rate")
+
+
+def test_gradients_of_two_processes_by_hand(monkeypatch):
+    """The other process has gradients 10 and 20 for the second and third weight, none for the first and fourth."""
+    own = [nn.Parameter(torch.zeros(1, 1)) for _ in range(4)]
+    own[0].grad, own[2].grad = torch.tensor([[1.0]]), torch.tensor([[2.0]])
+    theirs = iter((torch.tensor([0.0, 1, 1, 0]), torch.tensor([0.0, 10, 20])))
+    monkeypatch.setattr(distributed.dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(distributed, "total", lambda values: values + next(theirs))
+    distributed.sum_gradients(own)
+    assert [None if p.grad is None else p.grad.tolist() for p in own] == [[[1]], [[10]], [[22]], None]
+
+
+# --- batches ---
+
+
+def test_processes_share_each_batch():
+    """Two processes read the halves of what one reads, in order; a later start leaves out whole steps."""
+    recipe = replace(SGD, steps=3, batch=4, accumulate=2)
+    whole = steps(recipe)
+    halves = [steps(recipe, process=Process(rank, 2, CPU)) for rank in (0, 1)]
+    assert len(whole) == 3 and all(len(batches) == 2 for batches in whole)
+    for step in range(3):
+        for number in range(2):
+            frames, left, right = (run[step][number][0] for run in (whole, *halves))
+            assert torch.equal(frames, torch.cat((left, right))) and len(left) == 2
+    assert torch.equal(steps(recipe, start=2)[0][1][0], whole[2][1][0]) and len(steps(recipe, start=2)) == 1
+
+
+def test_shares_choose_the_source():
+    class Other(Noise):
+        def pair(self, index, random):
+            return replace(super().pair(index, random), name="other")
+
+    recipe = replace(SGD, steps=60, weights=(("noise", 1.0), ("other", 3.0)))
+    drawn = list(loader({"noise": Noise(), "other": Other()}, recipe, start=0, workers=0))
+    names = [name for batches in drawn for name in batches[0][3]]
+    assert len(names) == 120 and 75 <= names.count("other") <= 105
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_broken_file_is_one_line(workers):
+    class Broken(Noise):
+        def pair(self, index, random: np.random.Generator):
+            raise InputError("x.avi: cannot be decoded; download it again")
+
+    batches = loader({"noise": Broken()}, SGD, start=0, workers=workers)
+    with pytest.raises(InputError) as fault:
+        next(batches)
+    assert str(fault.value) == "x.avi: cannot be decoded; download it again"

@@ -1,0 +1,62 @@
+"""A detector so small that a training step takes milliseconds, and recipes for it."""
+
+from collections.abc import Sequence
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from dimofs.skeletons import DIMOFS
+from dimofs.zoo.box_head import BoxHead
+from dimofs.zoo.detector import PoseDetector
+from dimofs.zoo.keypoint_head import KeypointHead
+from dimofs.zoo.losses import Sampling
+from dimofs.zoo.offsets import DeformableLayer, OffsetNet
+from dimofs.zoo.preprocess import Preprocess
+from dimofs.zoo.presets import PRESETS, preset
+from dimofs.zoo.recipes import RECIPES, Recipe
+from dimofs.zoo.rpn import RegionProposals
+
+TINY = Recipe(
+    preset="tiny", steps=4, batch=2, size=64, warmup=0, frozen=("backbone.stem",), sampling=Sampling(32, 8, 2, 0.5)
+)
+
+
+class Strides(nn.Module):
+    """A stem of stride 4, then P2..P5 of 8 channels."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 4, stride=4)
+        self.down = nn.ModuleList(nn.Conv2d(8, 8, 2, stride=2) for _ in range(3))
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        levels = [self.stem(x).relu()]
+        for conv in self.down:
+            levels.append(conv(levels[-1]).relu())
+        return levels
+
+
+@preset
+def tiny(keypoint_names: Sequence[str] = DIMOFS) -> PoseDetector:
+    return PoseDetector(
+        preprocess=Preprocess(64, 64, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)),
+        backbone=Strides(),
+        offset_net=OffsetNet(8),
+        deformable=DeformableLayer(8),
+        rpn=RegionProposals(8, anchor_sizes=(16, 24, 32, 48, 64), before_nms=50, after_nms=20),
+        box_head=BoxHead(8, 16),
+        keypoint_head=KeypointHead(8, len(keypoint_names), hidden=8, dilations=(1,), resolution=7),
+        keypoint_names=keypoint_names,
+    )
+
+
+def tiny_model(seed: int = 0) -> PoseDetector:
+    torch.manual_seed(seed)
+    return tiny(DIMOFS)
+
+
+def use_tiny(patch: pytest.MonkeyPatch) -> None:
+    """Have the training command train this model, when told of no other recipe."""
+    patch.setitem(PRESETS, "tiny", tiny)
+    patch.setitem(RECIPES, "mobile", TINY)
