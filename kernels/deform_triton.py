@@ -13,10 +13,16 @@ import triton.language as tl
 from torch import Tensor
 from torch.library import wrap_triton
 
+from dimofs.kernels.deform import derivatives
+from dimofs.kernels.deform_conv import deform_columns_torch
 from dimofs.kernels.operators import operator
 from dimofs.kernels.scatter import new_sums, read_sums, scatter_add
 
 TILE_H, TILE_W = 16, 8
+NEAR = tl.constexpr(4)  # pixels: planes where nothing moves farther are collected, not scattered, to be deterministic
+
+
+SAMPLE = [1, 1, 1, 1, 0, 0, 1, 1]  # the geometry of deform_sample
 
 
 def deform_sample_triton(x: Tensor, offset: Tensor) -> Tensor:
@@ -26,7 +32,7 @@ def deform_sample_triton(x: Tensor, offset: Tensor) -> Tensor:
 
 def deform_columns_triton(x: Tensor, offset: Tensor, mask: Tensor | None, kernel, stride, padding, dilation) -> Tensor:
     """x [N, C, H, W], offset [N, 2 G Ky Kx, h, w], mask [N, G Ky Kx, h, w] or None -> [N, C, Ky Kx, h w]."""
-    return _gather(x, offset, mask, [*kernel, *stride, *padding, *dilation])
+    return gather(x, offset, mask, [*kernel, *stride, *padding, *dilation])
 
 
 def _gather_fake(x: Tensor, offset: Tensor, mask: Tensor | None, geometry: list[int]) -> Tensor:
@@ -34,10 +40,10 @@ def _gather_fake(x: Tensor, offset: Tensor, mask: Tensor | None, geometry: list[
 
 
 @operator("deform_columns", _gather_fake)
-def _gather(x: Tensor, offset: Tensor, mask: Tensor | None, geometry: list[int]) -> Tensor:
+def gather(x: Tensor, offset: Tensor, mask: Tensor | None, geometry: list[int]) -> Tensor:
     columns = _gather_fake(x, offset, mask, geometry)
     if columns.numel():
-        grid = (x.shape[0] * x.shape[1] * geometry[0] * geometry[1] * _tiles(offset),)
+        grid = (x.shape[0] * x.shape[1] * geometry[0] * geometry[1] * tiles(offset),)
         x, offset = x.contiguous(), offset.contiguous()
         wrap_triton(gather_kernel)[grid](
             x,
@@ -58,30 +64,64 @@ def _scatter_fake(grad: Tensor, x: Tensor, offset: Tensor, mask: Tensor | None, 
 
 
 @operator("deform_columns_backward", _scatter_fake)
-def _scatter(
+def scatter(
     grad: Tensor, x: Tensor, offset: Tensor, mask: Tensor | None, geometry: list[int]
 ) -> tuple[Tensor, Tensor, Tensor]:
     grad_offset, grad_mask = _motion_like(offset, mask)
     terms = geometry[0] * geometry[1] * offset.shape[2] * offset.shape[3]
     sums, scale = new_sums(x.shape, terms, *((grad,) if mask is None else (grad, mask)))
+    collected = sums.dtype == torch.int64 and mask is None and geometry == SAMPLE
+    reach = reaches(offset) if collected else scale
     if grad.numel():
-        x, offset = x.contiguous(), offset.contiguous()
-        wrap_triton(scatter_kernel)[(offset.shape[0] * offset.shape[1] // 2 * _tiles(offset),)](
-            grad.contiguous(),
+        grad, x, offset = grad.contiguous(), x.contiguous(), offset.contiguous()
+        wrap_triton(scatter_kernel)[(offset.shape[0] * offset.shape[1] // 2 * tiles(offset),)](
+            grad,
             x,
             offset,
             offset if mask is None else mask.contiguous(),
             sums,
             scale,
+            reach,
             grad_offset,
             grad_mask,
             *_sizes(x, offset, geometry),
             MASKED=mask is not None,
+            COLLECTED=collected,
             DOUBLE=x.dtype == torch.float64,
             TILE_H=TILE_H,
             TILE_W=TILE_W,
         )
-    return read_sums(sums, scale, x.dtype), grad_offset, grad_mask
+    if not collected:
+        return read_sums(sums, scale, x.dtype), grad_offset, grad_mask
+    return _collect(grad, offset, sums, scale, reach), grad_offset, grad_mask
+
+
+def _collect(grad: Tensor, offset: Tensor, sums: Tensor, scale: Tensor, reach: Tensor) -> Tensor:
+    """The gradient to `deform_sample`'s x: of near planes collected, of others what was scattered into `sums`."""
+    grad_x = grad.new_empty(sums.shape)
+    if grad.numel():
+        wrap_triton(collect_kernel)[(sums.shape[0] * sums.shape[1] * tiles(sums),)](
+            grad,
+            offset,
+            sums,
+            scale,
+            reach,
+            grad_x,
+            *(sums.shape[1], offset.shape[1] // 2, *sums.shape[2:]),
+            DOUBLE=grad.dtype == torch.float64,
+            TILE_H=TILE_H,
+            TILE_W=TILE_W,
+        )
+    return grad_x
+
+
+def reaches(offset: Tensor) -> Tensor:
+    """How far, in whole pixels, the samples of each group of `offset` [N, 2 G, h, w] lie from their own -> int32 [N G].
+
+    Samples outside the map count too; offsets that are not finite sample nothing.
+    """
+    groups = offset.reshape(offset.shape[0] * offset.shape[1] // 2, -1).nan_to_num(0, 0, 0).abs()
+    return groups.amax(dim=1).float().ceil().clamp(max=2**20).int() if groups.numel() else groups[:, :1].int()
 
 
 def _keep(ctx, inputs, output) -> None:
@@ -91,11 +131,14 @@ def _keep(ctx, inputs, output) -> None:
 
 def _backward(ctx, grad: Tensor):
     x, offset, mask = ctx.saved_tensors
-    grad_x, grad_offset, grad_mask = _scatter(grad, x, offset, mask, ctx.geometry)
+    if torch.is_grad_enabled():  # somebody differentiates twice
+        pairs = [ctx.geometry[i : i + 2] for i in range(0, 8, 2)]
+        return *derivatives(lambda *t: deform_columns_torch(*t, *pairs), (x, offset, mask), grad), None
+    grad_x, grad_offset, grad_mask = scatter(grad, x, offset, mask, ctx.geometry)
     return grad_x, grad_offset, None if mask is None else grad_mask, None
 
 
-_gather.register_autograd(_backward, setup_context=_keep)
+gather.register_autograd(_backward, setup_context=_keep)
 
 
 def _motion_like(offset: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -103,7 +146,7 @@ def _motion_like(offset: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
     return offset.new_empty(offset.shape), offset.new_empty(0) if mask is None else mask.new_empty(mask.shape)
 
 
-def _tiles(offset: Tensor) -> int:
+def tiles(offset: Tensor) -> int:
     return triton.cdiv(offset.shape[2], TILE_H) * triton.cdiv(offset.shape[3], TILE_W)
 
 
@@ -121,7 +164,7 @@ def gather_kernel(
     MASKED: tl.constexpr, DOUBLE: tl.constexpr, TILE_H: tl.constexpr, TILE_W: tl.constexpr,
 ):  # fmt: skip
     """One program: a tile of output pixels, one tap, one channel."""
-    i, j, tile, program = _tile(out_h, out_w, TILE_H, TILE_W)
+    i, j, tile, program = tile_of(out_h, out_w, TILE_H, TILE_W)
     area, taps = out_h * out_w, kernel_y * kernel_x
     tap, plane = program % taps, (program // taps).to(tl.int64)
     group = plane // channels * groups + plane % channels // (channels // groups)
@@ -132,9 +175,9 @@ def gather_kernel(
     dx = tl.load(offset + moved + area, mask=tile, other=0.0).to(kind)
     y = dy + i * stride_y - padding_y + tap // kernel_x * dilation_y
     x_ = dx + j * stride_x - padding_x + tap % kernel_x * dilation_x
-    corner, fy, fx, m00, m01, m10, m11 = _cell(y, x_, height, width, tile)
-    v00, v01, v10, v11 = _corners(x + plane * height * width + corner, width, m00, m01, m10, m11)
-    value = _blend(v00, v01, v10, v11, fy, fx)
+    corner, fy, fx, m00, m01, m10, m11 = cell(y, x_, height, width, tile)
+    v00, v01, v10, v11 = corners(x + plane * height * width + corner, width, m00, m01, m10, m11)
+    value = blend(v00, v01, v10, v11, fy, fx)
     if MASKED:
         value *= tl.load(mask + (group * taps + tap) * area + pixel, mask=tile, other=0.0).to(fy.dtype)
     tl.store(columns + (plane * taps + tap) * area + pixel, value, mask=tile)
@@ -142,13 +185,13 @@ def gather_kernel(
 
 @triton.jit
 def scatter_kernel(
-    grad, x, offset, mask, grad_x, scale, grad_offset, grad_mask,
+    grad, x, offset, mask, grad_x, scale, reach, grad_offset, grad_mask,
     channels, groups, height, width, out_h, out_w,
     kernel_y, kernel_x, stride_y, stride_x, padding_y, padding_x, dilation_y, dilation_x,
-    MASKED: tl.constexpr, DOUBLE: tl.constexpr, TILE_H: tl.constexpr, TILE_W: tl.constexpr,
+    MASKED: tl.constexpr, COLLECTED: tl.constexpr, DOUBLE: tl.constexpr, TILE_H: tl.constexpr, TILE_W: tl.constexpr,
 ):  # fmt: skip
     """One program: a tile of output pixels, one tap, one group of channels, which share the offset and its gradient."""
-    i, j, tile, program = _tile(out_h, out_w, TILE_H, TILE_W)
+    i, j, tile, program = tile_of(out_h, out_w, TILE_H, TILE_W)
     area, taps = out_h * out_w, kernel_y * kernel_x
     tap, group = program % taps, (program // taps).to(tl.int64)
     pixel = i * out_w + j
@@ -158,23 +201,28 @@ def scatter_kernel(
     dx = tl.load(offset + moved + area, mask=tile, other=0.0).to(kind)
     y = dy + i * stride_y - padding_y + tap // kernel_x * dilation_y
     x_ = dx + j * stride_x - padding_x + tap % kernel_x * dilation_x
-    corner, fy, fx, m00, m01, m10, m11 = _cell(y, x_, height, width, tile)
+    corner, fy, fx, m00, m01, m10, m11 = cell(y, x_, height, width, tile)
     factor = tl.load(mask + (group * taps + tap) * area + pixel, mask=tile, other=0.0).to(fy.dtype) if MASKED else 1.0
     sum_y, sum_x, sum_mask = tl.zeros_like(fy), tl.zeros_like(fy), tl.zeros_like(fy)
     members = channels // groups
+    if COLLECTED:
+        far = tl.load(reach + group) + 0 * i > NEAR
+        s00, s01, s10, s11 = m00 & far, m01 & far, m10 & far, m11 & far
+    else:
+        s00, s01, s10, s11 = m00, m01, m10, m11
     for plane in range(group * members, (group + 1) * members):
         at = plane * height * width + corner
-        v00, v01, v10, v11 = _corners(x + at, width, m00, m01, m10, m11)
+        v00, v01, v10, v11 = corners(x + at, width, m00, m01, m10, m11)
         flow = tl.load(grad + (plane * taps + tap) * area + pixel, mask=tile, other=0.0).to(fy.dtype)
         if MASKED:
-            sum_mask += flow * _blend(v00, v01, v10, v11, fy, fx)
+            sum_mask += flow * blend(v00, v01, v10, v11, fy, fx)
             flow *= factor
         sum_y += flow * ((v10 * (1 - fx) + v11 * fx) - (v00 * (1 - fx) + v01 * fx))
         sum_x += flow * ((v01 * (1 - fy) + v11 * fy) - (v00 * (1 - fy) + v10 * fy))
-        scatter_add(grad_x, scale, at, flow * (1 - fy) * (1 - fx), m00)
-        scatter_add(grad_x, scale, at + 1, flow * (1 - fy) * fx, m01)
-        scatter_add(grad_x, scale, at + width, flow * fy * (1 - fx), m10)
-        scatter_add(grad_x, scale, at + width + 1, flow * fy * fx, m11)
+        scatter_add(grad_x, scale, at, flow * (1 - fy) * (1 - fx), s00)
+        scatter_add(grad_x, scale, at + 1, flow * (1 - fy) * fx, s01)
+        scatter_add(grad_x, scale, at + width, flow * fy * (1 - fx), s10)
+        scatter_add(grad_x, scale, at + width + 1, flow * fy * fx, s11)
     tl.store(grad_offset + moved, sum_y, mask=tile)
     tl.store(grad_offset + moved + area, sum_x, mask=tile)
     if MASKED:
@@ -182,7 +230,39 @@ def scatter_kernel(
 
 
 @triton.jit
-def _tile(out_h, out_w, TILE_H: tl.constexpr, TILE_W: tl.constexpr):
+def collect_kernel(
+    grad, offset, sums, scale, reach, grad_x, channels, groups, height, width,
+    DOUBLE: tl.constexpr, TILE_H: tl.constexpr, TILE_W: tl.constexpr,
+):  # fmt: skip
+    """One program: a tile of pixels p of one channel, and all samples q that may have read them, in a fixed order.
+
+    grad_x[p] = sum over q within reach of grad[q] * hat(q + offset[q] - p),    hat(y, x) = (1 - |y|)+ (1 - |x|)+
+    """
+    i, j, tile, plane = tile_of(height, width, TILE_H, TILE_W)
+    plane, area = plane.to(tl.int64), height * width
+    group = plane // channels * groups + plane % channels // (channels // groups)
+    kind = tl.float64 if DOUBLE else tl.float32
+    at, far = plane * area + i * width + j, tl.load(reach + group)
+    if far > NEAR:
+        total = (tl.load(sums + at, mask=tile, other=0).to(tl.float64) / tl.load(scale)).to(kind)
+    else:
+        total = tl.zeros([TILE_H * TILE_W], kind)
+        for step in range((2 * far + 1) * (2 * far + 1)):
+            a, b = i + step // (2 * far + 1) - far, j + step % (2 * far + 1) - far
+            has = tile & (a >= 0) & (a < height) & (b >= 0) & (b < width)
+            from_ = group * 2 * area + a * width + b
+            y = tl.load(offset + from_, mask=has, other=0.0).to(kind) + a
+            x = tl.load(offset + from_ + area, mask=has, other=0.0).to(kind) + b
+            flow = tl.load(grad + plane * area + a * width + b, mask=has, other=0.0).to(kind)
+            top, left = tl.floor(y), tl.floor(x)
+            wy = tl.where(top == i, 1 - (y - top), tl.where(top + 1 == i, y - top, 0.0))
+            wx = tl.where(left == j, 1 - (x - left), tl.where(left + 1 == j, x - left, 0.0))
+            total += tl.where((wy > 0) & (wx > 0), flow * wy * wx, 0.0)
+    tl.store(grad_x + at, total, mask=tile)
+
+
+@triton.jit
+def tile_of(out_h, out_w, TILE_H: tl.constexpr, TILE_W: tl.constexpr):
     """Rows and columns of a tile's pixels, which of them exist, and the rest of the program's index."""
     across = tl.cdiv(out_w, TILE_W)
     tiles = across * tl.cdiv(out_h, TILE_H)
@@ -194,7 +274,7 @@ def _tile(out_h, out_w, TILE_H: tl.constexpr, TILE_W: tl.constexpr):
 
 
 @triton.jit
-def _cell(y, x, height, width, tile):
+def cell(y, x, height, width, tile):
     """The cell around (y, x): index of its first corner, position inside it, and which of its four corners exist.
 
     A comparison with NaN is false, so a sample that is not finite has no corner.
@@ -209,16 +289,16 @@ def _cell(y, x, height, width, tile):
 
 
 @triton.jit
-def _corners(cell, width, m00, m01, m10, m11):
+def corners(at, width, m00, m01, m10, m11):
     """The values at a cell's corners, 0 outside the map."""
-    v00 = tl.load(cell, mask=m00, other=0.0)
-    v01 = tl.load(cell + 1, mask=m01, other=0.0)
-    v10 = tl.load(cell + width, mask=m10, other=0.0)
-    v11 = tl.load(cell + width + 1, mask=m11, other=0.0)
+    v00 = tl.load(at, mask=m00, other=0.0)
+    v01 = tl.load(at + 1, mask=m01, other=0.0)
+    v10 = tl.load(at + width, mask=m10, other=0.0)
+    v11 = tl.load(at + width + 1, mask=m11, other=0.0)
     return v00, v01, v10, v11
 
 
 @triton.jit
-def _blend(v00, v01, v10, v11, fy, fx):
+def blend(v00, v01, v10, v11, fy, fx):
     """The bilinear value: a value of 16 bits times a fraction of 32 is one of 32."""
     return (v00 * (1 - fx) + v01 * fx) * (1 - fy) + (v10 * (1 - fx) + v11 * fx) * fy

@@ -6,7 +6,9 @@ keep[j] = not any(keep[i] and class(i) == class(j) and IoU(i, j) > threshold for
 import torch
 from torch import Tensor
 
-BLOCK = 256
+SMALL, BATCH = 160, 64  # boxes of a class that are all compared with one another, and classes at a time
+FIRST, BLOCK = 128, 1024  # boxes of a large class that are decided together, at first and later
+PART = 96  # of them that are compared together
 
 
 def batched_nms(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: float) -> Tensor:
@@ -34,48 +36,80 @@ def _(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: float) -> Tens
 
 
 def batched_nms_torch(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: float) -> Tensor:
-    """The twin of the Triton kernel in plain PyTorch, and the CPU path: class by class."""
+    """The twin of the Triton kernel in plain PyTorch, and the CPU path: small classes together, large ones alone."""
     order = scores.argsort(descending=True, stable=True)
-    boxes, idxs = boxes[order].to(torch.promote_types(boxes.dtype, torch.float32)), idxs[order]
-    counts = torch.unique(idxs, return_counts=True)[1].tolist()
-    members = idxs.argsort(stable=True).split(counts)
-    threshold = rounded_down(iou_threshold, boxes.dtype)
-    kept = [ranks[_survivors(boxes[ranks], threshold)] for ranks in members]
+    sides, idxs = boxes[order].to(torch.promote_types(boxes.dtype, torch.float32)).t().contiguous(), idxs[order]
+    classes, members = idxs.sort(stable=True)
+    counts = torch.unique_consecutive(classes, return_counts=True)[1]
+    threshold = rounded_down(iou_threshold, sides.dtype)
+    starts = counts.cumsum(0) - counts
+    small = (counts <= SMALL).nonzero()[:, 0]
+    small = small[counts[small].argsort()].split(BATCH)  # classes of like size together
+    kept = [_survivors_of_small(sides, members, starts[some], counts[some], threshold) for some in small if len(some)]
+    for start, count in torch.stack((starts, counts), dim=1)[counts > SMALL].tolist():
+        ranks = members[start : start + count]
+        kept.append(ranks[_survivors(sides[:, ranks], threshold)])
     return order[torch.cat([order[:0], *kept]).sort().values]
 
 
-def _survivors(boxes: Tensor, threshold: float) -> Tensor:
-    """Indices of the `boxes` [K, 4] of one class, best first, that survive.
+def _survivors_of_small(sides: Tensor, members: Tensor, starts: Tensor, counts: Tensor, threshold: float) -> Tensor:
+    """Ranks that survive in small classes: their boxes meet in one batch, padded by boxes without overlap."""
+    index = torch.arange(int(counts.max()))
+    exists = index < counts[:, None]
+    ranks = members[(starts[:, None] + index).clamp(max=len(members) - 1)]
+    padded = sides[:, ranks].masked_fill(~exists, torch.nan)  # [4, classes, boxes]
+    group, i, j = _suppresses(padded, padded, threshold).triu_(1).nonzero().unbind(dim=1)
+    first = group * len(index)
+    return ranks[_settled(first + i, first + j, 0, ranks.numel()).view_as(ranks) & exists]
 
-    Blocks of boxes meet those kept so far; inside a block the definition's recurrence is iterated to its fixed point,
-    which takes as many rounds as the longest chain of suppressions.
+
+def _survivors(sides: Tensor, threshold: float) -> Tensor:
+    """Indices of the boxes [4, K] of one class, best first, that survive.
+
+    Blocks of boxes meet those kept so far and one another. If few of the first are kept, these first meet all others.
     """
-    kept = torch.arange(0, device=boxes.device)
-    for block in torch.arange(len(boxes), device=boxes.device).split(BLOCK):
-        if len(kept):
-            block = block[~_suppresses(boxes[kept], boxes[block], threshold).any(dim=0)]
-        inside = _suppresses(boxes[block], boxes[block], threshold).triu(1)
-        kept = torch.cat((kept, block[_fixed_point(inside)]))
+    block, rest = torch.arange(sides.shape[1]).tensor_split((FIRST,))
+    kept = block[_survivors_of_block(sides, block[:0], block, threshold)]
+    if 2 * len(kept) < len(block):
+        rest = rest[~_suppresses(sides[:, rest], sides[:, kept], threshold).any(dim=1)]
+    for block in rest.split(BLOCK) if len(rest) else ():
+        kept = torch.cat((kept, block[_survivors_of_block(sides, kept, block, threshold)]))
     return kept
 
 
-def _fixed_point(suppresses: Tensor) -> Tensor:
-    """Solve keep[j] = not any_i(keep[i] and suppresses[i, j]) for a strictly upper triangular matrix -> bool."""
-    keep = torch.ones(len(suppresses), dtype=torch.bool, device=suppresses.device)
+def _survivors_of_block(sides: Tensor, kept: Tensor, block: Tensor, threshold: float) -> Tensor:
+    """Which of the indices `block` survive those that are `kept` and one another -> bool."""
+    rivals, better, worse = torch.cat((kept, block)), [], []
+    rival = sides.index_select(1, rivals)
+    order = (sides[0, block] + sides[2, block]).argsort()
+    for part in order.split(PART):  # from left to right
+        some = sides.index_select(1, block[part])
+        far = (rival[0] >= some[2].max()) | (rival[2] <= some[0].min())  # nothing is far from NaN
+        near = (~far).nonzero()[:, 0]
+        over = _suppresses(some, rival.index_select(1, near), threshold) & (near < part[:, None] + len(kept))
+        pair = over.nonzero()
+        better.append(near[pair[:, 1]])
+        worse.append(part[pair[:, 0]])
+    return _settled(torch.cat(better), torch.cat(worse), len(kept), len(block))
+
+
+def _settled(better: Tensor, worse: Tensor, kept: int, count: int) -> Tensor:
+    """Solve the recurrence for `count` boxes after `kept` that are certain, given who overlaps whom -> bool."""
+    keep = torch.ones(kept + count, dtype=torch.bool)
     while True:
-        after = ~(suppresses & keep[:, None]).any(dim=0)
+        after = torch.ones(kept + count, dtype=torch.bool)
+        after[worse[keep[better]] + kept] = False
         if torch.equal(after, keep):
-            return keep
+            return keep[kept:]
         keep = after
 
 
 def _suppresses(a: Tensor, b: Tensor, threshold: float) -> Tensor:
-    """Whether the boxes `a` [N, 4] overlap `b` [M, 4] beyond the threshold -> [N, M]."""
-    width = (torch.minimum(a[:, 2, None], b[:, 2]) - torch.maximum(a[:, 0, None], b[:, 0])).clamp_(min=0)
-    height = (torch.minimum(a[:, 3, None], b[:, 3]) - torch.maximum(a[:, 1, None], b[:, 1])).clamp_(min=0)
-    shared = width.mul_(height)
-    area_a, area_b = ((t[:, 2] - t[:, 0]) * (t[:, 3] - t[:, 1]) for t in (a, b))
-    union = (area_a[:, None] + area_b).sub_(shared)
+    """Whether boxes `a` [4, ..., N] overlap `b` [4, ..., M] beyond the threshold -> [..., N, M]."""
+    (x1, y1, x2, y2), (u1, v1, u2, v2) = a[..., None], b[..., None, :]
+    shared = torch.minimum(x2, u2).sub_(torch.maximum(x1, u1)).clamp_(min=0)
+    shared *= torch.minimum(y2, v2).sub_(torch.maximum(y1, v1)).clamp_(min=0)
+    union = ((x2 - x1) * (y2 - y1) + (u2 - u1) * (v2 - v1)).sub_(shared)
     return shared.div_(union) > threshold
 
 

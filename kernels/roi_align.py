@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dimofs.kernels.roi_pool import Bags, cells_first, pool
+
 
 def roi_align(
     features: Tensor | Sequence[Tensor],
@@ -45,17 +47,13 @@ def roi_align(
     rois = image_boxes(boxes).detach().to(torch.promote_types(maps[0].dtype, torch.float32))
     if rois.shape[1:] != (5,):
         raise ValueError(f"boxes {[*rois.shape]} do not fit: expected [K, 5], or a list of [L, 4]")
-    levels = assign_levels(rois[:, 1:], scales, canonical_scale, canonical_level)
-    placed = _place(maps, rois, levels, size, scales, sampling_ratio, aligned)
-    rows = [m.permute(0, 2, 3, 1).reshape(-1, m.shape[1]) for m in maps]
-    table = rows[0].contiguous() if len(rows) == 1 else torch.cat(rows)  # strided rows cost many times as much
-    if table.is_cuda:
+    levels = None if len(maps) == 1 else assign_levels(rois[:, 1:], scales, canonical_scale, canonical_level)
+    placed = place(maps, rois, levels, size, scales, sampling_ratio, aligned)
+    if maps[0].is_cuda:
         from dimofs.kernels.roi_align_triton import pool_triton
 
-        pooled = pool_triton(table, placed, size, sampling_ratio)
-    else:
-        pooled = pool_torch(table, placed, size, sampling_ratio)
-    return pooled.view(-1, *size, table.shape[1]).permute(0, 3, 1, 2)
+        return pool_triton(maps, placed, size, sampling_ratio)
+    return pool_torch(maps, placed, size, sampling_ratio)
 
 
 def image_boxes(boxes: Tensor | Sequence[Tensor]) -> Tensor:
@@ -83,72 +81,90 @@ class Placed(NamedTuple):
     samples: Tensor  # [K, 2] int64, samples per bin
 
 
-def _place(maps, rois: Tensor, levels: Tensor, size, scales, sampling_ratio: int, aligned: bool) -> Placed:
-    rows = [m.shape[0] * m.shape[2] * m.shape[3] for m in maps]
-    first = levels.new_tensor([sum(rows[:i]) for i in range(len(maps))])[levels]
-    extent = rois.new_tensor([[m.shape[2], m.shape[3]] for m in maps])[levels]
-    image = rois[:, 0].long() * extent.prod(dim=1).long()
-    corners = rois[:, [2, 1, 4, 3]] * rois.new_tensor(scales)[levels][:, None]  # y1, x1, y2, x2
+def place(maps, rois: Tensor, levels: Tensor | None, size, scales, sampling_ratio: int, aligned: bool) -> Placed:
+    """Where `rois` [K, 5] lie on the maps of their `levels` [K]; without, on the only one."""
+    shapes = [[m.shape[2], m.shape[3]] for m in maps]
+    extent, scale = rois.new_tensor(shapes), rois.new_tensor(scales)[:, None]
+    area, image = rois.new_tensor([[h * w] for h, w in shapes], dtype=torch.int64), rois[:, 0].long()
+    if levels is None:
+        origin, extent = image * area[0], extent.expand(len(rois), 2)
+    else:
+        rows = [m.shape[0] * h * w for m, (h, w) in zip(maps, shapes, strict=True)]
+        first = levels.new_tensor([sum(rows[:i]) for i in range(len(maps))])
+        origin, extent, scale = first[levels] + image * area[levels, 0], extent[levels], scale[levels]
+    corners = rois[:, 1:].unflatten(1, (2, 2)).flip(2) * scale[:, None]  # [K, 2, (y, x)]
     corners = corners - 0.5 if aligned else corners
-    lengths = corners[:, 2:] - corners[:, :2]
+    lengths = corners[:, 1] - corners[:, 0]
     bins = (lengths if aligned else lengths.clamp(min=1)) / rois.new_tensor(size)
     if sampling_ratio > 0:
         samples = torch.full_like(bins, sampling_ratio, dtype=torch.int64)
     else:
         samples = bins.ceil().nan_to_num(0, 0, 0).clamp(min=0).long()
-    return Placed(first + image, extent, corners[:, :2], bins, samples)
+    return Placed(origin, extent, corners[:, 0], bins, samples)
 
 
-def pool_torch(table: Tensor, placed: Placed, size: tuple[int, int], sampling_ratio: int) -> Tensor:
-    """The twin of the Triton kernels in plain PyTorch, and the CPU path: one weighted embedding_bag over all levels.
+def pixel_table(maps: Sequence[Tensor]) -> Tensor:
+    """Maps [N, C, H, W] as one table [pixels, C] of rows."""
+    rows = [m.permute(0, 2, 3, 1).reshape(-1, m.shape[1]) for m in maps]
+    return rows[0].contiguous() if len(rows) == 1 else torch.cat(rows)  # strided rows cost many times as much
 
-    Each output cell is a bag of rows of `table` [pixels, C], weighted by bilinear weight / samples -> [K * cells, C].
+
+def pool_torch(maps: Sequence[Tensor], placed: Placed, size: tuple[int, int], sampling_ratio: int) -> Tensor:
+    """The twin of the Triton kernels in plain PyTorch, and the CPU path: one weighted sum of rows per output cell.
+
+    `maps` of [N, C, H, W] -> [K, C, *size]. The weights are bilinear weight / samples.
     """
-    precise = table.to(placed.bins.dtype)
     if sampling_ratio > 0 or len(placed.origin) == 0:
         samples = max(sampling_ratio, 1)
-        row, weight = _bags(placed, size, (samples, samples))
-        pooled = F.embedding_bag(row, precise, mode="sum", per_sample_weights=weight)
+        bags, order = sample_bags(placed, size, (samples, samples)), None
     else:
-        pooled = _pool_adaptively(precise, placed, size)
-    return pooled.to(table.dtype)
+        bags, order = _adaptive_bags(placed, size)
+    if torch.compiler.is_compiling():
+        pooled = cells_first(bags.of(pixel_table(maps).to(bags.weight.dtype)).to(maps[0].dtype), size)
+    else:
+        pooled = pool(bags, maps, size)
+    return pooled if order is None else pooled[order]
 
 
-def _bags(placed: Placed, size: tuple[int, int], grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """The rows of the table that each output cell sums, and their weights -> two [K * cells, taps]."""
-    y, weight_y = _axis_taps(placed, 0, size[0], grid[0])
-    x, weight_x = _axis_taps(placed, 1, size[1], grid[1])
-    y = placed.origin[:, None, None] + y * placed.extent[:, 1, None, None].long()
+def sample_bags(placed: Placed, size: tuple[int, int], grid: tuple[int, int]) -> Bags:
+    """What each output cell sums: 4 pixels for each of the samples on its grid."""
+    if size[0] == size[1] and grid[0] == grid[1]:
+        (y, x), (weight_y, weight_x) = (t.unbind(1) for t in _taps(placed, slice(2), size[0], grid[0]))
+    else:
+        (y, weight_y), (x, weight_x) = (
+            [t[:, 0] for t in _taps(placed, slice(axis, axis + 1), size[axis], grid[axis])] for axis in (0, 1)
+        )
+    y = (placed.origin[:, None, None] + y * placed.extent[:, 1, None, None].long()).to(x.dtype)
     row = y[:, :, None, :, None] + x[:, None, :, None, :]  # [K, bins y, bins x, taps y, taps x]
     weight = weight_y[:, :, None, :, None] * weight_x[:, None, :, None, :]
-    return row.flatten(3).flatten(0, 2), weight.flatten(3).flatten(0, 2)
+    taps = 4 * grid[0] * grid[1]
+    cells = len(placed.origin) * size[0] * size[1]
+    first = torch.arange(cells, device=row.device, dtype=row.dtype) * taps
+    return Bags(row.flatten(), weight.flatten(), first)
 
 
-def _axis_taps(placed: Placed, axis: int, bins: int, samples: int) -> tuple[Tensor, Tensor]:
-    """Along one axis, the two pixels of each sample and their weights -> two [K, bins, 2 * samples]."""
-    start, step, extent = (t[:, axis, None, None] for t in (placed.start, placed.bins, placed.extent))
-    bin_index = torch.arange(bins, device=start.device)[:, None]
-    sample = torch.arange(samples, device=start.device) + 0.5
-    position = start + bin_index * step + sample * step / samples  # [K, bins, samples]
-    inside = (position >= -1) & (position <= extent)
-    position = torch.where(inside, position, 0).clamp(min=0).minimum(extent - 1)
+def _taps(placed: Placed, axes: slice, bins: int, samples: int) -> tuple[Tensor, Tensor]:
+    """Along each of some axes, the two pixels of each sample and their weights -> two [K, axes, bins, 2 * samples]."""
+    start, step, extent = (t[:, axes, None, None] for t in (placed.start, placed.bins, placed.extent))
+    sample = (torch.arange(bins * samples, device=start.device, dtype=start.dtype) + 0.5) / samples  # in bins
+    position = start + sample.view(bins, samples) * step  # [K, axes, bins, samples]
+    inside, last = (position >= -1) & (position <= extent), extent - 1
+    position = torch.where(inside, position, 0).clamp(min=0).minimum(last)
     low = position.floor()
-    high = (low + 1).minimum(extent - 1)
-    weight = torch.stack((1 - (position - low), position - low), dim=-1) * (inside / samples)[..., None]
-    return torch.stack((low, high), dim=-1).long().flatten(2), weight.flatten(2)
+    share, whole = position - low, inside / samples
+    pixels = torch.stack((low, (low + 1).minimum(last)), dim=-1).int()
+    return pixels.flatten(3), (torch.stack((1 - share, share), dim=-1) * whole[..., None]).flatten(3)
 
 
-def _pool_adaptively(table: Tensor, placed: Placed, size: tuple[int, int]) -> Tensor:
-    """Pool with about one sample per pixel: the bags of boxes that share a sampling grid are made together."""
+def _adaptive_bags(placed: Placed, size: tuple[int, int]) -> tuple[Bags, Tensor]:
+    """About one sample per pixel: boxes that share a sampling grid come together. The order brings them back."""
     grids, group = torch.unique(placed.samples, dim=0, return_inverse=True)
     chosen = [(group == i).nonzero()[:, 0] for i in range(len(grids))]
     bags = [
-        _bags(Placed(*(field[c] for field in placed)), size, (grid[0], grid[1]))
+        sample_bags(Placed(*(field[c] for field in placed)), size, (grid[0], grid[1]))
         for c, grid in zip(chosen, grids.tolist(), strict=True)
     ]
-    row, weight = (torch.cat([bag[i].flatten() for bag in bags]) for i in (0, 1))
-    lengths = torch.cat([row.new_full((r.shape[0],), r.shape[1]) for r, _ in bags])
-    offsets = lengths.cumsum(0) - lengths
-    pooled = F.embedding_bag(row, table, offsets, mode="sum", per_sample_weights=weight)
-    cells = pooled.view(-1, size[0] * size[1], table.shape[1])
-    return cells[torch.cat(chosen).argsort()].flatten(0, 1)
+    row, weight = (torch.cat([bag[i] for bag in bags]) for i in (0, 1))
+    lengths = [(len(b.row) // max(1, len(b.first)), len(b.first)) for b in bags]
+    counts = torch.cat([row.new_full((cells,), taps) for taps, cells in lengths])
+    return Bags(row, weight, (counts.cumsum(0) - counts).to(row.dtype)), torch.cat(chosen).argsort()

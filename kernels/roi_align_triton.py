@@ -7,6 +7,8 @@ A pixel's channels lie together in memory, so every read and every atomic additi
 are float32, float64 for a float64 table.
 """
 
+from collections.abc import Sequence
+
 import torch
 import triton
 import triton.language as tl
@@ -14,15 +16,20 @@ from torch import Tensor
 from torch.library import wrap_triton
 
 from dimofs.kernels.operators import operator
+from dimofs.kernels.roi_align import pixel_table
+from dimofs.kernels.roi_pool import cells_first
 from dimofs.kernels.scatter import new_sums, read_sums, scatter_add
 
 CHANNELS = 256  # of a program, at most
 
 
-def pool_triton(table: Tensor, placed: tuple[Tensor, ...], size: tuple[int, int], sampling_ratio: int) -> Tensor:
-    """`pool_torch` by Triton: table [pixels, C] -> [K * cells, C]."""
+def pool_triton(
+    maps: Sequence[Tensor], placed: tuple[Tensor, ...], size: tuple[int, int], sampling_ratio: int
+) -> Tensor:
+    """`pool_torch` by Triton: maps of [N, C, H, W] -> [K, C, *size]."""
     origin, extent, start, bins, samples = placed
-    return _pool(table, origin, torch.stack((extent, start, bins, samples.to(bins.dtype)), dim=1), *size)
+    geometry = torch.stack((extent, start, bins, samples.to(bins.dtype)), dim=1)
+    return cells_first(_pool(pixel_table(maps), origin, geometry, *size), size)
 
 
 def _pool_fake(table: Tensor, origin: Tensor, geometry: Tensor, height: int, width: int) -> Tensor:
@@ -67,6 +74,18 @@ def _backward(ctx, grad: Tensor):
 
 
 _pool.register_autograd(_backward, setup_context=_keep)
+
+
+def _keep_transposed(ctx, inputs, output) -> None:
+    _, _, origin, geometry, ctx.height, ctx.width = inputs
+    ctx.save_for_backward(origin, geometry)
+
+
+def _backward_transposed(ctx, grad: Tensor):
+    return _pool(grad.contiguous(), *ctx.saved_tensors, ctx.height, ctx.width), None, None, None, None, None
+
+
+_spread.register_autograd(_backward_transposed, setup_context=_keep_transposed)
 
 
 def _launch(cells: Tensor) -> tuple[tuple[int], int]:

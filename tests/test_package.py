@@ -14,7 +14,8 @@ from dimofs.cli import parser
 ROOT = Path(__file__).resolve().parent.parent
 COMMANDS = [
     "dimofs.zoo.pose", "dimofs.zoo.train", "dimofs.zoo.label", "dimofs.zoo.calibrate", "dimofs.zoo.convert",
-    "dimofs.eval.posetrack", "dimofs.eval.coco", "dimofs.eval.pck", "dimofs.eval.track",
+    "dimofs.eval.posetrack", "dimofs.eval.coco", "dimofs.eval.pck", "dimofs.eval.track", "dimofs.eval.speed",
+    "dimofs.eval.traffic",
 ]  # fmt: skip
 
 

@@ -1,0 +1,169 @@
+"""How much memory traffic the Triton kernels cause, counted without a GPU, and the times that follow on an H100.
+
+    python -m eval.traffic
+
+GPUs read memory in sectors of 32 bytes. Of each warp the sectors are counted that its 32 threads read of the sampled
+map, for random offsets of 2 pixels and boxes of all sizes, in each layout that was thought of; the floor is every byte
+of the map read once. A kernel's predicted time is the longest of what the memory (every tensor once), the second-level
+cache (all sectors) and the arithmetic units need, plus the launches.
+
+What would prove this wrong, on an H100 whose clocks are free: `python -m eval.speed kernels --device cuda` measures
+more than twice a predicted time, or less than 0.7 of it, at 200x336 or 1000 boxes. Then the sectors (in Nsight
+Compute: lts__t_sectors_op_read.sum) tell whether the count or the bandwidth is to blame.
+"""
+
+import torch
+from torch import Tensor
+
+from dimofs.cli import run
+from dimofs.eval.speed_inputs import LEVELS, STRIDES, normal, people
+from dimofs.kernels.roi_align import assign_levels, image_boxes, place, sample_bags
+
+SECTOR = 32  # bytes
+MEMORY, CACHE, ARITHMETIC = 3.35e12, 5.5e12, 67e12  # of an H100 SXM: bytes, bytes and float32 operations a second
+LAUNCH, ROUND = 4e-6, 20e-6  # seconds: a kernel, and one whose result the host waits for
+LAYOUTS = ("planar, warps of 4x8", "planar, warps of 1x32", "channels last")
+
+
+def main() -> None:
+    print("sectors over the floor")
+    for name, ratio in ratios().items():
+        print(f"{name:48} {ratio:6.2f}")
+    print("\npredicted on an H100, ms")
+    for name, seconds in predictions().items():
+        print(f"{name:48} {1e3 * seconds:6.3f}")
+
+
+def ratios() -> dict[str, float]:
+    """Sectors read per sector of the maps, by kernel, layout and type; of RoIAlign over the bytes of its result."""
+    c, h, w = LEVELS[0]
+    offset, floor = normal(32, 2, h, w, seed=1) * 2, 32 * h * w
+    found = {
+        f"deform_sample, {layout}, {8 * size} bits": deform_sectors(offset, layout, size, c) * SECTOR / floor / size
+        for layout in LAYOUTS
+        for size in (4, 2)
+    }
+    rows = frame_rows(1000, 7)
+    for size in (4, 2):
+        for last in (False, True):
+            sectors = pool_sectors(rows, c, size, last)
+            name = f"roi_align, {'channels last' if last else 'planar'}, {8 * size} bits"
+            found[name] = sectors * SECTOR / (len(rows) * c * size)
+    return found
+
+
+def predictions() -> dict[str, float]:
+    """Seconds by kernel for the largest level of a frame and for 1000 boxes."""
+    c, h, w = LEVELS[0]
+    offset = normal(1, 2 * c, h, w, seed=1) * 2
+    moved, boxes = normal(1, 18, h, w, seed=1) * 2, people(1000)
+    return {
+        "deform_sample 256x200x336": deform_seconds(offset),
+        "deform_sample 256x200x336 backward": deform_seconds(offset, backward=True),
+        "deform_conv2d 256x200x336 3x3": convolve_seconds(moved, c),
+        "roi_align, 4 levels, 1000x256x7x7": pool_seconds(boxes, 7),
+        "roi_align, 4 levels, 1000x256x7x7 backward": pool_seconds(boxes, 7, backward=True),
+        "batched_nms 10000 boxes": suppress_seconds(10000),
+    }
+
+
+def deform_seconds(offset: Tensor, itemsize: int = 4, backward: bool = False) -> float:
+    """`deform_sample` of offsets [N, 2C, h, w]: backward, corners are read and added to, a read and a write."""
+    planes = offset.unflatten(1, (-1, 2)).flatten(0, 1)[:8]
+    values = offset.numel() / 2
+    sectors = deform_sectors(planes, LAYOUTS[0], itemsize) * values / planes[:, 0].numel()
+    streamed = values * itemsize * (7 if backward else 4)
+    cached = sectors * SECTOR * (3 if backward else 1) + streamed
+    return max(streamed / MEMORY, cached / CACHE) + LAUNCH * (2 if backward else 1)
+
+
+def convolve_seconds(offset: Tensor, channels: int, itemsize: int = 4) -> float:
+    """A 3 x 3 `deform_conv2d` of offsets [N, 18, h, w] to as many channels: half the peak of the arithmetic units.
+
+    Each block of 64 output channels gathers all taps anew. The backward pass is not predicted: most of it is cuBLAS.
+    """
+    taps = offset.unflatten(1, (9, 2)).flatten(0, 1)
+    sectors = deform_sectors(taps, LAYOUTS[0], itemsize) * channels * max(1, channels // 64)
+    products = 2 * 9 * channels**2 * offset[:, 0].numel()
+    return max(sectors * SECTOR / CACHE, products / ARITHMETIC * 2) + LAUNCH
+
+
+def pool_seconds(boxes: Tensor, side: int, itemsize: int = 4, backward: bool = False) -> float:
+    """`roi_align` of a frame's boxes [K, 4] from 4 levels that are first brought together, channels last."""
+    channels, rows = LEVELS[0][0], frame_rows(len(boxes), side, boxes)
+    maps = sum(c * h * w for c, h, w in LEVELS) * itemsize
+    result = len(rows) * channels * itemsize
+    gathered = pool_sectors(rows, channels, itemsize) * SECTOR * (2 if backward else 1)
+    transposed = (3 if backward else 2) * maps  # backward clears the sums first
+    return max((maps + result) / MEMORY, (gathered + result) / CACHE) + transposed / MEMORY + 6 * LAUNCH
+
+
+def suppress_seconds(count: int) -> float:
+    """`batched_nms`: about 20 operations a pair of boxes, then five rounds over a bit a pair."""
+    return 20 * count**2 / ARITHMETIC + 5 * (ROUND + count**2 / 8 / CACHE) + 10 * LAUNCH
+
+
+def deform_sectors(offset: Tensor, layout: str, itemsize: int = 4, channels: int = 32) -> int:
+    """The sectors of maps [h, w] that samples at their own pixels plus `offset` [P, 2, h, w] read, warp by warp.
+
+    With channels last the P planes, 32 or a multiple, are channels of `channels`, and a warp reads 32 of one pixel.
+    """
+    p, _, h, w = offset.shape
+    rows, columns = torch.meshgrid(torch.arange(h), torch.arange(w), indexing="ij")
+    top, left = (offset[:, 0] + rows).floor().long(), (offset[:, 1] + columns).floor().long()
+    corners, inside = [], []
+    for y, x in ((top, left), (top, left + 1), (top + 1, left), (top + 1, left + 1)):
+        inside.append((y >= 0) & (y < h) & (x >= 0) & (x < w))
+        corners.append(y * w + x)
+    at, valid = torch.stack(corners, dim=-1), torch.stack(inside, dim=-1)  # [P, h, w, 4]
+    if layout == LAYOUTS[2]:
+        at = at * channels + torch.arange(p)[:, None, None, None]
+        lanes = [t.permute(1, 2, 0, 3).reshape(-1, 32 * 4) for t in (at, valid)]
+    else:
+        lanes = [_warps(t, *((4, 8) if layout == LAYOUTS[0] else (1, 32))) for t in (at, valid)]
+    return distinct_sectors(lanes[0] * itemsize, lanes[1])
+
+
+def _warps(values: Tensor, height: int, width: int) -> Tensor:
+    """[P, h, w, 4] -> [warps, 128], a warp of height x width pixels; those beyond the map are 0."""
+    p, h, w, corners = values.shape
+    padded = values.new_zeros(p, -(-h // height) * height, -(-w // width) * width, corners)
+    padded[:, :h, :w] = values
+    tiles = padded.unflatten(2, (-1, width)).unflatten(1, (-1, height))  # [P, tiles, height, tiles, width, 4]
+    return tiles.transpose(2, 3).reshape(-1, height * width * corners)
+
+
+def pool_sectors(rows: Tensor, channels: int, itemsize: int = 4, channels_last: bool = True) -> int:
+    """The sectors that output cells read whose samples touch pixels `rows` [cells, taps].
+
+    Channels last, a warp reads all channels of one cell's pixels; else one channel of the pixels of 32 cells.
+    """
+    if channels_last:
+        each = -(-channels * itemsize // SECTOR)
+        return distinct_sectors(rows * SECTOR) * each
+    rows = torch.cat((rows, rows[-1:].expand(-len(rows) % 32, -1)))
+    return distinct_sectors(rows.view(-1, 32 * rows.shape[1]) * itemsize) * channels
+
+
+def distinct_sectors(addresses: Tensor, valid: Tensor | None = None) -> int:
+    """How many sectors the byte `addresses` [warps, reads] lie in, each warp on its own; only the `valid` are read."""
+    sectors = addresses // SECTOR
+    if valid is not None:
+        sectors = torch.where(valid, sectors, -1)
+    ordered = sectors.sort(dim=1).values
+    first = torch.cat((ordered[:, :1] >= 0, (ordered[:, 1:] != ordered[:, :-1]) & (ordered[:, 1:] >= 0)), dim=1)
+    return int(first.sum())
+
+
+def frame_rows(count: int, side: int, boxes: Tensor | None = None) -> Tensor:
+    """The pixels of a frame's four levels that each cell of pooled boxes reads, [cells, 16], 2 x 2 samples a cell."""
+    maps = [torch.empty(1, 1, *shape[1:]) for shape in LEVELS]
+    scales = [1 / s for s in STRIDES]
+    rois = image_boxes([people(count) if boxes is None else boxes.cpu()])
+    levels = assign_levels(rois[:, 1:], scales, 224, 4)
+    placed = place(maps, rois, levels, (side, side), scales, 2, False)
+    return sample_bags(placed, (side, side), (2, 2)).row.view(-1, 16).long()
+
+
+if __name__ == "__main__":
+    run(main)
