@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from dimofs.zoo import calibrate
+from dimofs.zoo import calibrate, checkpoints
 from dimofs.zoo.keypoint_head import decode
 from dimofs.zoo.presets import dimofs_mobile
 
@@ -38,3 +38,12 @@ def test_apply_moves_scores_and_leaves_places():
     torch.testing.assert_close(moved, points)
     assert after.sigmoid().mean().item() == pytest.approx(0.8, abs=0.02)
     assert before.sigmoid().mean().item() != pytest.approx(0.8, abs=0.02)
+
+
+def test_without_data_it_calibrates_on_synthetic_clips(tmp_path):
+    torch.manual_seed(0)
+    checkpoints.save(dimofs_mobile(min_size=96, max_size=128), tmp_path / "model", {})
+    calibrate.main(weights=str(tmp_path / "model"), out=tmp_path / "calibrated", count=6)
+    before, after = (checkpoints.load(tmp_path / name).state_dict() for name in ("model", "calibrated"))
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {"keypoint_head.deconv.weight", "keypoint_head.deconv.bias"}

@@ -1,5 +1,6 @@
 """Make a model's joint confidences probabilities: the chance that a joint lies where the model says.
 
+    python -m dimofs.zoo.calibrate --weights runs/first/model --out calibrated                   # on synthetic clips
     python -m dimofs.zoo.calibrate --weights runs/first/model --out calibrated --coco people.json --coco-images DIR
 
 The softmax that trains a heatmap does not see a constant added to its logits, so their sigmoid means nothing yet. Per
@@ -84,7 +85,8 @@ def main(
     half: Annotated[bool, "write float16, at half the size"] = False,
 ) -> None:
     model = checkpoints.load_as(PoseDetector, weights)
-    sources = Paths(jhmdb, jhmdb_labels, coco, coco_images, lspet).sources(every=every)
+    paths = Paths(jhmdb, jhmdb_labels, coco, coco_images, lspet).or_synthetic(count)
+    sources = paths.sources(every=every)
     if teacher:
         sources = taught(sources, teacher)
     rows = [row for name, source in sources.items() for row in tqdm(peaks(model, source, count), name, count)]
