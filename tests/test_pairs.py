@@ -18,13 +18,7 @@ STILL_COLOURS = Colours(brightness=0, contrast=0, saturation=0, tint=0, grey=0, 
 PLAIN = Augmentation(colours=STILL_COLOURS)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """As in a loader's worker; the small canvases gain nothing from more."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def matrix(linear, shift) -> torch.Tensor:

@@ -39,12 +39,7 @@ from dimofs.writers import About, jsonl
 PLAIN = Tracker(gate=0.9, patience=10)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 # --- by hand --------------------------------------------------------------------------------------------------------

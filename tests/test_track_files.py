@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pose_sets import CASES, CROSSING, FORMATS, NAME, ids, lines, load, needs_cases, save, stand, tracked, video
@@ -22,12 +21,7 @@ from dimofs.tracking import Tracker
 PLAIN = Tracker(gate=0.9, patience=10)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 # --- other formats --------------------------------------------------------------------------------------------------
