@@ -17,6 +17,7 @@ from dimofs.eval.pose_scores import GROUPS, VideoScores, by_group, figures
 from dimofs.eval.pose_tables import Setting, compare_trackers, score_model, sweep_deltas, tracker_lines
 from dimofs.tracking import tracker_named
 from dimofs.zoo.detector import PoseDetector
+from dimofs.zoo.sources import need
 
 CLIPS = 12  # synthetic ones, unless --videos says otherwise
 SEEDS_APART = 10_000
@@ -39,10 +40,10 @@ class Bench:
         """InputError: no or malformed data."""
         if self.root is not None:
             return posetrack_videos(self.root, self.most)
-        if self.jhmdb is not None:
-            if self.jhmdb_labels is None:
-                raise InputError("--jhmdb needs --jhmdb-labels beside it")
-            return jhmdb_videos(self.out / "truth", Jhmdb(self.jhmdb, self.jhmdb_labels, part="test"), self.most)
+        if self.jhmdb or self.jhmdb_labels:
+            clips = need(self.jhmdb, "--jhmdb", "--jhmdb-labels")
+            labels = need(self.jhmdb_labels, "--jhmdb-labels", "--jhmdb")
+            return jhmdb_videos(self.out / "truth", Jhmdb(clips, labels, part="test"), self.most)
         if not 0 <= seed < SEEDS_APART:
             raise InputError(f"--seeds {seed}: must be at least 0 and below {SEEDS_APART}")
         clips = Synthetic(self.most or CLIPS, seed=HELD_OUT + SEEDS_APART * seed)

@@ -223,6 +223,7 @@ def test_comparing_trackers(command):
         ("--gt here", "--pred"),
         ("--videos 0", "--videos 0: must be"),
         ("--jhmdb clips", "--jhmdb-labels"),
+        ("--jhmdb-labels labels", "--jhmdb-labels needs --jhmdb beside it"),
         ("--tracker nearest", "--tracker nearest: is unknown"),
         ("--trackers iou nearest", "--tracker nearest: is unknown"),
         ("--seeds -1", "--seeds -1"),

@@ -53,11 +53,11 @@ class Paths:
         Frame A."""
         found: dict[str, Source] = {}
         if self.jhmdb or self.jhmdb_labels:
-            clips = _need(self.jhmdb, "--jhmdb", "--jhmdb-labels")
-            found["jhmdb"] = Jhmdb(clips, _need(self.jhmdb_labels, "--jhmdb-labels", "--jhmdb"), every=every)
+            clips = need(self.jhmdb, "--jhmdb", "--jhmdb-labels")
+            found["jhmdb"] = Jhmdb(clips, need(self.jhmdb_labels, "--jhmdb-labels", "--jhmdb"), every=every)
         if self.coco or self.coco_images:
-            file = _need(self.coco, "--coco", "--coco-images")
-            found["coco"] = CocoKeypoints(file, _need(self.coco_images, "--coco-images", "--coco"))
+            file = need(self.coco, "--coco", "--coco-images")
+            found["coco"] = CocoKeypoints(file, need(self.coco_images, "--coco-images", "--coco"))
         if self.lspet:
             folder = Path(self.lspet)
             found["lspet"] = Lspet(folder / "joints.mat", folder / "images")
@@ -76,7 +76,7 @@ class Paths:
     def held_out(self) -> dict[str, Source]:
         """What training does not see, to validate on: JHMDB's test part where it is given, else synthetic clips."""
         if self.jhmdb:
-            labels = _need(self.jhmdb_labels, "--jhmdb-labels", "--jhmdb")
+            labels = need(self.jhmdb_labels, "--jhmdb-labels", "--jhmdb")
             return {"jhmdb": Jhmdb(self.jhmdb, labels, part="test")}
         return {"synthetic": Synthetic(1000, seed=HELD_OUT)}
 
@@ -129,7 +129,8 @@ def _weight(entry: str, text: str) -> float:
     return weight
 
 
-def _need(value: str | None, option: str, other: str) -> str:
+def need(value: str | None, option: str, other: str) -> str:
+    """The `value` of an `option` that belongs to the `other` one that is given. InputError: it is None."""
     if value is None:
         raise InputError(f"{other} needs {option} beside it")
     return value
