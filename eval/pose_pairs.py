@@ -12,6 +12,7 @@ from typing import TypeVar
 from tqdm import tqdm
 
 from dimofs.cli import InputError
+from dimofs.datasets import posetrack
 from dimofs.datasets.posetrack import Video, folder, read, stem
 
 Measured = TypeVar("Measured")
@@ -69,7 +70,7 @@ def _files(path: Path) -> dict[str, Path]:
     if not path.is_dir():
         raise InputError(f"{path}: no such file or folder")
     files: dict[str, Path] = {}
-    for file in sorted([*path.glob("*.json"), *path.glob("*.json.gz")]):
+    for file in posetrack.files(path):
         if stem(file) in files:
             raise InputError(f"{file}: {files[stem(file)].name} is there too; remove one of them")
         files[stem(file)] = file

@@ -25,7 +25,7 @@ from dimofs.boxes import clip
 from dimofs.cli import InputError
 from dimofs.datasets.decoding import read_clip, read_frames
 from dimofs.datasets.matlab import read_mat
-from dimofs.datasets.people import Pair, People, box_of_joints, inside, to_dimofs
+from dimofs.datasets.people import Pair, People, box_of_joints, draw_frames, inside, to_dimofs
 from dimofs.files import read_json
 from dimofs.skeletons import JHMDB as JOINTS
 
@@ -62,9 +62,7 @@ class Jhmdb:
     def pair(self, index: int, random: np.random.Generator) -> Pair:
         """Two frames of clip `index`; the name is "<class>/<clip>/<number of A from 0, four digits>"."""
         name = self.names[index]
-        length = self.length(name)
-        a = self.every * int(random.integers(-(-length // self.every)))
-        b = int(np.clip(a + random.integers(-self.reach, self.reach + 1), 0, length - 1))
+        a, b = draw_frames(self.length(name), random, reach=self.reach, every=self.every)
         frame_a, frame_b = read_frames(self.clips / f"{name}.avi", (a, b))
         return Pair(frame_a, frame_b, self.people(name, a, *frame_a.shape[1:]), b - a, f"{name}/{a:04d}")
 

@@ -87,6 +87,17 @@ class Source(Protocol):
         ...
 
 
+def draw_frames(length: int, random: np.random.Generator, *, reach: int, every: int) -> tuple[int, int]:
+    """Numbers of a Frame A of a clip, one of every `every`-th, and of its Frame B (see `draw_partner`)."""
+    a = every * int(random.integers(-(-length // every)))
+    return a, draw_partner(a, length, random, reach)
+
+
+def draw_partner(a: int, length: int, random: np.random.Generator, reach: int) -> int:
+    """The number of Frame B: A + delta, delta uniform in -reach..reach, then clipped to the clip of `length` frames."""
+    return int(np.clip(a + random.integers(-reach, reach + 1), 0, length - 1))
+
+
 def to_dimofs(keypoints: Tensor, labelled: Tensor, names: Sequence[str]) -> tuple[Tensor, Tensor]:
     """Joints [P, J, 2] of the skeleton `names`, with labels (bool) or scores [P, J] -> [P, 19, 2] and [P, 19].
 

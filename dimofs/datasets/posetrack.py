@@ -85,6 +85,11 @@ def parse(path: Path, content: Any) -> list[Video]:
     return [_read17(path, content)] if "annolist" in content else _read18(path, content)
 
 
+def files(folder: Path) -> list[Path]:
+    """The JSON files of a folder, gzipped ones too, by name."""
+    return sorted([*folder.glob("*.json"), *folder.glob("*.json.gz")])
+
+
 def stem(path: Path) -> str:
     """The file's name without .json and .gz."""
     return path.name.removesuffix(".gz").removesuffix(".json")

@@ -16,7 +16,7 @@ from dimofs.boxes import area, clip
 from dimofs.cli import InputError
 from dimofs.datasets import posetrack
 from dimofs.datasets.decoding import read_image
-from dimofs.datasets.people import Pair, People, box_of_joints, inside, to_dimofs
+from dimofs.datasets.people import Pair, People, box_of_joints, draw_partner, inside, to_dimofs
 from dimofs.datasets.posetrack import JOINTS, Video
 
 CENTRE = 0.5  # PoseTrack's coordinates are numbers of pixels: this leads to the pixel's centre
@@ -35,7 +35,7 @@ class PoseTrack:
     def __init__(self, root: str | Path, *, part: str = "train", reach: int = 10, every: int = 1):
         self.root, self.reach, self.every = Path(root), reach, every
         folder = self.root / "annotations" / part
-        files = sorted([*folder.glob("*.json"), *folder.glob("*.json.gz")])
+        files = posetrack.files(folder)
         if not files:
             raise InputError(f"{folder}: holds no .json files; --posetrack is the folder of annotations and images")
         videos = [video for file in tqdm(files, "PoseTrack", disable=None) for video in posetrack.read(file)]
@@ -53,7 +53,7 @@ class PoseTrack:
         """Two frames of video `index`; the name is that of A's image."""
         video = self.videos[index]
         a = int(random.choice(self.labelled(video)))
-        b = int(np.clip(a + random.integers(-self.reach, self.reach + 1), 0, len(video.frames) - 1))
+        b = draw_partner(a, len(video.frames), random, self.reach)
         frame_a = read_image(self.root / video.frames[a])
         frame_b = frame_a if a == b else read_image(self.root / video.frames[b])
         return Pair(frame_a, frame_b, people(video, a, *frame_a.shape[1:]), b - a, video.frames[a])

@@ -72,7 +72,7 @@ def posetrack_videos(root: Path, most: int | None = None, part: str = "val") -> 
     InputError: there are no annotations, or malformed ones; later, an image is absent.
     """
     folder = root / "annotations" / part
-    files = sorted([*folder.glob("*.json"), *folder.glob("*.json.gz")])
+    files = posetrack.files(folder)
     if not files:
         raise InputError(f"{folder}: holds no .json files; --root is the folder of annotations and images")
     videos = [video for file in spread(files, most) for video in posetrack.read(file)]

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from dimofs.datasets.casting import cast
 from dimofs.datasets.gaits import ACTIONS
-from dimofs.datasets.people import Pair, People
+from dimofs.datasets.people import Pair, People, draw_frames
 from dimofs.datasets.scenery import Camera, Scenery, Stage, paint_scenery
 from dimofs.datasets.strokes import Fragments, Strokes, paint, rasterize
 from dimofs.datasets.wardrobe import MATERIALS
@@ -127,8 +127,7 @@ class Synthetic:
     def pair(self, index: int, random: np.random.Generator) -> Pair:
         """Two frames of clip `index`; the name is that of the clip, "/" and the number of A, four digits."""
         scene = self.scene(index)
-        a = self.every * int(random.integers(-(-self.length // self.every)))
-        b = int(np.clip(a + random.integers(-self.reach, self.reach + 1), 0, self.length - 1))
+        a, b = draw_frames(self.length, random, reach=self.reach, every=self.every)
         shot = scene.shoot(a)
         frame_a = _tensor(shot.frame)
         frame_b = frame_a if a == b else _tensor(scene.shoot(b).frame)

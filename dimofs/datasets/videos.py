@@ -8,7 +8,7 @@ from torch import Tensor
 
 from dimofs.cli import InputError
 from dimofs.datasets.decoding import count_frames, read_clip, read_frames
-from dimofs.datasets.people import Pair, People
+from dimofs.datasets.people import Pair, People, draw_frames
 from dimofs.sources import sources
 
 
@@ -36,9 +36,7 @@ class Videos:
     def pair(self, index: int, random: np.random.Generator) -> Pair:
         """Two frames of video `index`; the name is that of the file, "/" and the number of A from 0, six digits."""
         name = self.names[index]
-        length = self.length(name)
-        a = self.every * int(random.integers(-(-length // self.every)))
-        b = int(np.clip(a + random.integers(-self.reach, self.reach + 1), 0, length - 1))
+        a, b = draw_frames(self.length(name), random, reach=self.reach, every=self.every)
         frame_a, frame_b = read_frames(self.paths[name], (a, b))
         return Pair(frame_a, frame_b, People.empty(), b - a, f"{name}/{a:06d}")
 
