@@ -42,16 +42,24 @@ def score_model(
     for video in tqdm(videos, "videos", disable=None):
         run = find(detector, video, setting.delta, setting.batch, tracker.motion)
         names = detector.keypoint_names
-        found = predict(out / "poses", video.truth, map(ranked, run.people), names, run)
-        ap = measure(video.truth, found, setting.definition, tracking=False)
-        mot = _track_scores(video, run, tracker, names, out / "tracks", setting)
+        ap = pose_scores(video, run, names, out / "poses", setting.definition)
+        mot = track_scores(video, run, tracker, names, out / "tracks", setting)
         scores.append(replace(mot, score=ap.score, has=ap.has, right=ap.right))
     return scores
 
 
-def _track_scores(
+def pose_scores(
+    video: LabelledVideo, run: Run, names: Sequence[str], folder: Path, definition: Definition, delta: int = 0
+) -> VideoScores:
+    """What a video adds for the poses of `run`, joints `names`; those of frame t + `delta` are copied to frame t."""
+    found = predict(folder, video.truth, map(ranked, copied(run.people, delta)), names, run)
+    return measure(video.truth, found, definition, tracking=False)
+
+
+def track_scores(
     video: LabelledVideo, run: Run, tracker: Tracker, names: Sequence[str], folder: Path, setting: Setting
 ) -> VideoScores:
+    """What a video adds for the tracks of `run`."""
     tracker = replace(tracker, score=max(tracker.score, PERSON_SCORE))
     tracked = predict(folder, video.truth, track(run, tracker, setting.joint_score), names, run)
     return measure(video.truth, tracked, setting.definition, hota=setting.hota)
@@ -80,7 +88,7 @@ def compare_trackers(
         runs = [find(detector, v, setting.delta, setting.batch, motion) for v in tqdm(videos, "videos", disable=None)]
         for name, tracker in trackers.items():
             scores = [
-                _track_scores(video, run, tracker, detector.keypoint_names, folder, setting._replace(hota=True))
+                track_scores(video, run, tracker, detector.keypoint_names, folder, setting._replace(hota=True))
                 for video, run in zip(videos, runs, strict=True)
             ]
             result = figures(scores, setting.definition)
@@ -121,11 +129,8 @@ def sweep_deltas(
     """`dimofs` looks for A's poses in B's features; what `single` finds in B alone is copied to A."""
 
     def ap(runs: Sequence[Run], names: Sequence[str], delta: int = 0) -> float:
-        scores = []
-        for video, run in zip(videos, runs, strict=True):
-            people = map(ranked, copied(run.people, delta))
-            found = predict(folder, video.truth, people, names, run)
-            scores.append(measure(video.truth, found, "official", tracking=False))
+        pairs = zip(videos, runs, strict=True)
+        scores = [pose_scores(video, run, names, folder, "official", delta) for video, run in pairs]
         return figures(scores, "official")["ap"][-1]
 
     def found(detector: PoseDetector, delta: int) -> list[Run]:

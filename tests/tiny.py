@@ -11,9 +11,8 @@ from dimofs.zoo.box_head import BoxHead
 from dimofs.zoo.detector import PoseDetector
 from dimofs.zoo.keypoint_head import KeypointHead
 from dimofs.zoo.losses import Sampling
-from dimofs.zoo.offsets import DeformableLayer, OffsetNet
 from dimofs.zoo.preprocess import Preprocess
-from dimofs.zoo.presets import PRESETS, preset
+from dimofs.zoo.presets import PRESETS, motion_parts, preset
 from dimofs.zoo.recipes import RECIPES, Recipe
 from dimofs.zoo.rpn import RegionProposals
 
@@ -38,12 +37,11 @@ class Strides(nn.Module):
 
 
 @preset
-def tiny(keypoint_names: Sequence[str] = DIMOFS) -> PoseDetector:
+def tiny(keypoint_names: Sequence[str] = DIMOFS, variant: str = "paper") -> PoseDetector:
     return PoseDetector(
         preprocess=Preprocess(64, 64, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)),
         backbone=Strides(),
-        offset_net=OffsetNet(8),
-        deformable=DeformableLayer(8),
+        **motion_parts(8, variant),
         rpn=RegionProposals(8, anchor_sizes=(16, 24, 32, 48, 64), before_nms=50, after_nms=20),
         box_head=BoxHead(8, 16),
         keypoint_head=KeypointHead(8, len(keypoint_names), hidden=8, dilations=(1,), resolution=7),

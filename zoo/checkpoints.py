@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from dimofs.cli import InputError
 from dimofs.files import read_json
 from dimofs.zoo import keypointrcnn
-from dimofs.zoo.presets import PRESETS
+from dimofs.zoo.presets import PRESETS, VARIANTS
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -165,7 +165,8 @@ def _untrained(name: str, arguments: dict[str, Any]) -> nn.Module:
 
 
 def _arguments(path: Path, name: str, arguments: Any) -> dict[str, Any]:
-    """`arguments` once they are known to suit the preset: positive integers or lists of names, as its defaults are."""
+    """`arguments` once they are known to suit the preset: positive integers, variants or lists of names, as its
+    defaults are."""
     known = inspect.signature(PRESETS[name]).parameters
     if not isinstance(arguments, dict):
         raise InputError(f'{path}: field "arguments" is not an object')
@@ -174,6 +175,8 @@ def _arguments(path: Path, name: str, arguments: Any) -> dict[str, Any]:
             raise InputError(f'{path}: field "arguments" has {key!r}, which {name} does not take')
         if isinstance(known[key].default, int):
             good = type(value) is int and value > 0
+        elif isinstance(known[key].default, str):
+            good = isinstance(value, str) and value in VARIANTS
         else:
             good = isinstance(value, list) and value and all(isinstance(v, str) for v in value)
         if not good:

@@ -13,24 +13,56 @@ from dimofs.cli import InputError
 from dimofs.skeletons import indices
 from dimofs.zoo import checkpoints, movenet
 from dimofs.zoo.detector import PoseDetector
+from dimofs.zoo.fpn import FeaturePyramid
 from dimofs.zoo.presets import KeypointPyramidBackbone
 
+MOTION = ("offset_net.", "deformable.")
 GAIN = 0.75  # of the heatmaps on their way to the output logits
 
 
 def start(model: PoseDetector, weights: str) -> None:
     """Give `model` the weights of a checkpoint of the same kind, or start a `dimofs_mobile` from a converted MoveNet.
 
-    Joints go by name; those that the checkpoint does not have stay as they are. InputError: `weights` names neither.
+    Joints go by name; those that the checkpoint does not have stay as they are, and so do the motion parts if those of
+    the checkpoint are another variant. InputError: `weights` names neither.
     """
     source = checkpoints.load(weights)
     if isinstance(source, movenet.MoveNet) and isinstance(model.backbone, KeypointPyramidBackbone):
         from_movenet(model, source)
         return
+    joints, motion = _joints(model, source), {}
+    if isinstance(source, PoseDetector) and _variant(source) != _variant(model):
+        forget_motion(source)
+        motion = {name: t for name, t in model.state_dict().items() if name.startswith(MOTION)}
+    tensors = {name: t for name, t in source.state_dict().items() if not motion or not name.startswith(MOTION)}
     try:
-        model.load_state_dict(source.state_dict() | _joints(model, source))
+        model.load_state_dict(tensors | joints | motion)
     except RuntimeError as error:
         raise InputError(f"{weights}: not the model that is trained, nor a MoveNet for dimofs_mobile") from error
+
+
+@torch.no_grad()
+def forget_motion(model: PoseDetector) -> None:
+    """Put the motion parts of a preset's model back to their start; it finds the same in single frames.
+
+    The 1x1 convolutions of the deformable layer go into the pyramid's last ones.
+    """
+    pyramid = model.backbone.fpn
+    assert isinstance(pyramid, FeaturePyramid)
+    for mix, output in zip(model.deformable.convs, pyramid.output, strict=True):
+        if isinstance(mix, nn.Conv2d) and isinstance(output, nn.Conv2d) and output.bias is not None:
+            weight = mix.weight.flatten(1)
+            output.weight.copy_(torch.einsum("om,mihw->oihw", weight, output.weight))
+            output.bias.copy_(weight @ output.bias)
+            nn.init.dirac_(mix.weight)  # type: ignore[arg-type]
+    for conv in model.offset_net.convs:
+        nn.init.zeros_(conv.weight)  # type: ignore[arg-type]
+
+
+def _variant(model: nn.Module) -> str:
+    """One of VARIANTS; "" of a model that has none."""
+    preset = getattr(model, "preset", None)
+    return preset.arguments.get("variant", "") if preset else ""
 
 
 @torch.no_grad()

@@ -5,6 +5,7 @@ and pixel, and f_B sampled there must serve to find the poses of Frame A.
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 from torch import Tensor, nn
 
@@ -12,31 +13,41 @@ from dimofs.kernels.deform import deform_sample
 
 
 class OffsetNet(nn.Module):
-    """DiMoFs of each level: f_A, f_B [N, C, h, w] -> [N, 2C, h, w], (dy, dx) in pixels of the level, per channel.
+    """DiMoFs of each level: f_A, f_B [N, C, h, w] -> [N, 2G, h, w], (dy, dx) in pixels of the level.
 
-    One 3x3 convolution a level, zero at the start, without bias: equal frames have not moved.
+    One 3x3 convolution a level, zero at the start, without bias: equal frames have not moved. Each channel has its own
+    displacement unless `groups` G says how many parts of the channels share one each.
+
+    shared: one convolution for all levels. zero: False starts from PyTorch's random weights.
     """
 
-    def __init__(self, channels: int, levels: int = 4):
+    def __init__(
+        self, channels: int, levels: int = 4, *, groups: int | None = None, shared: bool = False, zero: bool = True
+    ):
         super().__init__()
-        self.convs = nn.ModuleList(nn.Conv2d(channels, 2 * channels, 3, padding=1, bias=False) for _ in range(levels))
-        for conv in self.convs:
+        self.levels, width = levels, 2 * (groups or channels)
+        count = 1 if shared else levels
+        self.convs = nn.ModuleList(nn.Conv2d(channels, width, 3, padding=1, bias=False) for _ in range(count))
+        for conv in self.convs if zero else ():
             nn.init.zeros_(conv.weight)  # type: ignore[arg-type]
 
     def forward(self, levels_a: Sequence[Tensor], levels_b: Sequence[Tensor]) -> list[Tensor]:
-        return [conv(a - b) for conv, a, b in zip(self.convs, levels_a, levels_b, strict=True)]
+        convs = self.convs if len(self.convs) == self.levels else [self.convs[0]] * self.levels
+        return [conv(a - b) for conv, a, b in zip(convs, levels_a, levels_b, strict=True)]
 
 
 class DeformableLayer(nn.Module):
-    """g = W sample(f_B, offsets) per level; W, a 1x1 convolution, is the identity at the start."""
+    """g = W sample(f_B, offsets) per level; W, a 1x1 convolution, is the identity at the start, and always it if not
+    `mixing`."""
 
-    def __init__(self, channels: int, levels: int = 4):
+    def __init__(self, channels: int, levels: int = 4, *, mixing: bool = True):
         super().__init__()
-        self.convs = nn.ModuleList(nn.Conv2d(channels, channels, 1, bias=False) for _ in range(levels))
-        for conv in self.convs:
+        kinds = [partial(nn.Conv2d, channels, channels, 1, bias=False) if mixing else nn.Identity] * levels
+        self.convs = nn.ModuleList(kind() for kind in kinds)
+        for conv in self.convs if mixing else ():
             nn.init.dirac_(conv.weight)  # type: ignore[arg-type]
 
     def forward(self, levels_b: Sequence[Tensor], offsets: Sequence[Tensor] | None) -> list[Tensor]:
-        """Levels of [N, C, h, w] sampled by offsets of [N, 2C, h, w]; without offsets each pixel is its own sample."""
+        """Levels of [N, C, h, w] sampled by offsets of [N, 2G, h, w]; without offsets each pixel is its own sample."""
         sampled = levels_b if offsets is None else map(deform_sample, levels_b, offsets)
         return [conv(x) for conv, x in zip(self.convs, sampled, strict=True)]

@@ -3,7 +3,7 @@
 import functools
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, ParamSpec, TypeVar
+from typing import Any, NamedTuple, ParamSpec, TypedDict, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +20,15 @@ from dimofs.zoo.offsets import DeformableLayer, OffsetNet
 from dimofs.zoo.preprocess import Preprocess
 from dimofs.zoo.resnet import ResNet, resnet50, resnet101
 from dimofs.zoo.rpn import RegionProposals
+
+VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {  # arguments of OffsetNet and of DeformableLayer
+    "paper": ({}, {}),  # a displacement a channel, convolutions of each level's own that start at zero, a 1x1 after all
+    "groups": ({"groups": 8}, {}),  # a displacement for each eighth of the channels
+    "pixel": ({"groups": 1}, {}),  # one displacement for all channels, as optical flow has
+    "shared": ({"shared": True}, {}),  # one convolution for all levels
+    "random": ({"zero": False}, {}),  # a random start
+    "unmixed": ({}, {"mixing": False}),  # no 1x1 convolution
+}
 
 P = ParamSpec("P")
 M = TypeVar("M", bound=nn.Module)
@@ -45,6 +54,19 @@ def preset(build: Callable[P, M]) -> Callable[P, M]:
         return model
 
     return remembered
+
+
+class MotionParts(TypedDict):
+    """Arguments of PoseDetector."""
+
+    offset_net: OffsetNet
+    deformable: DeformableLayer
+
+
+def motion_parts(channels: int, variant: str) -> MotionParts:
+    """The offset net and the deformable layer of one of VARIANTS."""
+    offsets, layer = VARIANTS[variant]
+    return {"offset_net": OffsetNet(channels, **offsets), "deformable": DeformableLayer(channels, **layer)}
 
 
 class PyramidBackbone(nn.Module):
@@ -89,15 +111,14 @@ class KeypointPyramidBackbone(nn.Module):
 
 @preset
 def dimofs_mobile(
-    keypoint_names: Sequence[str] = skeletons.DIMOFS, min_size: int = 384, max_size: int = 512
+    keypoint_names: Sequence[str] = skeletons.DIMOFS, min_size: int = 384, max_size: int = 512, variant: str = "paper"
 ) -> PoseDetector:
     """The model that ships: MoveNet's features in a pyramid of 64 channels, light heads."""
     channels = 64
     return PoseDetector(
         preprocess=Preprocess(min_size, max_size, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)),
         backbone=KeypointPyramidBackbone(channels),
-        offset_net=OffsetNet(channels),
-        deformable=DeformableLayer(channels),
+        **motion_parts(channels, variant),
         rpn=RegionProposals(
             channels,
             hidden=SeparableConv(channels, channels),
@@ -121,18 +142,18 @@ def dimofs_mobile(
 
 @preset
 def dimofs_resnet50(
-    keypoint_names: Sequence[str] = skeletons.COCO, min_size: int = 800, max_size: int = 1333
+    keypoint_names: Sequence[str] = skeletons.COCO, min_size: int = 800, max_size: int = 1333, variant: str = "paper"
 ) -> PoseDetector:
     """The paper's head on ResNet-50 FPN; parameters as torchvision's `keypointrcnn_resnet50_fpn`."""
-    return _paper(resnet50(), keypoint_names, min_size, max_size)
+    return _paper(resnet50(), keypoint_names, min_size, max_size, variant)
 
 
 @preset
 def dimofs_resnet101(
-    keypoint_names: Sequence[str] = skeletons.COCO, min_size: int = 800, max_size: int = 1333
+    keypoint_names: Sequence[str] = skeletons.COCO, min_size: int = 800, max_size: int = 1333, variant: str = "paper"
 ) -> PoseDetector:
     """The paper's model: ResNet-101 FPN, 256 displacements a pixel and level, the keypoint head of [16]."""
-    return _paper(resnet101(), keypoint_names, min_size, max_size)
+    return _paper(resnet101(), keypoint_names, min_size, max_size, variant)
 
 
 @preset
@@ -141,13 +162,12 @@ def movenet_multipose(people: int = 6) -> movenet.MoveNet:
     return movenet.MoveNet(people)
 
 
-def _paper(body: ResNet, keypoint_names: Sequence[str], min_size: int, max_size: int) -> PoseDetector:
+def _paper(body: ResNet, keypoint_names: Sequence[str], min_size: int, max_size: int, variant: str) -> PoseDetector:
     channels = 256
     return PoseDetector(
         preprocess=Preprocess(min_size, max_size, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)),
         backbone=PyramidBackbone(body, FeaturePyramid(body.channels, channels)),
-        offset_net=OffsetNet(channels),
-        deformable=DeformableLayer(channels),
+        **motion_parts(channels, variant),
         rpn=RegionProposals(channels, anchor_sizes=(32, 64, 128, 256, 512)),
         box_head=BoxHead(channels, 1024),
         keypoint_head=KeypointHead(channels, len(keypoint_names)),

@@ -19,6 +19,7 @@ class Recipe:
     """
 
     preset: str = "dimofs_mobile"
+    variant: str = "paper"  # of its motion parts, one of `dimofs.zoo.presets.VARIANTS`
     steps: int = 10_000
     batch: int = 8  # of all processes together
     accumulate: int = 1

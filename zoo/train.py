@@ -40,7 +40,7 @@ from dimofs.skeletons import DIMOFS
 from dimofs.zoo import initialize, throughput
 from dimofs.zoo.batches import loader
 from dimofs.zoo.distributed import Process, process
-from dimofs.zoo.presets import PRESETS
+from dimofs.zoo.presets import PRESETS, VARIANTS
 from dimofs.zoo.recipes import RECIPES, Recipe
 from dimofs.zoo.run_folder import RunFolder
 from dimofs.zoo.sources import (
@@ -126,7 +126,7 @@ def train(
 def prepared(recipe: Recipe, here: Process, settings: Settings, *, fresh: bool = True) -> Trainer:
     """The trainer of a recipe at its first step; unless `fresh` its weights are of no matter."""
     torch.manual_seed(recipe.seed)
-    model = PRESETS[recipe.preset](keypoint_names=DIMOFS)
+    model = PRESETS[recipe.preset](keypoint_names=DIMOFS, variant=recipe.variant)
     if settings.init and fresh:
         initialize.start(model, settings.init)
     if settings.compile:
@@ -175,6 +175,7 @@ def main(
     every: Every = 5,
     recipe: Annotated[Literal["mobile", "paper"], "what the options below change (see dimofs.zoo.recipes)"] = "mobile",
     model: Annotated[Literal["dimofs_mobile", "dimofs_resnet50", "dimofs_resnet101"] | None, "the network"] = None,
+    variant: Annotated[str | None, f"of its motion parts: {', '.join(VARIANTS)} (see dimofs.zoo.presets)"] = None,
     steps: Annotated[int | None, "optimizer steps (default, as below: the recipe's)"] = None,
     batch: Annotated[int | None, "pairs of a batch, over all processes"] = None,
     accumulate: Annotated[int | None, "batches a step, whose gradients are averaged"] = None,
@@ -200,12 +201,14 @@ def main(
     check_ranges(**{name: (value, 1, inf) for name, value in ranges.items()}, size=(size, 64, inf), rate=(rate, 0, inf))
     check_ranges(single=(single, 0, 1), unfreeze=(unfreeze, 0, inf), synthetic=(synthetic, 0, HELD_OUT))
     check_ranges(validate=(validate, 0, inf), workers=(workers, 0, inf), seed=(seed, 0, inf))
+    if variant is not None and variant not in VARIANTS:
+        raise InputError(f"--variant {variant}: not one of {', '.join(VARIANTS)}")
     if unfreeze is not None and not init:
         raise InputError("--unfreeze needs --init beside it: without weights to start from nothing is frozen")
     paths = Paths(jhmdb, jhmdb_labels, coco, coco_images, lspet, posetrack, videos, synthetic).or_synthetic(SYNTHETIC)
     sources = taught(paths.sources(every=every), teacher)
     chosen = RECIPES[recipe].changed(
-        preset=model, steps=steps, batch=batch, accumulate=accumulate, size=size, optimizer=optimizer,
+        preset=model, variant=variant, steps=steps, batch=batch, accumulate=accumulate, size=size, optimizer=optimizer,
         learning_rate=rate, single=single, unfreeze=unfreeze, dtype=dtype, recompute=recompute, seed=seed,
         weights=tuple(mixed(RECIPES[recipe].weights, mix or (), list(sources)).items()), frozen=None if init else (),
     )  # fmt: skip
