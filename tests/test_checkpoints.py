@@ -65,7 +65,7 @@ def test_what_is_written(folder):
     assert json.loads((folder / "config.json").read_text()) == {
         "format": 1,
         "model": "dimofs_mobile",
-        "arguments": {"keypoint_names": ["nose", "left_knee"], "min_size": 96, "max_size": 128},
+        "arguments": {"keypoint_names": ["nose", "left_knee"], "min_size": 96, "max_size": 128, "variant": "paper"},
         "keypoint_names": ["nose", "left_knee"],
     }
     with safe_open(folder / "model.safetensors", "pt") as file:

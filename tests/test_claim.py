@@ -103,7 +103,8 @@ def test_a_variant_starts_from_the_paper_ones_weights(tmp_path):
     """All but the motion parts, which stay as they began; what is found in single frames is the same."""
     torch.manual_seed(0)
     first, second = dimofs_mobile(), dimofs_mobile(variant="random")
-    first.eval(), second.eval()
+    for model in (first, second):
+        model.eval()
     for parameter in first.deformable.parameters():
         parameter.normal_(std=0.1)
     checkpoints.save(first, tmp_path / "first", {})
