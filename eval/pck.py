@@ -3,7 +3,7 @@
     python -m dimofs.eval.pck                                    # the shipped model on 12 synthetic clips
     python -m dimofs.eval.pck --clips JHMDB --labels LABELS --weights dimofs_mobile
     python -m dimofs.eval.pck --clips JHMDB --labels LABELS --weights dimofs_mobile --delta 5 --every 1
-    python -m dimofs.eval.pck --clips JHMDB --labels LABELS --aggregate 2 --by-speed
+    python -m dimofs.eval.pck --clips JHMDB --labels LABELS --aggregate 2 --by-speed --blur 1
 
 Definition: a joint counts as right where its prediction lies within alpha * max(height, width) of the person's labelled
 box, JHMDB's convention; alpha is 0.2 and 0.1. JHMDB labels one actor a clip and others may be visible, so the detection
@@ -11,7 +11,8 @@ that overlaps a labelled box most (IoU) is the one that is judged; where none do
 wrong. Joints outside the frame and clips whose joints are not clean are left out (split 1). A row's mean is over the
 twelve joints of arms and legs, each with the same weight; the neck is shown beside it where the model has one. With
 --delta D the people of frame t are found in the features of frame t + D, D limited to the clip; with --aggregate D
-their joints are placed by the frames t - D and t + D as well. --by-speed tells people apart by how far their joints
+their joints are placed by the frames t - D and t + D as well. --blur K shows frame t as a long exposure would, the
+mean of the frames t - K to t + K; the other frames stay sharp. --by-speed tells people apart by how far their joints
 move to the next frame on average, in units of max(height, width) of the box.
 """
 
@@ -52,13 +53,14 @@ def main(
     weights: Annotated[str, "model to run: a name or a checkpoint folder"] = "dimofs_mobile",
     delta: Annotated[int, "frames from A, whose poses are judged, to B, whose features are seen"] = 0,
     aggregate: Annotated[int, "place joints by the frames so many before and after, too"] = 0,
+    blur: Annotated[int, "show each Frame A as the mean of it and so many frames before and after"] = 0,
     every: Annotated[int, "judge every N-th frame of a clip"] = 5,
     by_speed: Annotated[bool, "figures of slow, medium and fast people too"] = False,
     size: Annotated[int | None, "longer side of the model's input; without it the model's own choice"] = None,
     device: Annotated[str, "where the model runs"] = "cpu",
     json: Annotated[Path | None, "write the figures here"] = None,
 ) -> None:
-    check_ranges(every=(every, 1, inf), aggregate=(aggregate, 0, inf))
+    check_ranges(every=(every, 1, inf), aggregate=(aggregate, 0, inf), blur=(blur, 0, inf))
     if clips is None and labels is None:
         source, name = synthetic_clips(), "synthetic clips"
     elif clips is None or labels is None:
@@ -66,12 +68,12 @@ def main(
     else:
         source, name = jhmdb_clips(Jhmdb(clips, labels, part="test")), "JHMDB test, split 1"
     model = load_model(weights, size, device)
-    found = [pair for clip in source for pair in measure(model, clip, delta, aggregate, every, device)]
+    found = [pair for clip in source for pair in measure(model, clip, delta, aggregate, every, device, blur)]
     errors, speeds = (torch.cat(values) for values in zip(*found, strict=True))
     groups = {"all": torch.ones_like(speeds, dtype=torch.bool)}
     if by_speed:
         groups |= {name: (speeds >= low) & (speeds < high) for name, (low, high) in SPEEDS.items()}
-    print(f"{name}, PCK by max(h, w) of the box, {weights}, delta {delta}, aggregate {aggregate}")
+    print(f"{name}, PCK by max(h, w) of the box, {weights}, delta {delta}, aggregate {aggregate}, blur {blur}")
     results = {}
     for group, chosen in groups.items():
         limits = f", {' to '.join(f'{s:g}' for s in SPEEDS[group])} a frame" if group in SPEEDS else ""
@@ -79,7 +81,7 @@ def main(
         results[group] = {str(alpha): pck(errors[chosen], alpha) for alpha in ALPHAS}
         _print(results[group])
     if json is not None:
-        content = {"definition": "pck", "delta": delta, "aggregate": aggregate, "people": len(errors)}
+        content = {"definition": "pck", "delta": delta, "aggregate": aggregate, "blur": blur, "people": len(errors)}
         write_json(json, {**content, "pck": results.pop("all"), "speeds": results})
 
 
@@ -124,11 +126,11 @@ def synthetic_clips() -> Iterator[Clip]:
 
 
 def measure(
-    model: PoseModel, clip: Clip, delta: int, aggregate: int, every: int, device: str = "cpu"
+    model: PoseModel, clip: Clip, delta: int, aggregate: int, every: int, device: str = "cpu", blur: int = 0
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """`joint_errors` and `speed` of the people of every `every`-th frame."""
     for chosen in torch.arange(0, clip.length, every).split(BATCH):
-        found = _predict(model, clip.frames, chosen, delta, aggregate, device)
+        found = _predict(model, clip.frames, chosen, delta, aggregate, device, blur)
         for number, people in zip(chosen.tolist(), found, strict=True):
             labelled = clip.people(number)
             then = clip.people(number + 1 if number + 1 < clip.length else max(number - 1, 0))
@@ -137,15 +139,16 @@ def measure(
 
 @torch.inference_mode()
 def _predict(
-    model: PoseModel, frames: Tensor, chosen: Tensor, delta: int, aggregate: int, device: str
+    model: PoseModel, frames: Tensor, chosen: Tensor, delta: int, aggregate: int, device: str, blur: int
 ) -> list[Detections]:
     def at(shift: int) -> Tensor:
         return frames[(chosen + shift).clamp(0, len(frames) - 1)].to(device) / 255
 
+    frame_a = torch.stack([at(shift) for shift in range(-blur, blur + 1)]).mean(dim=0)
     if not aggregate:
-        found = model(at(0), at(delta)) if delta else model(at(0))
+        found = model(frame_a, at(delta)) if delta else model(frame_a)
     elif isinstance(model, PoseDetector):
-        a, *beside = (model.features(at(shift)) for shift in (0, -aggregate, aggregate))
+        a, *beside = map(model.features, (frame_a, at(-aggregate), at(aggregate)))
         found = model.detect(a, model.features(at(delta)) if delta else None, beside)
     else:
         raise InputError("--aggregate needs a model of this project; measure others without")

@@ -323,6 +323,15 @@ def test_pck_looks_before_and_after():
         list(pck.measure(Oracle([]), clip, 0, 1, 1))
 
 
+def test_pck_blurs_frame_a_alone():
+    """Grey of 0, 16, 48, 48, 80: the mean around the first, itself twice, is 5.3, that around the last 69.3."""
+    grey = torch.tensor([0, 16, 48, 48, 80], dtype=torch.uint8).view(5, 1, 1, 1).expand(5, 3, 8, 8)
+    clip = pck.Clip(grey, 5, lambda number: scenes.person((0, 0, 5, 5), nose=(1.0 + number, 1.0)))
+    model = Recorder()
+    list(pck.measure(model, clip, 0, 1, 4, blur=1))
+    assert model.met == [([5, 69], None, [0, 48], [16, 80])]
+
+
 # Nothing given: synthetic stills and clips.
 
 
