@@ -29,7 +29,8 @@ Definitions. A joint is right within 0.5 head sizes (0.6 times the diagonal of t
 top, neck and nose, other columns of left and right; Mean is over the 15 joints that have a value. AP's recall is PCKh.
 --official (the default) reproduces every quirk of the official tool: MOT leaves out the last labelled frame of a
 sequence, a frame empty on one side counts as one miss and one false positive of each joint, MOTP sums all recorded
-events. --corrected keeps that frame, counts such frames by person, and its MOTP sums matches only.
+events. --corrected keeps that frame, counts such frames by person, and its MOTP sums matches only; it is the default
+for JHMDB, which does not label the head top: what counts empty frames makes its MOTA a large negative number.
 HOTA: similarity max(0, 1 - d / 0.5), thresholds .05 to .95, all labelled frames, people counted.
 """
 
@@ -87,7 +88,7 @@ def main(
 ) -> None:
     if (official and corrected) or (oks and (official or corrected or hota or plot)):
         raise InputError("--official, --corrected and --oks exclude each other; --hota and --plot need head boxes")
-    definition: Definition = "corrected" if corrected else "official"
+    definition: Definition = "corrected" if corrected or (jhmdb and not official) else "official"
     if gt is not None and pred is not None and oks:
         result = _by_oks(gt, pred, per_sequence)
     elif gt is not None and pred is not None:
