@@ -6,9 +6,10 @@
 
 Trains and measures each of --runs with each of --seeds, all from the weights --start, on as many labelled frames by the
 same schedule: "single" looks for the people of Frame A in Frame A, "dimofs" in Frame B = A + delta, delta uniform in
--10..10. The others are "dimofs" with other motion parts (`dimofs.zoo.presets.VARIANTS`). The motion parts of --start
-are first put back to their beginning. A run is a folder OUT/NAME-SEED that python -m dimofs.zoo.train could have made;
-what is done there already is not done again, so that the same command goes on after an interruption.
+-10..10, "mixed" in A and B by turns. The others are "dimofs" with other motion parts (`dimofs.zoo.presets.VARIANTS`).
+The motion parts of --start are first put back to their beginning. A run is a folder OUT/NAME-SEED that python -m
+dimofs.zoo.train could have made; what is done there already is not done again, so that the same command goes on after
+an interruption.
 
 Measured on JHMDB's test clips or, without data, on synthetic clips that no training sees, as eval.posetrack
 --corrected and eval.pck define: mAP and MOTA at delta 0 (Tables 1 and 2), PCK, and mAP at --deltas: of the poses of A
@@ -51,6 +52,7 @@ from dimofs.zoo.train import SYNTHETIC, Settings, train
 RUNS = {  # what sets each apart from the recipe
     "single": {"single": 1.0},
     "dimofs": {"single": 0.0},
+    "mixed": {"single": 0.5},
     **{name: {"single": 0.0, "variant": name} for name in VARIANTS if name != "paper"},
 }
 WARMUP = 100  # steps at most

@@ -61,7 +61,7 @@ def test_runs_are_trained_measured_and_not_repeated(tmp_path, monkeypatch, capsy
 
 
 def test_unknown_runs_are_refused(tmp_path):
-    with pytest.raises(InputError, match="--runs flow: not one of single, dimofs, groups, pixel"):
+    with pytest.raises(InputError, match="--runs flow: not one of single, dimofs, mixed, groups, pixel"):
         claim.main(out=tmp_path, runs=["flow"])
 
 
