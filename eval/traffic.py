@@ -7,21 +7,34 @@ map, for random offsets of 2 pixels and boxes of all sizes, in each layout that 
 of the map read once. A kernel's predicted time is the longest of what the memory (every tensor once), the second-level
 cache (all sectors) and the arithmetic units need, plus the launches.
 
+A sector that a warp reads twice counts once: the first-level cache holds it. For RoIAlign everything hangs on that. Of
+7 x 7 bins in float32, loads that share nothing read 2.8 times as many sectors planar as channels last (3.7 times for
+boxes of 14 to 28 cells; bfloat16: 4.1 and 5.1), those of a warp as many (bfloat16: 1.4 times), those of a whole box 1.4
+times (bfloat16: 2.0). Of 14 x 14 bins planar warps read half as many. So channels last saves requests to the
+first-level cache rather than traffic beyond it.
+
 What would prove this wrong, on an H100 whose clocks are free: `python -m eval.speed kernels --device cuda` measures
-more than twice a predicted time, or less than 0.7 of it, at 200x336 or 1000 boxes. Then the sectors (in Nsight
-Compute: lts__t_sectors_op_read.sum) tell whether the count or the bandwidth is to blame.
+more than twice a predicted time, or less than 0.7 of it, at 200x336 or 1000 boxes; the bounds stand beside each
+prediction. Then the sectors (in Nsight Compute: lts__t_sectors_op_read.sum) tell whether the count or the bandwidth is
+to blame.
 """
+
+import itertools
 
 import torch
 from torch import Tensor
 
 from dimofs.cli import run
 from dimofs.eval.speed_inputs import LEVELS, STRIDES, normal, people
-from dimofs.kernels.roi_align import assign_levels, image_boxes, place, sample_bags
+from dimofs.kernels.deform_conv import channel_parts
+from dimofs.kernels.roi_align import sample_bags
+from dimofs.kernels.roi_place import Regions, assign_levels, image_boxes, place
 
 SECTOR = 32  # bytes
 MEMORY, CACHE, ARITHMETIC = 3.35e12, 5.5e12, 67e12  # of an H100 SXM: bytes, bytes and float32 operations a second
 LAUNCH, ROUND = 4e-6, 20e-6  # seconds: a kernel, and one whose result the host waits for
+WRONG = (0.7, 2)  # a measured time outside of these multiples of the predicted one refutes it
+REUSES = ("load", "warp", "box")  # what reads a sector once only
 LAYOUTS = ("planar, warps of 4x8", "planar, warps of 1x32", "channels last")
 
 
@@ -29,9 +42,9 @@ def main() -> None:
     print("sectors over the floor")
     for name, ratio in ratios().items():
         print(f"{name:48} {ratio:6.2f}")
-    print("\npredicted on an H100, ms")
+    print("\npredicted on an H100, ms; wrong if measured below, above")
     for name, seconds in predictions().items():
-        print(f"{name:48} {1e3 * seconds:6.3f}")
+        print(f"{name:48}" + "".join(f" {1e3 * seconds * bound:6.3f}" for bound in (1, *WRONG)))
 
 
 def ratios() -> dict[str, float]:
@@ -44,11 +57,9 @@ def ratios() -> dict[str, float]:
         for size in (4, 2)
     }
     rows = frame_rows(1000, 7)
-    for size in (4, 2):
-        for last in (False, True):
-            sectors = pool_sectors(rows, c, size, last)
-            name = f"roi_align, {'channels last' if last else 'planar'}, {8 * size} bits"
-            found[name] = sectors * SECTOR / (len(rows) * c * size)
+    for size, last, reuse in itertools.product((4, 2), (False, True), REUSES):
+        name = f"roi_align, {'channels last' if last else 'planar'}, {8 * size} bits, by {reuse}"
+        found[name] = pool_sectors(rows, c, size, last, reuse, 49) * SECTOR / (len(rows) * c * size)
     return found
 
 
@@ -61,8 +72,11 @@ def predictions() -> dict[str, float]:
         "deform_sample 256x200x336": deform_seconds(offset),
         "deform_sample 256x200x336 backward": deform_seconds(offset, backward=True),
         "deform_conv2d 256x200x336 3x3": convolve_seconds(moved, c),
+        "deform_conv2d 256x200x336 3x3 backward": convolve_backward_seconds(moved, c),
         "roi_align, 4 levels, 1000x256x7x7": pool_seconds(boxes, 7),
         "roi_align, 4 levels, 1000x256x7x7 backward": pool_seconds(boxes, 7, backward=True),
+        "roi_align, 1x256x7x7 of 8x8": small_pool_seconds(),
+        "roi_align, 1x256x7x7 of 8x8 backward": small_pool_seconds(backward=True),
         "batched_nms 10000 boxes": suppress_seconds(10000),
     }
 
@@ -80,22 +94,53 @@ def deform_seconds(offset: Tensor, itemsize: int = 4, backward: bool = False) ->
 def convolve_seconds(offset: Tensor, channels: int, itemsize: int = 4) -> float:
     """A 3 x 3 `deform_conv2d` of offsets [N, 18, h, w] to as many channels: half the peak of the arithmetic units.
 
-    Each block of 64 output channels gathers all taps anew. The backward pass is not predicted: most of it is cuBLAS.
+    Each block of 64 output channels gathers all taps anew.
     """
-    taps = offset.unflatten(1, (9, 2)).flatten(0, 1)
-    sectors = deform_sectors(taps, LAYOUTS[0], itemsize) * channels * max(1, channels // 64)
+    sectors = tap_sectors(offset, channels, itemsize) * max(1, channels // 64)
     products = 2 * 9 * channels**2 * offset[:, 0].numel()
     return max(sectors * SECTOR / CACHE, products / ARITHMETIC * 2) + LAUNCH
 
 
+def convolve_backward_seconds(offset: Tensor, channels: int, itemsize: int = 4) -> float:
+    """Its backward pass: some channels at a time their taps are gathered, multiplied twice by cuBLAS, and scattered.
+
+    The products run at three quarters of the peak, and each part of the channels reads the whole gradient anew. The
+    scatter reads the corners again and adds to them, a read and a write. About 12 kernels a part.
+    """
+    pixels = offset[:, 0].numel()
+    parts = len(channel_parts(channels, 9, pixels // len(offset), 1, 1))
+    taps, grad = 9 * channels * pixels * itemsize, channels * pixels * itemsize
+    corners = tap_sectors(offset, channels, itemsize) * SECTOR
+    gather, scatter = (max(taps / MEMORY, (taps + n * corners) / CACHE) for n in (1, 3))
+    product = max(2 * 9 * channels**2 * pixels / ARITHMETIC * 4 / 3, (taps + parts * grad) / MEMORY)
+    return gather + 2 * product + scatter + 12 * parts * LAUNCH
+
+
+def tap_sectors(offset: Tensor, channels: int, itemsize: int) -> int:
+    """What the nine taps of offsets [N, 18, h, w] read of all channels, each once."""
+    return deform_sectors(offset.unflatten(1, (9, 2)).flatten(0, 1), LAYOUTS[0], itemsize) * channels
+
+
 def pool_seconds(boxes: Tensor, side: int, itemsize: int = 4, backward: bool = False) -> float:
-    """`roi_align` of a frame's boxes [K, 4] from 4 levels that are first brought together, channels last."""
+    """`roi_align` of a frame's boxes [K, 4] from 4 levels that are first brought together, channels last.
+
+    About 40 small kernels and copies place the boxes.
+    """
     channels, rows = LEVELS[0][0], frame_rows(len(boxes), side, boxes)
     maps = sum(c * h * w for c, h, w in LEVELS) * itemsize
     result = len(rows) * channels * itemsize
     gathered = pool_sectors(rows, channels, itemsize) * SECTOR * (2 if backward else 1)
     transposed = (3 if backward else 2) * maps  # backward clears the sums first
-    return max((maps + result) / MEMORY, (gathered + result) / CACHE) + transposed / MEMORY + 6 * LAUNCH
+    return (
+        max((maps + result) / MEMORY, (gathered + result) / CACHE)
+        + transposed / MEMORY
+        + (6 if backward else 46) * LAUNCH
+    )
+
+
+def small_pool_seconds(backward: bool = False) -> float:
+    """`roi_align` of one box from one small map: nothing but launches, about 20 of which place the box."""
+    return (5 if backward else 22) * LAUNCH
 
 
 def suppress_seconds(count: int) -> float:
@@ -133,16 +178,20 @@ def _warps(values: Tensor, height: int, width: int) -> Tensor:
     return tiles.transpose(2, 3).reshape(-1, height * width * corners)
 
 
-def pool_sectors(rows: Tensor, channels: int, itemsize: int = 4, channels_last: bool = True) -> int:
-    """The sectors that output cells read whose samples touch pixels `rows` [cells, taps].
+def pool_sectors(
+    rows: Tensor, channels: int, itemsize: int = 4, channels_last: bool = True, reuse: str = "warp", box: int = 1
+) -> int:
+    """The sectors that output cells read whose samples touch pixels `rows` [cells, taps], `box` cells a box.
 
-    Channels last, a warp reads all channels of one cell's pixels; else one channel of the pixels of 32 cells.
+    Channels last, a warp reads all channels of one cell's pixels; else one channel of the pixels of 32 cells. A sector
+    counts once for each of `reuse` that reads it: each "load" (a warp's of one tap), each "warp" or each "box".
     """
+    cells = box if reuse == "box" else 1 if channels_last else 32
+    rows = torch.cat((rows, rows[-1:].expand(-len(rows) % cells, -1))).view(-1, cells, rows.shape[1])
+    rows = rows.transpose(1, 2).flatten(0, 1) if reuse == "load" else rows.flatten(1)
     if channels_last:
-        each = -(-channels * itemsize // SECTOR)
-        return distinct_sectors(rows * SECTOR) * each
-    rows = torch.cat((rows, rows[-1:].expand(-len(rows) % 32, -1)))
-    return distinct_sectors(rows.view(-1, 32 * rows.shape[1]) * itemsize) * channels
+        return distinct_sectors(rows * SECTOR) * -(-channels * itemsize // SECTOR)
+    return distinct_sectors(rows * itemsize) * channels
 
 
 def distinct_sectors(addresses: Tensor, valid: Tensor | None = None) -> int:
@@ -161,7 +210,7 @@ def frame_rows(count: int, side: int, boxes: Tensor | None = None) -> Tensor:
     scales = [1 / s for s in STRIDES]
     rois = image_boxes([people(count) if boxes is None else boxes.cpu()])
     levels = assign_levels(rois[:, 1:], scales, 224, 4)
-    placed = place(maps, rois, levels, (side, side), scales, 2, False)
+    placed = place(maps, Regions(rois, levels, scales, (side, side), 2, aligned=False))
     return sample_bags(placed, (side, side), (2, 2)).row.view(-1, 16).long()
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 SMALL, BATCH = 160, 64  # boxes of a class that are all compared with one another, and classes at a time
 FIRST, BLOCK = 128, 1024  # boxes of a large class that are decided together, at first and later
 PART = 96  # of them that are compared together
+DENSE = 256  # boxes that are all compared with one another
 
 
 def batched_nms(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: float) -> Tensor:
@@ -38,8 +39,8 @@ def _(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: float) -> Tens
 def batched_nms_torch(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: float) -> Tensor:
     """The twin of the Triton kernel in plain PyTorch, and the CPU path: small classes together, large ones alone."""
     order = scores.argsort(descending=True, stable=True)
-    sides, idxs = boxes[order].to(torch.promote_types(boxes.dtype, torch.float32)).t().contiguous(), idxs[order]
-    classes, members = idxs.sort(stable=True)
+    sides = boxes.to(torch.promote_types(boxes.dtype, torch.float32)).t().index_select(1, order)
+    classes, members = idxs[order].sort(stable=True)
     counts = torch.unique_consecutive(classes, return_counts=True)[1]
     threshold = rounded_down(iou_threshold, sides.dtype)
     starts = counts.cumsum(0) - counts
@@ -48,7 +49,7 @@ def batched_nms_torch(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold
     kept = [_survivors_of_small(sides, members, starts[some], counts[some], threshold) for some in small if len(some)]
     for start, count in torch.stack((starts, counts), dim=1)[counts > SMALL].tolist():
         ranks = members[start : start + count]
-        kept.append(ranks[_survivors(sides[:, ranks], threshold)])
+        kept.append(ranks[_survivors(sides.index_select(1, ranks), threshold)])
     return order[torch.cat([order[:0], *kept]).sort().values]
 
 
@@ -70,17 +71,23 @@ def _survivors(sides: Tensor, threshold: float) -> Tensor:
     """
     block, rest = torch.arange(sides.shape[1]).tensor_split((FIRST,))
     kept = block[_survivors_of_block(sides, block[:0], block, threshold)]
+    met = 0  # of those kept, so many have met all others
     if 2 * len(kept) < len(block):
-        rest = rest[~_suppresses(sides[:, rest], sides[:, kept], threshold).any(dim=1)]
+        over = _suppresses(sides[:, kept], sides[:, FIRST:], threshold)
+        rest = rest[over.view(torch.uint8).amax(dim=0) == 0]  # any() takes twenty times as long
+        met = len(kept)
     for block in rest.split(BLOCK) if len(rest) else ():
-        kept = torch.cat((kept, block[_survivors_of_block(sides, kept, block, threshold)]))
+        kept = torch.cat((kept, block[_survivors_of_block(sides, kept[met:], block, threshold)]))
     return kept
 
 
 def _survivors_of_block(sides: Tensor, kept: Tensor, block: Tensor, threshold: float) -> Tensor:
     """Which of the indices `block` survive those that are `kept` and one another -> bool."""
-    rivals, better, worse = torch.cat((kept, block)), [], []
+    rivals = torch.cat((kept, block))
     rival = sides.index_select(1, rivals)
+    if len(rivals) <= DENSE:
+        return _settled_matrix(_suppresses(rival, rival[:, len(kept) :], threshold).triu_(1 - len(kept)))
+    better, worse = [], []
     order = (sides[0, block] + sides[2, block]).argsort()
     for part in order.split(PART):  # from left to right
         some = sides.index_select(1, block[part])
@@ -101,6 +108,19 @@ def _settled(better: Tensor, worse: Tensor, kept: int, count: int) -> Tensor:
         after[worse[keep[better]] + kept] = False
         if torch.equal(after, keep):
             return keep[kept:]
+        keep = after
+
+
+def _settled_matrix(over: Tensor) -> Tensor:
+    """The same, given whether each box [kept + count, count] overlaps each of the last `count` after it."""
+    over = over.float()
+    kept, count = len(over) - over.shape[1], over.shape[1]
+    keep = torch.ones(kept + count)
+    while True:
+        after = keep.clone()
+        after[kept:] = keep @ over == 0
+        if torch.equal(after, keep):
+            return keep[kept:] > 0
         keep = after
 
 

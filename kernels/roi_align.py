@@ -8,15 +8,17 @@ and torchvision's default) it reads index y, half a cell too far, and a box is a
 up to one cell outside the map read its border, those farther away, and those of a box that is not finite, are 0.
 """
 
-import math
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from dimofs.kernels.roi_pool import Bags, cells_first, pool
+from dimofs.kernels.roi_patch import PatchPooling
+from dimofs.kernels.roi_place import Placed, Regions, assign_levels, image_boxes, place, sample_positions
+from dimofs.kernels.roi_pool import BagPooling, Bags, pool
+
+FEW = 4  # boxes at most that are always pooled patch by patch
+PIXELS = 1024  # of the maps for each box that is
 
 
 def roi_align(
@@ -48,59 +50,12 @@ def roi_align(
     if rois.shape[1:] != (5,):
         raise ValueError(f"boxes {[*rois.shape]} do not fit: expected [K, 5], or a list of [L, 4]")
     levels = None if len(maps) == 1 else assign_levels(rois[:, 1:], scales, canonical_scale, canonical_level)
-    placed = place(maps, rois, levels, size, scales, sampling_ratio, aligned)
+    regions = Regions(rois, levels, scales, size, sampling_ratio, aligned)
     if maps[0].is_cuda:
         from dimofs.kernels.roi_align_triton import pool_triton
 
-        return pool_triton(maps, placed, size, sampling_ratio)
-    return pool_torch(maps, placed, size, sampling_ratio)
-
-
-def image_boxes(boxes: Tensor | Sequence[Tensor]) -> Tensor:
-    """Per image [L, 4] -> [K, 5] rows of (image index, x1, y1, x2, y2); such rows pass through."""
-    if isinstance(boxes, Tensor):
-        return boxes
-    return torch.cat([F.pad(b, (1, 0), value=i) for i, b in enumerate(boxes)])
-
-
-def assign_levels(boxes: Tensor, scales: Sequence[float], canonical_scale: int, canonical_level: int) -> Tensor:
-    """The level of the pyramid that each of `boxes` [K, 4] is pooled from -> int64 [K]."""
-    finest, coarsest = (-round(math.log2(s)) for s in (scales[0], scales[-1]))
-    area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-    level = torch.floor(canonical_level + torch.log2(area.sqrt() / canonical_scale) + 1e-6)
-    return (level.nan_to_num(finest).clamp(finest, coarsest) - finest).long()
-
-
-class Placed(NamedTuple):
-    """Boxes on their maps. All maps are one table [pixels, C] of rows; the last axis of each [K, 2] is (y, x)."""
-
-    origin: Tensor  # [K] int64, the row of the map's first pixel
-    extent: Tensor  # [K, 2] size of the map
-    start: Tensor  # [K, 2] where the box begins, an index into the map
-    bins: Tensor  # [K, 2] size of a bin
-    samples: Tensor  # [K, 2] int64, samples per bin
-
-
-def place(maps, rois: Tensor, levels: Tensor | None, size, scales, sampling_ratio: int, aligned: bool) -> Placed:
-    """Where `rois` [K, 5] lie on the maps of their `levels` [K]; without, on the only one."""
-    shapes = [[m.shape[2], m.shape[3]] for m in maps]
-    extent, scale = rois.new_tensor(shapes), rois.new_tensor(scales)[:, None]
-    area, image = rois.new_tensor([[h * w] for h, w in shapes], dtype=torch.int64), rois[:, 0].long()
-    if levels is None:
-        origin, extent = image * area[0], extent.expand(len(rois), 2)
-    else:
-        rows = [m.shape[0] * h * w for m, (h, w) in zip(maps, shapes, strict=True)]
-        first = levels.new_tensor([sum(rows[:i]) for i in range(len(maps))])
-        origin, extent, scale = first[levels] + image * area[levels, 0], extent[levels], scale[levels]
-    corners = rois[:, 1:].unflatten(1, (2, 2)).flip(2) * scale[:, None]  # [K, 2, (y, x)]
-    corners = corners - 0.5 if aligned else corners
-    lengths = corners[:, 1] - corners[:, 0]
-    bins = (lengths if aligned else lengths.clamp(min=1)) / rois.new_tensor(size)
-    if sampling_ratio > 0:
-        samples = torch.full_like(bins, sampling_ratio, dtype=torch.int64)
-    else:
-        samples = bins.ceil().nan_to_num(0, 0, 0).clamp(min=0).long()
-    return Placed(origin, extent, corners[:, 0], bins, samples)
+        return pool_triton(maps, regions)
+    return pool_torch(maps, regions)
 
 
 def pixel_table(maps: Sequence[Tensor]) -> Tensor:
@@ -109,51 +64,62 @@ def pixel_table(maps: Sequence[Tensor]) -> Tensor:
     return rows[0].contiguous() if len(rows) == 1 else torch.cat(rows)  # strided rows cost many times as much
 
 
-def pool_torch(maps: Sequence[Tensor], placed: Placed, size: tuple[int, int], sampling_ratio: int) -> Tensor:
-    """The twin of the Triton kernels in plain PyTorch, and the CPU path: one weighted sum of rows per output cell.
+def cells_first(sums: Tensor, size: tuple[int, int]) -> Tensor:
+    """[K * cells, C] -> [K, C, *size], a view."""
+    return sums.view(-1, *size, sums.shape[1]).permute(0, 3, 1, 2)
 
-    `maps` of [N, C, H, W] -> [K, C, *size]. The weights are bilinear weight / samples.
+
+def pool_torch(maps: Sequence[Tensor], regions: Regions) -> Tensor:
+    """The twin of the Triton kernels in plain PyTorch, and the CPU path: maps of [N, C, H, W] -> [K, C, *size].
+
+    Few boxes are products with the patches around them; of many each output cell is a weighted sum of rows of pixels.
     """
-    if sampling_ratio > 0 or len(placed.origin) == 0:
-        samples = max(sampling_ratio, 1)
-        bags, order = sample_bags(placed, size, (samples, samples)), None
-    else:
-        bags, order = _adaptive_bags(placed, size)
+    size = regions.size
     if torch.compiler.is_compiling():
+        bags, order = _bags(place(maps, regions), regions)
         pooled = cells_first(bags.of(pixel_table(maps).to(bags.weight.dtype)).to(maps[0].dtype), size)
+    elif 0 < len(regions.rois) <= max(FEW, sum(m.shape[0] * m.shape[2] * m.shape[3] for m in maps) // PIXELS):
+        return pool(PatchPooling(regions, maps), maps)
     else:
-        pooled = pool(bags, maps, size)
+        bags, order = _bags(place(maps, regions), regions)
+        pooled = pool(BagPooling(bags, size, maps), maps)
     return pooled if order is None else pooled[order]
+
+
+def _bags(placed: Placed, regions: Regions) -> tuple[Bags, Tensor | None]:
+    """What each output cell sums; if boxes change places, an order brings them back."""
+    if regions.sampling_ratio > 0 or len(regions.rois) == 0:
+        samples = max(regions.sampling_ratio, 1)
+        return sample_bags(placed, regions.size, (samples, samples)), None
+    return _adaptive_bags(placed, regions.size)
 
 
 def sample_bags(placed: Placed, size: tuple[int, int], grid: tuple[int, int]) -> Bags:
     """What each output cell sums: 4 pixels for each of the samples on its grid."""
-    if size[0] == size[1] and grid[0] == grid[1]:
-        (y, x), (weight_y, weight_x) = (t.unbind(1) for t in _taps(placed, slice(2), size[0], grid[0]))
-    else:
-        (y, weight_y), (x, weight_x) = (
-            [t[:, 0] for t in _taps(placed, slice(axis, axis + 1), size[axis], grid[axis])] for axis in (0, 1)
-        )
+    pixel, weight = _taps(placed, max(size), max(grid))
+    taps = 2 * grid[0], 2 * grid[1]
+    (y, weight_y), (x, weight_x) = (
+        [_crossed(t[:, axis, : size[axis], : taps[axis]], axis, taps) for t in (pixel, weight)] for axis in (0, 1)
+    )
     y = (placed.origin[:, None, None] + y * placed.extent[:, 1, None, None].long()).to(x.dtype)
-    row = y[:, :, None, :, None] + x[:, None, :, None, :]  # [K, bins y, bins x, taps y, taps x]
-    weight = weight_y[:, :, None, :, None] * weight_x[:, None, :, None, :]
-    taps = 4 * grid[0] * grid[1]
-    cells = len(placed.origin) * size[0] * size[1]
-    first = torch.arange(cells, device=row.device, dtype=row.dtype) * taps
+    row, weight = y[:, :, None] + x[:, None], weight_y[:, :, None] * weight_x[:, None]  # [K, bins y, bins x, taps]
+    cells = row.shape[0] * size[0] * size[1]  # len() is no symbol to torch.export
+    first = torch.arange(cells, device=row.device, dtype=row.dtype) * (taps[0] * taps[1])
     return Bags(row.flatten(), weight.flatten(), first)
 
 
-def _taps(placed: Placed, axes: slice, bins: int, samples: int) -> tuple[Tensor, Tensor]:
-    """Along each of some axes, the two pixels of each sample and their weights -> two [K, axes, bins, 2 * samples]."""
-    start, step, extent = (t[:, axes, None, None] for t in (placed.start, placed.bins, placed.extent))
-    sample = (torch.arange(bins * samples, device=start.device, dtype=start.dtype) + 0.5) / samples  # in bins
-    position = start + sample.view(bins, samples) * step  # [K, axes, bins, samples]
-    inside, last = (position >= -1) & (position <= extent), extent - 1
-    position = torch.where(inside, position, 0).clamp(min=0).minimum(last)
+def _crossed(values: Tensor, axis: int, taps: tuple[int, int]) -> Tensor:
+    """Of the taps along one axis those of all pairs: [K, bins, taps[axis]] -> [K, bins, taps[0] * taps[1]]."""
+    return values.unsqueeze(3 - axis).expand(-1, -1, *taps).flatten(2)
+
+
+def _taps(placed: Placed, bins: int, samples: int) -> tuple[Tensor, Tensor]:
+    """Along each axis the two pixels of each sample and their weights -> two [K, 2, bins, 2 * samples]."""
+    position, whole = sample_positions(placed, bins, samples)
     low = position.floor()
-    share, whole = position - low, inside / samples
-    pixels = torch.stack((low, (low + 1).minimum(last)), dim=-1).int()
-    return pixels.flatten(3), (torch.stack((1 - share, share), dim=-1) * whole[..., None]).flatten(3)
+    share = position - low
+    pixel = torch.stack((low, (low + 1).minimum(placed.extent[:, :, None, None] - 1)), dim=-1).flatten(3).int()
+    return pixel, (torch.stack((1 - share, share), dim=-1) * whole[..., None]).flatten(3)
 
 
 def _adaptive_bags(placed: Placed, size: tuple[int, int]) -> tuple[Bags, Tensor]:

@@ -16,20 +16,18 @@ from torch import Tensor
 from torch.library import wrap_triton
 
 from dimofs.kernels.operators import operator
-from dimofs.kernels.roi_align import pixel_table
-from dimofs.kernels.roi_pool import cells_first
+from dimofs.kernels.roi_align import cells_first, pixel_table
+from dimofs.kernels.roi_place import Regions, place
 from dimofs.kernels.scatter import new_sums, read_sums, scatter_add
 
 CHANNELS = 256  # of a program, at most
 
 
-def pool_triton(
-    maps: Sequence[Tensor], placed: tuple[Tensor, ...], size: tuple[int, int], sampling_ratio: int
-) -> Tensor:
+def pool_triton(maps: Sequence[Tensor], regions: Regions) -> Tensor:
     """`pool_torch` by Triton: maps of [N, C, H, W] -> [K, C, *size]."""
-    origin, extent, start, bins, samples = placed
+    origin, extent, start, bins, samples = place(maps, regions)
     geometry = torch.stack((extent, start, bins, samples.to(bins.dtype)), dim=1)
-    return cells_first(_pool(pixel_table(maps), origin, geometry, *size), size)
+    return cells_first(_pool(pixel_table(maps), origin, geometry, *regions.size), regions.size)
 
 
 def _pool_fake(table: Tensor, origin: Tensor, geometry: Tensor, height: int, width: int) -> Tensor:

@@ -38,6 +38,16 @@ def device(request) -> str:
     return "cpu" if request.param == "twin" else request.getfixturevalue("triton")
 
 
+@pytest.fixture(params=["patches", "bags", "triton"])
+def pooling(request, monkeypatch) -> str:
+    """The device of each way to pool: few boxes from patches, many by sums of rows, and Triton."""
+    if request.param == "triton":
+        return request.getfixturevalue("triton")
+    monkeypatch.setattr(importlib.import_module("dimofs.kernels.roi_align"), "FEW", 99 * (request.param == "patches"))
+    monkeypatch.setattr(importlib.import_module("dimofs.kernels.roi_align"), "PIXELS", 2**40)
+    return "cpu"
+
+
 def randn(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
@@ -192,38 +202,38 @@ def test_deform_conv2d_refuses_shapes_that_do_not_fit(field):
 # roi_align
 
 
-def test_roi_align_by_hand(device):
-    features = torch.arange(25.0, device=device).view(1, 1, 5, 5)  # value = 5 row + column
-    box = torch.tensor([[0, 1.0, 1, 3, 3]], device=device)
+def test_roi_align_by_hand(pooling):
+    features = torch.arange(25.0, device=pooling).view(1, 1, 5, 5)  # value = 5 row + column
+    box = torch.tensor([[0, 1.0, 1, 3, 3]], device=pooling)
     aligned = roi_align(features, box, 2, 1.0, 1, aligned=True)  # bins of 1 pixel, at indices 1 and 2
     torch.testing.assert_close(aligned[0, 0].cpu(), torch.tensor([[6.0, 7], [11, 12]]))
     shifted = roi_align(features, box, 2, 1.0, 1, aligned=False)  # half a pixel down and right: 5 / 2 + 1 / 2
     torch.testing.assert_close(shifted, aligned + 3)
 
 
-def test_roi_align_at_the_edges_of_the_map_by_hand(device):
+def test_roi_align_at_the_edges_of_the_map_by_hand(pooling):
     """A sample up to one pixel outside reads the border, beyond it 0; the far end is the size of the map, 4."""
-    features = torch.tensor([10.0, 20, 30, 40], device=device).view(1, 1, 4, 1).expand(1, 1, 4, 3)
+    features = torch.tensor([10.0, 20, 30, 40], device=pooling).view(1, 1, 4, 1).expand(1, 1, 4, 3)
     rows = torch.tensor([-1.01, -1, 0.5, 3.5, 4, 4.01])
     zeros = torch.zeros(6)
-    rois = torch.stack((zeros, zeros + 1, rows - 0.5, zeros + 2, rows + 0.5), dim=1).to(device)
+    rois = torch.stack((zeros, zeros + 1, rows - 0.5, zeros + 2, rows + 0.5), dim=1).to(pooling)
     assert roi_align(features, rois, 1, 1.0, 1).flatten().tolist() == [0, 10, 15, 40, 40, 0]
 
 
 @pytest.mark.parametrize("aligned", [False, True])
 @pytest.mark.parametrize("sampling_ratio", [-1, 2])
-def test_roi_align_is_torchvisions(device, sampling_ratio, aligned):
+def test_roi_align_is_torchvisions(pooling, sampling_ratio, aligned):
     rois = torch.cat((torch.tensor([[0.0], [1], [1], [0]]), random_boxes(4, 44, 30)), dim=1)
     rois[3, 3:] = rois[3, 1:3] - 5  # turned inside out
     assert_same(
-        lambda features: roi_align(features, rois.to(device), (3, 2), 0.25, sampling_ratio, aligned),
+        lambda features: roi_align(features, rois.to(pooling), (3, 2), 0.25, sampling_ratio, aligned),
         lambda features: ops.roi_align(features, rois, (3, 2), 0.25, sampling_ratio, aligned),
-        device,
+        pooling,
         features=randn(2, 3, 8, 11),
     )
 
 
-def test_roi_align_pools_each_box_from_its_level_of_a_pyramid(device):
+def test_roi_align_pools_each_box_from_its_level_of_a_pyramid(pooling):
     boxes = [random_boxes(2, 256, 500), torch.zeros(0, 4), random_boxes(1, 256, 100, seed=1)]
     for side in (112.0, 223.99, 224, 448, 0):  # the levels' limits
         boxes.append(torch.tensor([[8.0, 8, 8 + side, 8 + side]]))
@@ -231,26 +241,26 @@ def test_roi_align_pools_each_box_from_its_level_of_a_pyramid(device):
     peer = ops.MultiScaleRoIAlign(["0", "1", "2", "3"], output_size=2, sampling_ratio=1)
     assert_same(
         lambda **maps: roi_align(
-            list(maps.values()), [b.to(device) for b in boxes], 2, [1 / s for s in (4, 8, 16, 32)], 1
+            list(maps.values()), [b.to(pooling) for b in boxes], 2, [1 / s for s in (4, 8, 16, 32)], 1
         ),
         lambda **maps: peer({k[1:]: m for k, m in maps.items()}, boxes, [(256, 288)] * len(boxes)),
-        device,
+        pooling,
         **{f"p{i}": randn(*shape, seed=i) for i, shape in enumerate(shapes)},
     )
 
 
-def test_roi_align_in_16_bits_is_float32_rounded_once(device):
+def test_roi_align_in_16_bits_is_float32_rounded_once(pooling):
     features, rois = randn(1, 3, 40, 40).bfloat16(), torch.tensor([[0, 3.3, 2.7, 38.1, 35.9]])
-    pooled = roi_align(features.to(device), rois.to(device), 2, 1.0, 2)
+    pooled = roi_align(features.to(pooling), rois.to(pooling), 2, 1.0, 2)
     assert pooled.dtype == torch.bfloat16
     expected = roi_align(features.float(), rois, 2, 1.0, 2)
     torch.testing.assert_close(pooled.float().cpu(), expected, atol=1e-6, rtol=2**-7)  # the interpreter truncates
 
 
 @pytest.mark.parametrize("sampling_ratio", [-1, 2])
-def test_boxes_that_are_not_finite_pool_zero(device, sampling_ratio):
-    features = torch.ones(1, 2, 6, 6, device=device, requires_grad=True)
-    rois = torch.tensor([[0, NAN, 0, 3, 3], [0, 0, 0, 3, float("inf")], [0, 1, 1, 4, 4]], device=device)
+def test_boxes_that_are_not_finite_pool_zero(pooling, sampling_ratio):
+    features = torch.ones(1, 2, 6, 6, device=pooling, requires_grad=True)
+    rois = torch.tensor([[0, NAN, 0, 3, 3], [0, 0, 0, 3, float("inf")], [0, 1, 1, 4, 4]], device=pooling)
     pooled = roi_align(features, rois, 2, 1.0, sampling_ratio)
     assert pooled[:2].eq(0).all() and pooled[2].eq(1).all()
     (gradient,) = torch.autograd.grad(pooled.sum(), features)
@@ -259,11 +269,34 @@ def test_boxes_that_are_not_finite_pool_zero(device, sampling_ratio):
 
 @pytest.mark.parametrize("sampling_ratio", [-1, 2])
 @pytest.mark.parametrize("images", [0, 2])
-def test_no_boxes_pool_to_nothing_and_still_train(device, images, sampling_ratio):
-    maps = [torch.zeros(images, 3, s, s, device=device, requires_grad=True) for s in (8, 4)]
-    pooled = roi_align(maps, [torch.zeros(0, 4, device=device)] * max(images, 1), (7, 5), (0.5, 0.25), sampling_ratio)
+def test_no_boxes_pool_to_nothing_and_still_train(pooling, images, sampling_ratio):
+    maps = [torch.zeros(images, 3, s, s, device=pooling, requires_grad=True) for s in (8, 4)]
+    pooled = roi_align(maps, [torch.zeros(0, 4, device=pooling)] * max(images, 1), (7, 5), (0.5, 0.25), sampling_ratio)
     assert pooled.shape == (0, 3, 7, 5)
     assert all(gradient.eq(0).all() for gradient in torch.autograd.grad(pooled.sum(), maps))
+
+
+@pytest.mark.parametrize("sampling_ratio", [-1, 1])
+@pytest.mark.parametrize("size", [(1, 2), (3, 3)], ids=["1x2", "3x3"])
+def test_roi_align_of_bins_far_larger_than_pixels_is_torchvisions(pooling, size, sampling_ratio):
+    """One sample a bin lies apart from the next one along one axis, the other, or both; one box is inside out."""
+    corners = torch.tensor([[1, 2, 39, 5], [2, 1, 4, 38], [-3, 0, 41, 44], [30, 30, 33, 31.5], [30, 20, 10, 15]])
+    rois = torch.cat((torch.tensor([[0.0], [1], [1], [0], [0]]), corners), dim=1)
+    assert_same(
+        lambda features: roi_align(features, rois.to(pooling), size, 1.0, sampling_ratio, aligned=True),
+        lambda features: ops.roi_align(features, rois, size, 1.0, sampling_ratio, aligned=True),
+        pooling,
+        features=randn(2, 3, 40, 40),
+    )
+
+
+def test_maps_without_boxes_train_too(pooling):
+    """Their gradients are zero, whole tensors in .grad."""
+    maps = [torch.zeros(1, 3, s, s, device=pooling, requires_grad=True) for s in (32, 16)]
+    roi_align(maps, [torch.tensor([[8.0, 8, 24, 24]], device=pooling)], 2, (0.5, 0.25), 2).sum().backward()
+    gradients = [m.grad for m in maps]
+    assert all(g is not None and g.is_contiguous() for g in gradients)
+    torch.testing.assert_close([g.sum().item() for g in gradients if g is not None], [12.0, 0.0])
 
 
 def test_roi_align_refuses_arguments_that_do_not_fit():
