@@ -20,7 +20,7 @@ from dimofs.kernels import batched_nms, deform_conv2d, deform_sample, roi_align
 
 @dataclass(frozen=True)
 class Case:
-    """Two functions of no arguments that do the same, and the bytes that both must move."""
+    """Two functions of no arguments that do the same, or work worth comparing, and the bytes that ours must move."""
 
     name: str
     shape: str
@@ -31,6 +31,8 @@ class Case:
     size: int
     memory: bool = False  # whether the peak of allocated memory is measured too
     predict: Callable[[], float] | None = None  # our seconds on an H100
+    count: int = 1  # how often each does its work: times are divided by it
+    note: str = ""  # what the times do not tell
 
 
 def kernel_cases(device: str = "cpu", quick: bool = False) -> Iterator[Case]:
@@ -80,7 +82,8 @@ def deform_conv2d_cases(shape: tuple[int, int, int], modulated: bool, device: st
     name, size = f"{c}x{h}x{w} 3x3" + " mask" * modulated, 4 * (sum(t.numel() for t in inputs) + c * h * w)
     predict = lambda: traffic.convolve_seconds(inputs[1].cpu(), c)  # noqa: E731
     yield Case("deform_conv2d", name, "fp32", ours[0], "deform_conv2d", theirs[0], size, True, predict)
-    yield Case("deform_conv2d backward", name, "fp32", ours[1], "deform_conv2d", theirs[1], 2 * size, True)
+    predict = lambda: traffic.convolve_backward_seconds(inputs[1].cpu(), c)  # noqa: E731
+    yield Case("deform_conv2d backward", name, "fp32", ours[1], "deform_conv2d", theirs[1], 2 * size, True, predict)
 
 
 def pyramid_cases(count: int, side: int, device: str) -> Iterator[Case]:
@@ -112,8 +115,9 @@ def one_roi_cases(device: str) -> Iterator[Case]:
         lambda x: roi_align(x, box, 7, 1.0, 2, True), lambda x: ops.roi_align(x, box, 7, 1.0, 2, True), x
     )
     size = 4 * (x.numel() + 49 * 256)
-    yield Case("roi_align", "1x256x7x7 of 8x8", "fp32", ours[0], "roi_align", theirs[0], size)
-    yield Case("roi_align backward", "1x256x7x7 of 8x8", "fp32", ours[1], "roi_align", theirs[1], size)
+    for i, kind in enumerate(("roi_align", "roi_align backward")):
+        predict = lambda i=i: traffic.small_pool_seconds(backward=i == 1)  # noqa: E731
+        yield Case(kind, "1x256x7x7 of 8x8", "fp32", ours[i], "roi_align", theirs[i], size, predict=predict)
 
 
 def nms_case(count: int, classes: int, device: str, crowd: int = 0) -> Case:

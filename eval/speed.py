@@ -1,8 +1,13 @@
-"""How fast the kernels are beside torchvision's and beside the memory, measured in one process.
+"""How fast all is beside its peers and beside the memory, measured in one process.
 
     python -m eval.speed
-    python -m eval.speed kernels --quick --threads 1 --json speed.json
+    python -m eval.speed --quick --threads 1 --json speed.json
     python -m eval.speed kernels --device cuda
+
+`kernels`: each operator and its derivative beside torchvision's. `model`: whole models beside torchvision's Keypoint
+R-CNN with the same weights and beside MoveNet MultiPose, and the shipped one on a video, from decoding to JSON, beside
+a pass of its own backbone. `train`: a training step beside torchvision's. `eval`: an evaluator beside pycocotools.
+Without one of these names, all.
 
 Ours and the peer's take turns, so that whatever else the machine does slows both. The table shows medians, half the
 spread between the quartiles in per cent, the ratio of the peer's time to ours (above 1: ours is faster) and the floor:
@@ -22,11 +27,16 @@ from tqdm import tqdm
 
 from dimofs.cli import InputError, check_ranges, run
 from dimofs.eval.peers import Case, kernel_cases, peak_memory
+from dimofs.eval.speed_eval import eval_cases
+from dimofs.eval.speed_model import model_cases
+from dimofs.eval.speed_train import train_cases
 from dimofs.files import write_json
+from dimofs.memory import keep_freed_memory
 
 COLUMNS = (
     "name",
     "shape",
+    "dtype",
     "ours_ms",
     "+-%",
     "peer",
@@ -37,11 +47,18 @@ COLUMNS = (
     "ours_mb",
     "peer_mb",
     "predicted_ms",
+    "note",
 )
+PARTS: dict[str, Callable[[str, bool], Iterable[Case]]] = {
+    "kernels": kernel_cases,
+    "model": model_cases,
+    "train": train_cases,
+    "eval": eval_cases,
+}
 
 
 def main(
-    what: Annotated[Literal["kernels"], "what is measured"] = "kernels",
+    what: Annotated[Literal["kernels", "model", "train", "eval", "all"], "what is measured"] = "all",
     *,
     quick: Annotated[bool, "leave out the largest shapes and repeat less: under a minute"] = False,
     only: Annotated[str, "measure only the rows whose name starts so"] = "",
@@ -54,8 +71,11 @@ def main(
     if threads is not None:
         torch.set_num_threads(threads)
     bandwidth = copy_bandwidth(device, 2**24 if quick else 2**26)
-    cases = (c for c in kernel_cases(device, quick) if c.name.startswith(only))
-    rows = [measure(case, bandwidth, 0.3 if quick else 2.0, device) for case in tqdm(cases, leave=False)]
+    keep_freed_memory()
+    parts = PARTS.values() if what == "all" else [PARTS[what]]
+    cases = (c for part in parts for c in part(device, quick) if c.name.startswith(only))
+    effort = (0.3, 2) if quick else (2.0, 3)
+    rows = [measure(case, bandwidth, *effort, device=device) for case in tqdm(cases, leave=False)]
     print(table(rows))
     print(f"{torch.get_num_threads()} threads, {bandwidth / 1e9:.1f} GB/s in a copy" if device == "cpu" else device)
     if json is not None:
@@ -79,12 +99,13 @@ def copy_bandwidth(device: str, elements: int = 2**26) -> float:
     return 8 * elements / min(times)
 
 
-def measure(case: Case, bandwidth: float, budget: float, device: str = "cpu") -> dict:
-    """One row: ours and the peer's in turn for `budget` seconds, at least 3 times, the first turn not counted."""
+def measure(case: Case, bandwidth: float, budget: float, least: int = 3, device: str = "cpu") -> dict:
+    """One row: ours and the peer's in turn for `budget` seconds, at least `least` times after a first that only warms
+    up."""
     turns: list[tuple[float, float]] = []
     start = time.perf_counter()
-    while len(turns) < 4 or (time.perf_counter() - start < budget and len(turns) < 200):
-        turns.append((seconds(case.ours, device), seconds(case.theirs, device)))
+    while len(turns) <= least or (time.perf_counter() - start < budget and len(turns) < 200):
+        turns.append((seconds(case.ours, device) / case.count, seconds(case.theirs, device) / case.count))
     (ours, ours_spread), (peer, peer_spread) = (centre(side) for side in zip(*turns[1:], strict=True))
     row = {"name": case.name, "shape": case.shape, "dtype": case.dtype, "ours_ms": ours, "ours_spread": ours_spread}
     row |= {"peer": case.peer, "peer_ms": peer, "peer_spread": peer_spread, "ratio": peer / ours}
@@ -93,6 +114,8 @@ def measure(case: Case, bandwidth: float, budget: float, device: str = "cpu") ->
         row["ours_mb"], row["peer_mb"] = (peak_memory(call) / 1e6 for call in (case.ours, case.theirs))
     if case.predict is not None and device == "cuda":
         row["predicted_ms"] = 1e3 * case.predict()
+    if case.note:
+        row["note"] = case.note
     gc.collect()
     return row
 
@@ -117,13 +140,13 @@ def centre(times: Sequence[float]) -> tuple[float, float]:
 
 
 def table(rows: Iterable[dict]) -> str:
-    """The rows as aligned text."""
-    lines = [COLUMNS, *(cells(row) for row in rows)]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(COLUMNS))]
-    left = {COLUMNS.index(c) for c in ("name", "shape", "peer")}
+    """The rows as aligned text, without columns that are empty."""
+    columns = [column for column in zip(COLUMNS, *map(cells, rows), strict=True) if any(column[1:])]
+    widths = [max(map(len, column)) for column in columns]
+    left = [column[0] in ("name", "shape", "dtype", "peer", "note") for column in columns]
     return "\n".join(
-        "  ".join(c.ljust(w) if i in left else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True)))
-        for line in lines
+        "  ".join(c.ljust(w) if to_left else c.rjust(w) for c, w, to_left in zip(line, widths, left, strict=True))
+        for line in zip(*columns, strict=True)
     )
 
 
@@ -131,8 +154,8 @@ def cells(row: dict) -> tuple[str, ...]:
     ours, peer = (f"{100 * row[f'{side}_spread']:.0f}" for side in ("ours", "peer"))
     rest = (f"{row[key]:.3g}" if key in row else "" for key in ("ours_mb", "peer_mb", "predicted_ms"))
     times = {key: f"{row[key]:.3g}" if row[key] < 100 else f"{row[key]:.0f}" for key in ("ours_ms", "peer_ms")}
-    head = (row["name"], row["shape"], times["ours_ms"], ours, row["peer"], times["peer_ms"], peer)
-    return *head, f"{row['ratio']:.2f}", f"{row['floor_ms']:.3g}", *rest
+    head = (row["name"], row["shape"], row["dtype"], times["ours_ms"], ours, row["peer"], times["peer_ms"], peer)
+    return *head, f"{row['ratio']:.2f}", f"{row['floor_ms']:.3g}", *rest, row.get("note", "")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import weakref
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import numpy as np
@@ -34,6 +35,7 @@ class StandIn(PoseDetector):
         nn.Module.__init__(self)
         self.parameter = nn.Parameter(torch.zeros(1))
         self.keypoint_names = skeletons.DIMOFS
+        self.box_head = SimpleNamespace(score=0.05)
         self.passes = 0
         self.at_frame = lambda number: None
 
@@ -190,6 +192,16 @@ def test_score_and_tracker(network):
         "--patience 0": [1] * 3,
     }  # fmt: skip
     assert len(json.loads(Path("x.poses.json").read_text())) == 6  # average precision wants the doubtful ones
+
+
+@pytest.mark.parametrize(
+    ("options", "least"), [("", 0.5), ("--score 0.3", 0.3), ("--score 0.01", 0.05), ("--format coco", 0.05)]
+)
+def test_joints_are_sought_of_those_alone_who_may_be_reported(network, options, least):
+    """The model itself leaves out people of 0.05 and less."""
+    write_clip(Path("x.mp4"), 1)
+    assert command(f"--video x.mp4 --no-overlay {options}") == 0
+    assert least - 1e-5 < network.box_head.score <= least
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])

@@ -31,7 +31,7 @@ def test_a_row_holds_both_times_their_ratio_and_the_floor(monkeypatch):
     row = speed.measure(case(), bandwidth=1e9, budget=0)
     assert (row["ours_ms"], row["peer_ms"], row["ratio"], row["floor_ms"]) == (2000, 6000, 3, 4)
     line = speed.table([row]).splitlines()[1].split()
-    assert line == ["work", "2x3", "2000", "0", "other", "6000", "0", "3.00", "4"]
+    assert line == ["work", "2x3", "fp32", "2000", "0", "other", "6000", "0", "3.00", "4"]
 
 
 def test_ours_and_the_peer_take_turns():
@@ -41,11 +41,28 @@ def test_ours_and_the_peer_take_turns():
 
 
 def test_rows_are_written(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(speed, "kernel_cases", lambda device, quick: iter([case(), case(name="rest")]))
+    monkeypatch.setitem(speed.PARTS, "kernels", lambda device, quick: iter([case(), case(name="rest")]))
     speed.main("kernels", quick=True, only="wo", json=tmp_path / "rows.json")
     (row,) = json.loads((tmp_path / "rows.json").read_text())
     assert {"name", "shape", "dtype", "ours_ms", "peer", "peer_ms", "ratio", "floor_ms"} <= row.keys()
     assert capsys.readouterr().out.splitlines()[1].startswith("work")
+
+
+def test_without_a_name_all_is_measured(monkeypatch, tmp_path):
+    for name in speed.PARTS:
+        monkeypatch.setitem(speed.PARTS, name, lambda device, quick, name=name: iter([case(name=name)]))
+    speed.main(quick=True, json=tmp_path / "rows.json")
+    assert [row["name"] for row in json.loads((tmp_path / "rows.json").read_text())] == list(speed.PARTS)
+
+
+def test_times_are_of_one_of_many_and_notes_are_shown(monkeypatch):
+    """Ours takes 2 seconds for 4 frames, the peer 6."""
+    times = iter([2.0, 6.0] * 1000)
+    monkeypatch.setattr(speed, "seconds", lambda call, device: next(times))
+    row = speed.measure(case(count=4, note="well"), bandwidth=1e9, budget=0)
+    assert (row["ours_ms"], row["peer_ms"], row["ratio"]) == (500, 1500, 3)
+    head, line = speed.table([row]).splitlines()
+    assert line.split()[-1] == "well" and head.split()[-1] == "note" and "predicted_ms" not in head
 
 
 def test_what_is_missing_is_said_in_one_line(monkeypatch):
@@ -128,6 +145,37 @@ def test_sectors_of_pooled_boxes_by_hand():
     rows = torch.tensor([[0, 1, 1, 9], [0, 0, 0, 0]])
     assert traffic.pool_sectors(rows, 16) == 8
     assert traffic.pool_sectors(rows, 16, channels_last=False) == 2 * 16
+
+
+def test_what_reads_a_sector_once_by_hand():
+    """A box of two cells that read pixels 0, 9, 0 and 0, 1, 9 of 8 channels: a sector a pixel, or 8 pixels a sector.
+
+    Channels last every load reads one, a cell 2 and 3 different ones, the box 3. Planar the warp is filled by the last
+    cell; its loads read sectors {0}, {0, 1} and {0, 1} of each channel, all of them together 2.
+    """
+    rows = torch.tensor([[0, 9, 0], [0, 1, 9]])
+    for last, expected in ((True, (6, 5, 3)), (False, (5 * 8, 2 * 8, 2 * 8))):
+        counts = [traffic.pool_sectors(rows, 8, 4, last, reuse, 2) for reuse in traffic.REUSES]
+        assert counts == list(expected)
+
+
+def test_a_convolutions_backward_takes_what_its_products_take():
+    """Two products of 16 x 144 x 1600 at 3/4 of 67 TFLOP/s, taps written and read, and 12 launches for each part."""
+    still = torch.zeros(1, 18, 40, 40)
+    seconds = traffic.convolve_backward_seconds(still, 16)
+    arithmetic, streamed = 2 * (2 * 16 * 144 * 1600) / (0.75 * 67e12), 2 * 4 * 144 * 1600 / 3.35e12
+    assert arithmetic + streamed + 12 * traffic.LAUNCH < seconds
+    assert traffic.convolve_backward_seconds(still + 100, 16) < seconds  # outside the map nothing is read
+
+
+def test_every_case_has_a_prediction():
+    makers = [
+        peers.deform_sample_cases((8, 6, 7), "cpu"),
+        peers.deform_conv2d_cases((16, 6, 7), False, "cpu"),
+        peers.one_roi_cases("cpu"),
+        [peers.nms_case(200, 3, "cpu")],
+    ]
+    assert all(c.predict is not None and c.predict() > 0 for cases in makers for c in cases)
 
 
 def test_a_prediction_is_never_below_the_memory_floor():

@@ -128,14 +128,14 @@ def test_same_detections(ours, peer, image):
 
 
 def assert_equal(found: Detections, theirs: dict[str, Tensor]) -> None:
-    """Same people in the same order: 1e-3 pixels, 1e-4 in score. They are many and differ."""
+    """Same people in the same order: 2e-3 pixels, 1e-4 in score, 2e-3 in logits. They are many and differ."""
     assert len(found) == len(theirs["labels"]) == DETECTIONS
     assert theirs["scores"].std() > 0.02
     assert theirs["boxes"].std(dim=0).min() > 10
-    torch.testing.assert_close(found.boxes, theirs["boxes"], rtol=0, atol=1e-3)
+    torch.testing.assert_close(found.boxes, theirs["boxes"], rtol=0, atol=2e-3)
     torch.testing.assert_close(found.scores, theirs["scores"], rtol=0, atol=1e-4)
-    torch.testing.assert_close(found.keypoints, theirs["keypoints"][..., :2], rtol=0, atol=1e-3)
-    torch.testing.assert_close(found.keypoint_scores, theirs["keypoints_scores"], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(found.keypoints, theirs["keypoints"][..., :2], rtol=0, atol=2e-3)
+    torch.testing.assert_close(found.keypoint_scores, theirs["keypoints_scores"], rtol=0, atol=2e-3)
 
 
 def test_a_frame_is_its_own_frame_b(ours, monkeypatch):

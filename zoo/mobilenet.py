@@ -13,14 +13,15 @@ from torch import Tensor, nn
 
 class SameConv2d(nn.Conv2d):
     """3x3 convolution of stride 2 with TensorFlow's SAME padding: an odd map gets one on each side, an even one none
-    before and one after."""
+    before and one after. For the latter the kernel, not the map, is padded: its first of four weights is zero."""
 
     def __init__(self, inputs: int, outputs: int, groups: int = 1) -> None:
-        super().__init__(inputs, outputs, 3, stride=2, groups=groups)
+        super().__init__(inputs, outputs, 3, stride=2, padding=1, groups=groups)
 
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[-2:]
-        return super().forward(F.pad(x, (width % 2, 1, height % 2, 1)))
+        weight = F.pad(self.weight, (1 - width % 2, 0, 1 - height % 2, 0))
+        return F.conv2d(x, weight, self.bias, self.stride, self.padding, groups=self.groups)  # type: ignore[arg-type]
 
 
 class InvertedResidual(nn.Module):

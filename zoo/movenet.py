@@ -49,7 +49,7 @@ class MoveNet(nn.Module):
 
     def maps(self, images: Tensor) -> dict[str, Tensor]:
         """The six output maps by name, [N, C, H/4, W/4], before any sigmoid."""
-        features = self.fpn(self.backbone(images * 2 - 1))[0]
+        features = self.fpn(self.backbone((images * 2 - 1).contiguous(memory_format=torch.channels_last)))[0]
         return {name: head(features) for name, head in self.heads.items()}
 
     def forward(self, images: Tensor) -> list[Detections]:

@@ -48,6 +48,7 @@ from tqdm import tqdm
 
 from dimofs.ahead import ahead
 from dimofs.cli import InputError, check_ranges, run
+from dimofs.memory import keep_freed_memory
 from dimofs.overlay import film, picture
 from dimofs.sources import Source, sources
 from dimofs.tracking import NONE, TRACKERS, Tracker, follow, tracker_named
@@ -129,10 +130,13 @@ def main(
         if isinstance(fault, InputError):
             failed = _report(fault)
     if todo := [job for job in mine if isinstance(job, Job)]:
+        keep_freed_memory()
         detector = checkpoints.load_as(PoseDetector, weights, device)
+        # Nobody less sure is reported, so nobody's joints are looked for in vain; the tracker has the exact say.
+        detector.box_head.score = max(detector.box_head.score, joins.score - 1e-6)
         for job in todo:
             try:
-                _process(job, detector, settings)
+                process(job, detector, settings)
             except InputError as fault:
                 failed = _report(fault)
     _await_ranks(failed, world)
@@ -166,7 +170,7 @@ def _jobs(inputs: list[str], out: Path | None, format: str, overlay: bool) -> It
                 )
 
 
-def _process(job: Job, detector: PoseDetector, settings: Settings) -> None:
+def process(job: Job, detector: PoseDetector, settings: Settings) -> None:
     """Write the results of one source, whole or not at all; after Ctrl-C, of its frames until then."""
     clip, began, count, tracks = open_clip(job.source), perf_counter(), 0, NONE
     with ExitStack() as stack:

@@ -14,7 +14,8 @@ STRIDE = 32  # inputs are padded to whole cells of the coarsest pyramid level
 
 class Preprocess(nn.Module):
     """(x - mean) / std, the shorter side resized to `min_size` unless the longer would pass `max_size` (bilinear,
-    half-pixel centres), zero padding at the right and bottom to a multiple of 32."""
+    half-pixel centres), zero padding at the right and bottom to a multiple of 32; channels last in memory, as
+    convolutions on a CPU like it."""
 
     mean: Tensor
     std: Tensor
@@ -34,7 +35,7 @@ class Preprocess(nn.Module):
         """Images [N, 3, H, W] in [0, 1] -> padded [N, 3, H', W'], and (height, width) before the padding."""
         height, width = images.shape[-2:]
         size = self.size(height, width) if resize else (height, width)
-        images = (images - self.mean) / self.std
         if size != (height, width):
             images = F.interpolate(images, size=size, mode="bilinear", align_corners=False)
+        images = ((images - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
         return F.pad(images, (0, -size[1] % STRIDE, 0, -size[0] % STRIDE)), size

@@ -1,6 +1,7 @@
 """Residual networks (He et al., CVPR 2016) with frozen batch normalization, parameters named as torchvision's.
 
-The stride of a bottleneck sits in its 3x3 convolution, as in torchvision.
+The stride of a bottleneck sits in its 3x3 convolution, as in torchvision. Each convolution and its normalization are
+computed as one convolution, in training too: its weights change, their normalization does not.
 """
 
 from collections.abc import Sequence
@@ -26,8 +27,10 @@ class FrozenBatchNorm(nn.Module):
         self.register_buffer("running_mean", torch.zeros(channels))
         self.register_buffer("running_var", torch.ones(channels))
 
-    def forward(self, x: Tensor) -> Tensor:
-        return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+    def fold(self, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """Weights [C, ...] and bias [C] of the convolution that does what one with `weight`, then this, would."""
+        scale = self.weight * (self.running_var + self.eps).rsqrt()
+        return weight * scale[:, None, None, None], self.bias - self.running_mean * scale
 
 
 class BasicBlock(nn.Module):
@@ -42,8 +45,8 @@ class BasicBlock(nn.Module):
         self.downsample = _shortcut(inputs, width, stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.bn1(self.conv1(x)).relu_()
-        return (self.bn2(self.conv2(y)) + self.downsample(x)).relu_()
+        y = _normed(x, self.conv1, self.bn1).relu_()
+        return _normed(y, self.conv2, self.bn2).add_(self.downsample(x)).relu_()
 
 
 class Bottleneck(nn.Module):
@@ -60,9 +63,19 @@ class Bottleneck(nn.Module):
         self.downsample = _shortcut(inputs, outputs, stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.bn1(self.conv1(x)).relu_()
-        y = self.bn2(self.conv2(y)).relu_()
-        return (self.bn3(self.conv3(y)) + self.downsample(x)).relu_()
+        y = _normed(x, self.conv1, self.bn1).relu_()
+        y = _normed(y, self.conv2, self.bn2).relu_()
+        return _normed(y, self.conv3, self.bn3).add_(self.downsample(x)).relu_()
+
+
+class Projection(nn.Sequential):
+    """A normalized 1x1 convolution, the shortcut where shapes differ."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int):
+        super().__init__(_conv(inputs, outputs, 1, stride), FrozenBatchNorm(outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return _normed(x, self[0], self[1])  # type: ignore[arg-type]
 
 
 class ResNet(nn.Module):
@@ -82,7 +95,7 @@ class ResNet(nn.Module):
         )
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        x = F.max_pool2d(self.bn1(self.conv1(x)).relu_(), kernel_size=3, stride=2, padding=1)
+        x = F.max_pool2d(_normed(x, self.conv1, self.bn1).relu_(), kernel_size=3, stride=2, padding=1)
         features = []
         for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
             x = stage(x)
@@ -108,11 +121,16 @@ def _conv(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Conv2d:
     return conv
 
 
+def _normed(x: Tensor, conv: nn.Conv2d, norm: FrozenBatchNorm) -> Tensor:
+    weight, bias = norm.fold(conv.weight)
+    return F.conv2d(x, weight, bias, conv.stride, conv.padding)  # type: ignore[arg-type]
+
+
 def _shortcut(inputs: int, outputs: int, stride: int) -> nn.Module:
     """The input itself where shapes agree, else projected."""
     if stride == 1 and inputs == outputs:
         return nn.Identity()
-    return nn.Sequential(_conv(inputs, outputs, 1, stride), FrozenBatchNorm(outputs))
+    return Projection(inputs, outputs, stride)
 
 
 def _stage(block: type[BasicBlock] | type[Bottleneck], inputs: int, width: int, depth: int, stride: int) -> nn.Module:

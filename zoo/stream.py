@@ -64,31 +64,26 @@ def _clip_poses(detector, clip: Iterator[Frame], delta: int, batch: int, dtype, 
 
 
 class _Window:
-    """Features of the latest of the `total` frames of a clip, from number `low` on."""
+    """Features of the latest of the `total` frames of a clip, frame by frame."""
 
     def __init__(self):
-        self.features: Features | None = None
-        self.low = self.total = 0
+        self.features: deque[Features] = deque()
+        self.total = 0
 
     def add(self, new: Features) -> None:
         """The features of the next frames."""
-        self.features = new if self.features is None else Features.cat([self.features, new])
+        self.features.extend(new[i : i + 1] for i in range(len(new)))
         self.total += len(new)
 
     def at(self, numbers: range, shift: int = 0) -> Features:
         """Those of the frames `shift` after frames of these numbers, limited to the clip so far."""
-        assert self.features is not None
-        if not shift:
-            return self.features[numbers.start - self.low : numbers.stop - self.low]
-        places = (min(max(number + shift, 0), self.total - 1) - self.low for number in numbers)
-        return Features.cat([self.features[place : place + 1] for place in places])
+        places = [min(max(number + shift, 0), self.total - 1) - self.total for number in numbers]
+        return self.features[places[0]] if len(places) == 1 else Features.cat([self.features[i] for i in places])
 
     def drop(self, number: int) -> None:
         """Forget the frames before `number`."""
-        number = max(self.low, number)
-        if self.features is not None:
-            self.features = self.features[number - self.low :] if number < self.total else None
-        self.low = number
+        while len(self.features) > self.total - number:
+            self.features.popleft()
 
 
 @torch.inference_mode()

@@ -1,0 +1,77 @@
+"""Freed memory that malloc keeps, and the memory that a 4K video takes."""
+
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from clips import write_video
+
+from dimofs import memory
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.mark.parametrize("library", [SimpleNamespace(), None], ids=["another C library", "no way to look for it"])
+def test_without_glibc_nothing_happens(monkeypatch, library):
+    def look(name):
+        if library is None:
+            raise TypeError("a name is needed")
+        return library
+
+    monkeypatch.setattr(memory.ctypes, "CDLL", look)
+    memory.keep_freed_memory()
+
+
+FAULTS = """
+import resource, threading, torch
+from dimofs.memory import keep_freed_memory
+{call}
+def work():
+    for i in range(24):
+        if i == 16:  # before that, alignment leaves small pieces between blocks
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        torch.full((2**24,), 1.0)  # 64 MiB, freed at once
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+thread = threading.Thread(target=work)
+thread.start()
+thread.join()
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
+def test_freed_memory_is_used_again_in_every_thread():
+    """Eight buffers that come from the system cost a page fault for each 2 MiB or, with small pages, each 4 KiB."""
+    usual, kept = (int(python(FAULTS.format(call=call))) for call in ("", "keep_freed_memory()"))
+    assert kept < 64 < usual
+
+
+PEAK = r"""
+import re
+from pathlib import Path
+from dimofs.zoo import pose
+pose.main(video=["x.mp4"], out=Path("out"), overlay=False, delta=5, aggregate=2, device="cpu", quiet=True)
+print(1024 * int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1]))  # getrusage adds the parent's
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc")
+def test_a_4k_video_fits_in_memory(tmp_path):
+    """It takes 1.6 GB; the frames as floating point, were they all kept, would take as much again."""
+    shade = np.random.default_rng(0).integers(0, 255, (27, 48, 3), np.uint8)
+    frame = np.kron(shade, np.ones((80, 80, 1), np.uint8))
+    write_video(tmp_path / "x.mp4", [np.roll(frame, 8 * i, axis=1) for i in range(16)])
+    assert int(python(PEAK, tmp_path)) < 2.5e9
+    assert len((tmp_path / "out/x.poses.jsonl").read_text().splitlines()) == 17
+
+
+def python(script: str, folder: Path | None = None) -> str:
+    """What a script prints that runs in a process of its own."""
+    command = [sys.executable, "-c", script]
+    environment = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PATH": ""}
+    result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
