@@ -68,3 +68,6 @@ class Detections:
         """No people, each with `joints` joints."""
         shapes = ((0, 4), (0,), (0, joints, 2), (0, joints))
         return Detections(*(torch.zeros(shape, device=device) for shape in shapes))
+
+
+torch.export.register_dataclass(Detections, serialized_type_name="dimofs.Detections")  # models that return them export

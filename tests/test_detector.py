@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from dimofs.datasets.people import People
@@ -127,6 +128,35 @@ def test_keypoint_decode_inverts_encode_within_a_cell():
     found, _ = keypoint_head.decode(logits, regions)
     cell = (regions[:, 2:] - regions[:, :2]).amax(1) / 56
     assert ((found - points).abs().amax(dim=(1, 2)) < cell / 2 + 1).all()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("tracing", [False, True], ids=["a person at a time", "all people at once"])
+def test_keypoint_decode_finds_the_peaks_of_resized_heatmaps(tracing, monkeypatch):
+    """Of F.interpolate, for regions smaller and larger than their heatmaps, down to less than a pixel."""
+    generator = torch.Generator().manual_seed(0)
+    heatmaps = 5 * torch.randn(6, 3, 14, 14, generator=generator)
+    size = torch.tensor([[0.4, 0.2], [1, 90], [9.3, 20], [14, 14], [61.5, 33.2], [200, 7]])
+    regions = torch.cat((size, 2 * size), dim=1)
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: tracing)
+    points, peaks = keypoint_head.decode(heatmaps, regions)
+    for maps, (w, h), place, found, values in zip(heatmaps, size.clamp(min=1), regions, points, peaks, strict=True):
+        width, height = math.ceil(w), math.ceil(h)
+        full = F.interpolate(maps[None], (height, width), mode="bicubic", align_corners=False)[0]
+        value, where = full.flatten(1).max(dim=1)
+        torch.testing.assert_close(values, value, atol=1e-4, rtol=1e-5)
+        cell = torch.stack((where % width, where // width), dim=1) + 0.5
+        torch.testing.assert_close(found, cell * torch.stack((w / width, h / height)) + place[:2], atol=1e-4, rtol=0)
+
+
+def test_keypoint_decode_keeps_its_precision_under_autocast():
+    heatmaps = torch.zeros(1, 1, 56, 56)
+    heatmaps[0, 0, 30, 20], heatmaps[0, 0, 10, 40] = 5, 5.003  # equal in bfloat16
+    region = torch.tensor([[0.0, 0, 56, 56]])
+    with torch.autocast("cpu", torch.bfloat16):
+        points, peaks = keypoint_head.decode(heatmaps, region)
+    assert points.tolist() == [[[40.5, 10.5]]]
+    assert peaks.item() == pytest.approx(5.003)
 
 
 def test_decode_of_nobody():

@@ -86,8 +86,10 @@ class PoseDetector(nn.Module):
         """
         inputs, resized = self.preprocess(images, resize)
         padded, original = ((x.shape[-2], x.shape[-1]) for x in (inputs, images))
-        levels = self.backbone(inputs)
-        return Features(list(levels), padded, resized, original)
+        levels = list(self.backbone(inputs))
+        if torch.compiler.is_compiling():  # eager's max pooling gives other strides than the compilers believe
+            levels = [level.contiguous() for level in levels]
+        return Features(levels, padded, resized, original)
 
     def dimofs(self, a: Features, b: Features) -> list[Tensor]:
         """The DiMoFs of each level, [N, 2C, h, w]: per channel and pixel (dy, dx), level pixels, from A into B."""
@@ -114,7 +116,7 @@ class PoseDetector(nn.Module):
         levels = self.align(a, b)
         regions = self.rpn.propose(self.rpn(pooled(levels), a.padded), a.resized)
         logits, deltas = self.box_head(levels, regions, SCALES)
-        counts = [len(r) for r in regions]
+        counts = [r.shape[0] for r in regions]
         people = [
             self.box_head.detect(*parts, a.resized)
             for parts in zip(logits.split(counts), deltas.split(counts), regions, strict=True)
@@ -123,7 +125,7 @@ class PoseDetector(nn.Module):
         views = [levels, *(self.align(a, other) for other in beside)]
         heatmaps = torch.stack([self.keypoint_head(view, boxes, SCALES) for view in views]).mean(dim=0)
         points, peaks = keypoints.decode(heatmaps, torch.cat(boxes))
-        counts = [len(b) for b in boxes]
+        counts = [b.shape[0] for b in boxes]
         scale = points.new_tensor([a.original[1] / a.resized[1], a.original[0] / a.resized[0]])
         return [
             Detections(b * scale.repeat(2), s, p * scale, q)

@@ -4,6 +4,7 @@ Coordinates are continuous: a heatmap of S x S cells spans the region exactly, c
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -51,9 +52,29 @@ class KeypointHead(nn.Module):
     def forward(self, levels: Sequence[Tensor], regions: Sequence[Tensor], scales: Sequence[float]) -> Tensor:
         """Regions of N images, [K_n, 4] each -> logits [K, J, S, S]."""
         x = roi_align(levels, regions, self.resolution, scales, sampling_ratio=2, canonical_scale=self.canonical_scale)
+        fast = torch.contiguous_format if torch.compiler.is_compiling() else torch.channels_last  # see _convolve
+        x = x.contiguous(memory_format=fast)
         for conv in self.convs:
-            x = conv(x).relu_()
-        return F.interpolate(self.deconv(x).float(), scale_factor=self.bilinear, mode="bilinear", align_corners=False)
+            x = _convolve(conv, x).relu_()
+        logits = _convolve(self.deconv, x).float()
+        if self.bilinear == 1:
+            return logits
+        return F.interpolate(logits, scale_factor=self.bilinear, mode="bilinear", align_corners=False)
+
+
+def _convolve(conv: nn.Module, x: Tensor) -> Tensor:
+    """`conv(x)`; for compilers as a convolution of volumes one pixel deep.
+
+    Of 2-d ones over an unknown number of regions Inductor (torch 2.14) mistakes the strides on a CPU: an error under
+    torch.compile, wrong numbers from AOTInductor.
+    """
+    assert isinstance(conv, (nn.Conv2d, nn.ConvTranspose2d))
+    if not torch.compiler.is_compiling():
+        return conv(x)
+    convolve: Any = F.conv_transpose3d if isinstance(conv, nn.ConvTranspose2d) else F.conv3d
+    stride, padding, dilation = (1, *conv.stride), (0, *conv.padding), (1, *conv.dilation)
+    x, weight = x[:, :, None], conv.weight[:, :, None]
+    return convolve(x, weight, conv.bias, stride, padding, dilation=dilation)[:, :, 0]
 
 
 def decode(logits: Tensor, regions: Tensor) -> tuple[Tensor, Tensor]:
@@ -64,13 +85,45 @@ def decode(logits: Tensor, regions: Tensor) -> tuple[Tensor, Tensor]:
     """
     size = (regions[:, 2:] - regions[:, :2]).clamp(min=1)
     cells = size.ceil()
-    points, peaks = [logits.new_zeros((0, logits.shape[1], 2))], [logits.new_zeros((0, logits.shape[1]))]
-    for heatmaps, (width, height) in zip(logits, cells.long().tolist(), strict=True):
-        full = F.interpolate(heatmaps[None], size=(height, width), mode="bicubic", align_corners=False)[0]
-        peak, where = full.flatten(1).max(1)
-        points.append(torch.stack((where % width, where // width), dim=1)[None] + 0.5)
-        peaks.append(peak[None])
-    return torch.cat(points) * (size / cells)[:, None] + regions[:, None, :2], torch.cat(peaks)
+    with torch.autocast(logits.device.type, enabled=False):
+        x, y, peaks = _resized_peaks(logits, cells).unbind(1)
+    points = (torch.stack((x, y), dim=-1) + 0.5) * (size / cells)[:, None] + regions[:, None, :2]
+    return points, peaks
+
+
+def _resized_peaks(logits: Tensor, cells: Tensor) -> Tensor:
+    """x, y and value [K, 3, J] of the largest cell of each heatmap resized to `cells` [K, 2] (width, height)."""
+    width, height = torch.cat((cells, cells.new_full((1, 2), 2))).amax(0).long().tolist()
+    for most in (width, height):
+        torch._check(most > 1)  # for compilers, which treat a size of 1 in another way
+    across, down = (bicubic(logits.shape[-1], cells[:, i], n).to(logits) for i, n in enumerate((width, height)))
+    if torch.compiler.is_compiling():  # no loop over people can be traced; joint by joint to save memory
+        return torch.stack([_peak(down @ (one @ across.mT)) for one in logits.unbind(1)], dim=2)
+    found = logits.new_empty(len(logits), 3, logits.shape[1])
+    for i, (w, h) in enumerate(cells.long().tolist()):
+        found[i] = _peak(down[i, :h] @ (logits[i] @ across[i, :w].T)).T
+    return found
+
+
+def _peak(maps: Tensor) -> Tensor:
+    """Maps [B, H, W] -> x, y and value [B, 3] of the largest cell, the first of several."""
+    value, y = maps.amax(2).max(1)
+    x = maps[torch.arange(maps.shape[0], device=maps.device), y].argmax(1)
+    return torch.stack((x.to(value), y.to(value), value), dim=1)
+
+
+def bicubic(cells: int, sizes: Tensor, most: int) -> Tensor:
+    """Matrices [K, most, cells] that resize `cells` values to `sizes` [K] as F.interpolate does; the last row repeats.
+
+    Keys' kernel with a = -0.75: four values around each sample, those beyond an end like the last.
+    """
+    pixel = torch.arange(most, device=sizes.device).minimum(sizes[:, None] - 1)
+    position = (pixel + 0.5) * (cells / sizes)[:, None] - 0.5
+    tap = position.floor()[..., None] + torch.arange(-1, 3, device=sizes.device)
+    d = (position[..., None] - tap).abs()
+    weight = torch.where(d <= 1, (1.25 * d - 2.25) * d * d + 1, ((-0.75 * d + 3.75) * d - 6) * d + 3)
+    index = tap.long().clamp(0, cells - 1)
+    return weight.new_zeros(*pixel.shape, cells).scatter_add(2, index, weight)
 
 
 def encode(points: Tensor, regions: Tensor, size: int) -> tuple[Tensor, Tensor]:

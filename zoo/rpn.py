@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dimofs import boxes as box
@@ -55,34 +56,33 @@ class RegionProposals(nn.Module):
 
     def forward(self, levels: Sequence[Tensor], size: tuple[int, int]) -> Prediction:
         """Levels of [N, C, h, w] of an input of `size` (height, width, padding included)."""
+        shapes = len(self.aspect_ratios)
+        weight, bias = (torch.cat(p) for p in zip(self.objectness.parameters(), self.deltas.parameters(), strict=True))
         logits, deltas, anchors = [], [], []
         for level, anchor_size in zip(levels, self.anchor_sizes, strict=True):
-            hidden = self.hidden(level)
-            logits.append(self.objectness(hidden).permute(0, 2, 3, 1).flatten(1))
-            deltas.append(self.deltas(hidden).permute(0, 2, 3, 1).reshape(len(level), -1, 4))
+            both = F.conv2d(self.hidden(level), weight, bias).permute(0, 2, 3, 1)  # [N, h, w, R + 4 R]
+            logits.append(both[..., :shapes].flatten(1))
+            deltas.append(both[..., shapes:].reshape(len(level), -1, 4))
             anchors.append(grid_anchors(level, size, anchor_size, self.aspect_ratios))
         counts = [len(a) for a in anchors]
         return Prediction(torch.cat(logits, 1).float(), torch.cat(deltas, 1).float(), torch.cat(anchors), counts)
 
     def propose(self, prediction: Prediction, image_size: tuple[int, int]) -> list[Tensor]:
         """The best boxes of each image, [K, 4] each, best first, clipped to `image_size` (height, width)."""
-        level_of = torch.cat([torch.full((min(n, self.before_nms),), i) for i, n in enumerate(prediction.counts)])
-        level_of = level_of.to(prediction.logits.device)
-        starts = [sum(prediction.counts[:i]) for i in range(len(prediction.counts))]
+        levels = prediction.logits.detach().split(prediction.counts, dim=1)
+        best = [level.topk(min(level.shape[1], self.before_nms)) for level in levels]
+        level_of = torch.cat([torch.full_like(b.indices[0], i) for i, b in enumerate(best)])
+        starts = [sum(prediction.counts[:i]) for i in range(len(levels))]
+        top = torch.cat([b.indices + start for b, start in zip(best, starts, strict=True)], dim=1)  # [N, K]
+        deltas = prediction.deltas.detach().gather(1, top[..., None].expand(-1, -1, 4))
+        boxes = box_coder.decode(deltas, prediction.anchors[top], deltas.new_tensor(WEIGHTS))
+        boxes, scores = box.clip(boxes, *image_size), torch.cat([b.values for b in best], dim=1).sigmoid()
+        large = ((boxes[..., 2:] - boxes[..., :2]) >= MIN_SIZE).all(-1)
         proposals = []
-        for logits, deltas in zip(prediction.logits.detach(), prediction.deltas.detach(), strict=True):
-            top = torch.cat(
-                [
-                    part.topk(min(len(part), self.before_nms)).indices + start
-                    for part, start in zip(logits.split(prediction.counts), starts, strict=True)
-                ]
-            )
-            boxes = box_coder.decode(deltas[top], prediction.anchors[top], deltas.new_tensor(WEIGHTS))
-            boxes = box.clip(boxes, *image_size)
-            large = ((boxes[:, 2:] - boxes[:, :2]) >= MIN_SIZE).all(1)
-            boxes, scores = boxes[large], logits[top][large].sigmoid()
-            kept = batched_nms(boxes, scores, level_of[large], self.iou_threshold)
-            proposals.append(boxes[kept[: self.after_nms]])
+        for b, s, some in zip(boxes, scores, large, strict=True):
+            b = b[some]
+            kept = batched_nms(b, s[some], level_of[some], self.iou_threshold)
+            proposals.append(b[kept[: self.after_nms]])
         return proposals
 
 
@@ -92,7 +92,7 @@ def grid_anchors(level: Tensor, size: tuple[int, int], anchor_size: float, ratio
     root = torch.tensor(ratios, dtype=torch.float32, device=level.device).sqrt()
     half = torch.stack((anchor_size / root, anchor_size * root), dim=1) / 2
     shapes = torch.cat((-half, half), dim=1).round()  # [R, 4]
-    y = torch.arange(height, device=level.device) * (size[0] // height)
+    y = torch.arange(height, device=level.device)[:, None] * (size[0] // height)
     x = torch.arange(width, device=level.device) * (size[1] // width)
-    corners = torch.stack((x.expand(height, -1), y[:, None].expand(-1, width)), dim=-1).reshape(-1, 1, 2)
-    return (corners.repeat(1, 1, 2) + shapes).reshape(-1, 4)
+    corners = torch.stack(torch.broadcast_tensors(x, y, x, y), dim=-1).to(shapes)  # [h, w, 4]
+    return (corners[:, :, None] + shapes).reshape(-1, 4)

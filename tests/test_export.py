@@ -1,0 +1,179 @@
+"""The whole detector under PyTorch's compilers and exporters: what eager finds, in any number of people."""
+
+import os
+import shutil
+import sys
+from importlib.util import find_spec
+
+import pytest
+import torch
+from tiny import tiny
+from torch import Tensor
+
+from dimofs.cli import InputError
+from dimofs.datasets.synthetic import synthetic_clip
+from dimofs.detections import Detections
+from dimofs.kernels import batched_nms
+from dimofs.skeletons import DIMOFS
+from dimofs.zoo import checkpoints, export
+from dimofs.zoo.detector import PoseDetector
+from dimofs.zoo.presets import dimofs_mobile
+
+HEIGHT, WIDTH = 96, 128
+JOINTS = DIMOFS[:3]
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(scope="module")
+def mobile() -> PoseDetector:
+    """The shipped weights, for small frames and of few joints, which save time."""
+    weights = checkpoints.load("dimofs_mobile").state_dict()
+    weights["keypoint_head.deconv.weight"] = weights["keypoint_head.deconv.weight"][:, : len(JOINTS)]
+    weights["keypoint_head.deconv.bias"] = weights["keypoint_head.deconv.bias"][: len(JOINTS)]
+    model = dimofs_mobile(JOINTS, min_size=144, max_size=192)
+    model.load_state_dict(weights)
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def clip() -> Tensor:
+    """Frames [6, 3, H, W] of people who move."""
+    drawn = synthetic_clip(3, length=6, height=HEIGHT, width=WIDTH, people=(3, 6)).frames
+    return torch.from_numpy(drawn).permute(0, 3, 1, 2).contiguous() / 255
+
+
+def inputs(clip: Tensor, pair: bool) -> list[tuple[Tensor, ...]]:
+    """Frames of some people, of another number of people, and of nobody."""
+    empty = torch.full_like(clip[:1], 0.5)
+    frames = [(clip[:1], clip[5:]), (clip[3:4].flip(2), clip[4:5].flip(2)), (empty, empty)]
+    return [both[: 1 + pair] for both in frames]
+
+
+@torch.no_grad()
+def assert_equals_eager(detector: PoseDetector, program, cases: list[tuple[Tensor, ...]]) -> None:
+    """`program` gives the fields of eager's detections by name."""
+    counts = []
+    for frames in cases:
+        (expected,), found = detector(*frames), program(*frames)
+        for name in export.FIELDS:
+            torch.testing.assert_close(found[name], getattr(expected, name), atol=1e-3, rtol=1e-4)
+        counts.append(len(expected))
+    assert len(set(counts)) == len(cases)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("pair", "backend"), [(False, "aot_eager"), (True, "eager")], ids=["delta 0", "pair"])
+def test_compiles_without_a_graph_break(mobile, clip, pair, backend):
+    """For two frames at a time, once with nobody in one of them."""
+    torch._dynamo.reset()
+    compiled = torch.compile(mobile, fullgraph=True, backend=backend)
+    batches = [torch.cat(same) for same in zip(*inputs(clip, pair)[1:], strict=True)]
+    for frames in [[clip[:2], clip[4:]][: 1 + pair], batches]:
+        expected = mobile(*frames)
+        for one, other in zip(compiled(*frames), expected, strict=True):
+            for name in export.FIELDS:
+                torch.testing.assert_close(getattr(one, name), getattr(other, name), atol=1e-3, rtol=1e-4)
+    assert [len(people) > 0 for people in expected] == [True, False]
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["delta 0", "pair"])
+def exported(request, mobile):
+    """Whether of pairs, and the program."""
+    return request.param, export.export(mobile, HEIGHT, WIDTH, request.param)
+
+
+def test_exported_program_finds_any_number_of_people(mobile, clip, exported, tmp_path):
+    pair, program = exported
+    if not pair:
+        program = export.standalone(program)
+        assert not any("dimofs" in str(node.target) for node in program.graph.nodes)
+        torch.export.save(program, tmp_path / "own.pt2")
+        program = torch.export.load(tmp_path / "own.pt2")
+    assert_equals_eager(mobile, program.module(), inputs(clip, pair))
+
+
+def test_onnx_finds_any_number_of_people(mobile, clip, exported, tmp_path):
+    pytest.importorskip("onnxscript", reason="needs pip install onnx onnxscript onnxruntime")
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pair, program = exported
+    export.to_onnx(program).save(tmp_path / "x.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "x.onnx")
+
+    def run(*frames: Tensor) -> dict[str, Tensor]:
+        found = session.run(None, dict(zip(("frame_a", "frame_b"), (f.numpy() for f in frames), strict=False)))
+        return dict(zip(export.FIELDS, map(torch.from_numpy, found), strict=True))
+
+    assert_equals_eager(mobile, run, inputs(clip, pair))
+
+
+@torch.no_grad()
+def test_a_detector_exports_as_it_is(clip):
+    """Its detections are a pytree."""
+    detector = tiny(JOINTS).eval()
+    (found,), (expected,) = torch.export.export(detector, (clip[:1],)).module()(clip[1:2]), detector(clip[1:2])
+    assert isinstance(found, Detections)
+    torch.testing.assert_close(found.keypoints, expected.keypoints)
+
+
+def test_command_compiles_a_program(clip, tmp_path, monkeypatch):
+    """A small detector, compiled by AOTInductor, a compiler of C++."""
+    if shutil.which(os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")) is None:
+        pytest.skip("no C++ compiler: g++, or what CXX names")
+    torch.manual_seed(0)
+    detector = tiny(JOINTS).eval()
+    monkeypatch.setattr(checkpoints, "load", lambda source, device="cpu": detector)
+    export.main(out=str(tmp_path / "x.pt2"), format="aoti", height=HEIGHT, width=WIDTH)
+    assert os.listdir(tmp_path) == ["x.pt2"]
+    program = torch._inductor.aoti_load_package(str(tmp_path / "x.pt2"))
+    for frames in clip.split(1)[:2]:
+        (expected,), found = detector(frames), program(frames)
+        assert len(expected) > 0
+        for name in export.FIELDS:
+            torch.testing.assert_close(found[name], getattr(expected, name), atol=1e-3, rtol=1e-4)
+
+
+class Suppress(torch.nn.Module):
+    def forward(self, boxes: Tensor, scores: Tensor, classes: Tensor) -> Tensor:
+        some = scores > 0.2
+        return batched_nms(boxes[some], scores[some], classes[some], 0.3)
+
+
+def test_traceable_suppression_keeps_what_the_operator_keeps():
+    generator = torch.Generator().manual_seed(0)
+    corner, size = (torch.rand(300, 2, generator=generator) for _ in range(2))
+    boxes = torch.cat((50 * corner, 50 * corner + 5 + 20 * size), dim=1)
+    scores = torch.rand(300, generator=generator)
+    scores[50:100] = scores[50]  # equal ones keep their order
+    classes = torch.arange(300) % 3
+    program = torch.export.export(Suppress(), (boxes, scores, classes))
+    own = export.standalone(program).module()
+    for values in (scores, scores.flip(0), 0.5 * scores, 0 * scores):
+        assert torch.equal(own(boxes, values, classes), Suppress()(boxes, values, classes))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"out": "x.onnx"}, "name a file .pt2 for --format pt2"),
+        ({"out": "x.pt2", "format": "onnx"}, "name a file .onnx for --format onnx"),
+        ({"out": "x.pt2", "height": 0}, "--height 0: must be at least 1"),
+        ({"out": "x.pt2", "weights": "nothing"}, "nothing"),
+        ({"out": "none/x.pt2", "height": 32, "width": 32}, "none/x.pt2: cannot write"),
+    ],
+    ids=lambda value: "" if isinstance(value, dict) else value,
+)
+def test_one_line_and_no_file(options, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "none").write_text("a file, not a folder")
+    with pytest.raises(InputError, match=message):
+        export.main(**options)
+    assert os.listdir(tmp_path) == ["none"]
+
+
+def test_tools_that_are_missing_are_named(monkeypatch):
+    if find_spec("onnxscript") is None:
+        with pytest.raises(InputError, match=r"pip install .*onnxscript"):
+            export.main(out="x.onnx", format="onnx")
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(InputError, match="no-such-compiler is not there"):
+        export.main(out="x.pt2", format="aoti")
