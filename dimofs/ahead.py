@@ -1,9 +1,11 @@
-"""Work ahead: an iterable's items, made by a thread of their own while the reader handles earlier ones."""
+"""Work in a thread of its own: ahead of who reads its items, or behind who hands them over."""
 
 import queue
 import threading
-from collections.abc import Generator, Iterable
-from contextlib import suppress
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -48,3 +50,22 @@ def ahead(items: Iterable[T], depth: int) -> Generator[T]:
             with suppress(queue.Empty):
                 ready.get(timeout=0.05)
         thread.join()
+
+
+@contextmanager
+def behind(work: Callable[..., object], depth: int) -> Iterator[Callable[..., None]]:
+    """A function that has a thread of its own call `work`, in order and at most `depth` calls behind.
+
+    An exception of `work` is raised by a later call or by the end of the context, which waits for all calls.
+    """
+    with ThreadPoolExecutor(1) as thread:
+        waiting: deque[Future] = deque()
+
+        def hand_over(*arguments: object) -> None:
+            while len(waiting) >= depth:
+                waiting.popleft().result()
+            waiting.append(thread.submit(work, *arguments))
+
+        yield hand_over
+        for call in waiting:
+            call.result()

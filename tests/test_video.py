@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from clips import number, picture, write_clip, write_image, write_video
 
-from dimofs.ahead import ahead
+from dimofs.ahead import ahead, behind
 from dimofs.cli import InputError
 from dimofs.sources import sources
 from dimofs.video import Frame, VideoClip, open_clip, read_image
@@ -269,3 +269,31 @@ def test_ahead_stops_with_its_reader():
     next(reader)
     reader.close()
     assert closed.is_set() and threading.active_count() == before
+
+
+def test_behind_keeps_order_and_bounds():
+    """Two calls may wait: the fourth is handed over when the first is done, and the end waits for all."""
+    done, go = [], threading.Event()
+
+    def work(number: int) -> None:
+        assert go.wait(10)
+        done.append(number)
+
+    with behind(work, 3) as hand_over:
+        for number in range(3):
+            hand_over(number)
+        assert not done
+        go.set()
+        hand_over(3)
+        assert done[:1] == [0]
+    assert done == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("last", [2, 9], ids=["at the end", "by a later call"])
+def test_behind_raises(last):
+    handed = []
+    with pytest.raises(ZeroDivisionError), behind(lambda number: 1 / (number - 2), 2) as hand_over:
+        for number in range(last + 1):
+            hand_over(number)
+            handed.append(number)
+    assert handed[-1] == min(last, 3)

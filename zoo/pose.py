@@ -46,7 +46,7 @@ import torch
 from torch.distributed.rendezvous import rendezvous
 from tqdm import tqdm
 
-from dimofs.ahead import ahead
+from dimofs.ahead import ahead, behind
 from dimofs.cli import InputError, check_ranges, run
 from dimofs.memory import keep_freed_memory
 from dimofs.overlay import film, picture
@@ -176,21 +176,21 @@ def process(job: Job, detector: PoseDetector, settings: Settings) -> None:
     with ExitStack() as stack:
         stack.callback(clip.close)
         pressed = stack.enter_context(_ctrl_c())
-        # Reading, the network and, in this thread, drawing and writing overlap.
+        # Reading, the network and drawing overlap; the network is in this thread, as OpenMP is slower in others.
         frames = stack.enter_context(closing(ahead(clip.frames(*settings.span), 2 * settings.batch)))
         batch = 1 if job.source.live else settings.batch
         motion, aggregate = settings.tracker.motion, settings.aggregate
         found = poses(detector, frames, settings.delta, batch, settings.dtype, motion, aggregate)
-        results = stack.enter_context(closing(ahead(found, 2 * settings.batch)))
+        results = stack.enter_context(closing(found))
         first = next(results)
         shape = first.frame.pixels.shape
         writers = [stack.enter_context(writer) for writer in _writers(job, clip, shape, detector, settings)]
+        draw = stack.enter_context(behind(lambda *found: [write(*found) for write in writers], 2 * settings.batch))
         for frame, people, motion in _progress(chain([first], results), clip, settings):
             if frame.pixels.shape != shape:  # another photograph
                 shape, tracks = frame.pixels.shape, replace(NONE, next_id=tracks.next_id)
             tracks, people = follow(tracks, people, settings.tracker, *shape[:2], motion)
-            for write in writers:
-                write(frame, people)
+            draw(frame, people)
             count += 1
             if pressed.is_set():
                 break
