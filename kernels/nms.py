@@ -40,9 +40,11 @@ def batched_nms_torch(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold
     """The twin of the Triton kernel in plain PyTorch, and the CPU path: small classes together, large ones alone."""
     order = scores.argsort(descending=True, stable=True)
     sides = boxes.to(torch.promote_types(boxes.dtype, torch.float32)).t().index_select(1, order)
+    threshold = rounded_down(iou_threshold, sides.dtype)
+    if len(idxs) > SMALL and (idxs == idxs[0]).all():
+        return order[_survivors(sides, threshold)]
     classes, members = idxs[order].sort(stable=True)
     counts = torch.unique_consecutive(classes, return_counts=True)[1]
-    threshold = rounded_down(iou_threshold, sides.dtype)
     starts = counts.cumsum(0) - counts
     small = (counts <= SMALL).nonzero()[:, 0]
     small = small[counts[small].argsort()].split(BATCH)  # classes of like size together

@@ -30,7 +30,9 @@ class Pooling(Protocol):
 
 def pool(pooling: Pooling, maps: Sequence[Tensor]) -> Tensor:
     """`pooling.pool(maps)`, with derivatives of every order."""
-    return _Pool.apply(pooling, *maps)
+    if torch.is_grad_enabled() and any(m.requires_grad for m in maps):
+        return _Pool.apply(pooling, *maps)
+    return pooling.pool(maps)
 
 
 class _Pool(torch.autograd.Function):
