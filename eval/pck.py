@@ -4,6 +4,7 @@
     python -m dimofs.eval.pck --clips JHMDB --labels LABELS --weights dimofs_mobile
     python -m dimofs.eval.pck --clips JHMDB --labels LABELS --weights dimofs_mobile --delta 5 --every 1
     python -m dimofs.eval.pck --clips JHMDB --labels LABELS --aggregate 2 --by-speed --blur 1
+    python -m dimofs.eval.pck --worst failures.png
 
 Definition: a joint counts as right where its prediction lies within alpha * max(height, width) of the person's labelled
 box, JHMDB's convention; alpha is 0.2 and 0.1. JHMDB labels one actor a clip and others may be visible, so the detection
@@ -35,6 +36,7 @@ from dimofs.datasets.people import People
 from dimofs.datasets.synthetic import HELD_OUT, Synthetic
 from dimofs.detections import Detections
 from dimofs.eval.models import PoseModel, load_model
+from dimofs.eval.worst import Worst
 from dimofs.files import write_json
 from dimofs.skeletons import DIMOFS, indices
 from dimofs.zoo.detector import PoseDetector
@@ -58,6 +60,7 @@ def main(
     by_speed: Annotated[bool, "figures of slow, medium and fast people too"] = False,
     size: Annotated[int | None, "longer side of the model's input; without it the model's own choice"] = None,
     device: Annotated[str, "where the model runs"] = "cpu",
+    worst: Annotated[Path | None, "draw the nine people whom the model gets most wrong here (.png)"] = None,
     json: Annotated[Path | None, "write the figures here"] = None,
 ) -> None:
     check_ranges(every=(every, 1, inf), aggregate=(aggregate, 0, inf), blur=(blur, 0, inf))
@@ -68,7 +71,8 @@ def main(
     else:
         source, name = jhmdb_clips(Jhmdb(clips, labels, part="test")), "JHMDB test, split 1"
     model = load_model(weights, size, device)
-    found = [pair for clip in source for pair in measure(model, clip, delta, aggregate, every, device, blur)]
+    seen = None if worst is None else Worst()
+    found = [pair for clip in source for pair in measure(model, clip, delta, aggregate, every, device, blur, seen)]
     errors, speeds = (torch.cat(values) for values in zip(*found, strict=True))
     groups = {"all": torch.ones_like(speeds, dtype=torch.bool)}
     if by_speed:
@@ -80,6 +84,8 @@ def main(
         print(f"{group}: {int(chosen.sum())} people{limits}")
         results[group] = {str(alpha): pck(errors[chosen], alpha) for alpha in ALPHAS}
         _print(results[group])
+    if seen is not None and worst is not None:
+        seen.write(worst)
     if json is not None:
         content = {"definition": "pck", "delta": delta, "aggregate": aggregate, "blur": blur, "people": len(errors)}
         write_json(json, {**content, "pck": results.pop("all"), "speeds": results})
@@ -126,15 +132,25 @@ def synthetic_clips() -> Iterator[Clip]:
 
 
 def measure(
-    model: PoseModel, clip: Clip, delta: int, aggregate: int, every: int, device: str = "cpu", blur: int = 0
+    model: PoseModel,
+    clip: Clip,
+    delta: int,
+    aggregate: int,
+    every: int,
+    device: str = "cpu",
+    blur: int = 0,
+    worst: Worst | None = None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """`joint_errors` and `speed` of the people of every `every`-th frame."""
+    """`joint_errors` and `speed` of the people of every `every`-th frame; `worst` sees them all."""
     for chosen in torch.arange(0, clip.length, every).split(BATCH):
         found = _predict(model, clip.frames, chosen, delta, aggregate, device, blur)
         for number, people in zip(chosen.tolist(), found, strict=True):
             labelled = clip.people(number)
             then = clip.people(number + 1 if number + 1 < clip.length else max(number - 1, 0))
-            yield joint_errors(labelled, people, model.keypoint_names), speed(labelled, then)
+            errors = joint_errors(labelled, people, model.keypoint_names)
+            if worst is not None:
+                worst.add(clip.frames[number] / 255, labelled, people, tuple(model.keypoint_names), errors)
+            yield errors, speed(labelled, then)
 
 
 @torch.inference_mode()
