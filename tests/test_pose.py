@@ -204,7 +204,7 @@ def test_joints_are_sought_of_those_alone_who_may_be_reported(network, options, 
     assert least - 1e-5 < network.box_head.score <= least
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "bf16"])
 def test_types_of_arithmetic(network, dtype):
     write_clip(Path("x.mp4"), 2)
     network.at_frame = lambda number: counts.append(torch.is_autocast_enabled("cpu"))
@@ -286,7 +286,10 @@ def test_output_that_cannot_be_written(network, capsys):
     assert "cannot write" in error and "file" in error
 
 
-@pytest.mark.parametrize("options", ["--every 0", "--batch 0", "--patience -1", "--gate 1.5", "--start -1", "--end -1"])
+@pytest.mark.parametrize(
+    "options",
+    ["--every 0", "--batch 0", "--patience -1", "--gate 1.5", "--start -1", "--end -1", "--dtype int8"],
+)
 def test_absurd_options(network, capsys, options):
     write_clip(Path("x.mp4"), 2)
     assert command(f"--video x.mp4 {options}") == 2

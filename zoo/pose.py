@@ -58,7 +58,8 @@ from dimofs.zoo import checkpoints
 from dimofs.zoo.detector import PoseDetector
 from dimofs.zoo.stream import poses
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+DTYPES = {name: getattr(torch, name) for name in ("float32", "bfloat16", "float16")}
+DTYPES |= {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ def main(
     end: Annotated[float | None, "seconds to end before"] = None,
     every: Annotated[int, "take each n-th frame"] = 1,
     device: Annotated[str | None, "cpu, cuda, cuda:1, ... (default: a GPU if there is one)"] = None,
-    dtype: Annotated[Literal["float32", "bfloat16", "float16"], "type of the network's arithmetic"] = "float32",
+    dtype: Annotated[str, f"type of the network's arithmetic: {', '.join(DTYPES)}"] = "float32",
     batch: Annotated[int | None, "frames at a time (default: 1 on a CPU, 8 on a GPU)"] = None,
     quiet: Annotated[bool, "no progress and no summary"] = False,
 ) -> int:
@@ -112,6 +113,8 @@ def main(
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     device = device or (f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu")
     batch = batch if batch is not None else 8 if device.startswith("cuda") else 1
+    if dtype not in DTYPES:
+        raise InputError(f"--dtype {dtype}: not one of {', '.join(DTYPES)}")
     check_ranges(
         every=(every, 1, inf),
         batch=(batch, 1, inf),
