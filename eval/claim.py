@@ -11,14 +11,14 @@ The motion parts of --start are first put back to their beginning. A run is a fo
 dimofs.zoo.train could have made; what is done there already is not done again, so that the same command goes on after
 an interruption.
 
-Measured on JHMDB's test clips or, without data, on synthetic clips that no training sees, as eval.posetrack
---corrected and eval.pck define: mAP and MOTA at delta 0 (Tables 1 and 2), PCK, and mAP at --deltas: of the poses of A
+Measured, once its confidences are calibrated, on JHMDB's test clips or, without data, on synthetic clips that no
+training sees, as eval.posetrack --corrected and eval.pck define: mAP and MOTA at delta 0 (Tables 1 and 2), PCK, and mAP at --deltas: of the poses of A
 that are found in the features of B, beside those found in B and copied to A (Figure 6, drawn to OUT/figure6.png).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import inf
@@ -31,6 +31,7 @@ from tqdm import tqdm
 
 from dimofs.cli import InputError, check_ranges, run
 from dimofs.datasets.jhmdb import Jhmdb
+from dimofs.datasets.people import Source
 from dimofs.datasets.sequences import LabelledVideo
 from dimofs.eval import pck
 from dimofs.eval.models import load_model
@@ -42,6 +43,7 @@ from dimofs.eval.pose_tables import Setting, Sweep, pose_scores, track_scores
 from dimofs.files import read_json, write_json
 from dimofs.tracking import tracker_named
 from dimofs.zoo import checkpoints, initialize
+from dimofs.zoo.calibrate import calibrated
 from dimofs.zoo.detector import PoseDetector
 from dimofs.zoo.distributed import process
 from dimofs.zoo.presets import VARIANTS
@@ -58,6 +60,7 @@ RUNS = {  # what sets each apart from the recipe
 WARMUP = 100  # steps at most
 FAR = 10  # frames
 PCK_EVERY = 15  # frames
+CALIBRATION = 200  # training frames that make confidences probabilities, so that tracks of all models are as sure
 SETTING = Setting(definition="corrected")
 
 
@@ -98,7 +101,7 @@ def main(
         settings = Settings(str(beginning), False, save_every=100, validate=0, held_out=0, workers=0, quiet=False)
         labelled = Bench(None, jhmdb, jhmdb_labels, videos, (0,), out, SETTING, None).videos(0)
         clips = _clips(jhmdb, jhmdb_labels)
-        test = Test(labelled, clips, sorted({0, *deltas}), longer, str(here.device))
+        test = Test(labelled, clips, sorted({0, *deltas}), longer, str(here.device), sources)
         found: dict[str, list[dict]] = {name: [] for name in runs}
         for seed, name in ((seed, name) for seed in seeds for name in runs):
             folder = out / f"{name}-{seed}"
@@ -139,6 +142,7 @@ class Test:
     deltas: list[int]
     longer: int | None
     device: str
+    trained: Mapping[str, Source]  # what confidences are calibrated on
 
     def __call__(self, folder: Path, steps: int, pairs: bool) -> dict:
         """The figures of the run in `folder`, in percent, kept in its scores.json; None where there is none.
@@ -147,6 +151,7 @@ class Test:
         B; ap, mota: by joint, at delta 0; pck: of alpha 0.2 and 0.1.
         """
         of = {"steps": steps, "videos": len(self.videos), "deltas": self.deltas, "longer": self.longer}
+        of["calibrated"] = CALIBRATION
         path = folder / "scores.json"
         if path.exists() and (kept := read_json(path)).get("of") == of:
             return kept
@@ -155,7 +160,8 @@ class Test:
         return result
 
     def _measure(self, folder: Path, pairs: bool) -> dict:
-        model = load_model(str(folder / "model"), self.longer, self.device)
+        checkpoints.save(calibrated(str(folder / "model"), self.trained, CALIBRATION), folder / "calibrated", {})
+        model = load_model(str(folder / "calibrated"), self.longer, self.device)
         assert isinstance(model, PoseDetector)
         names, runs = model.keypoint_names, {}
         for delta in self.deltas if pairs else [0]:

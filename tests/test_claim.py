@@ -41,6 +41,7 @@ def test_figure_6_by_hand():
 def test_runs_are_trained_measured_and_not_repeated(tmp_path, monkeypatch, capsys):
     options = {"steps": 1, "batch": 1, "size": 64, "videos": 1, "longer": 64, "seeds": [0], "deltas": [3]}
     monkeypatch.setattr(claim.pck, "CLIPS", 1)
+    monkeypatch.setattr(claim, "CALIBRATION", 2)
     claim.main(out=tmp_path, runs=["single", "dimofs", "pixel"], json=tmp_path / "claim.json", **options)
     first = capsys.readouterr().out
     content = json.loads((tmp_path / "claim.json").read_text())

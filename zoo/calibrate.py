@@ -9,7 +9,7 @@ the square root of the box's area, decide a slope and a shift (Platt 1999); both
 Where the joints are found does not change.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -70,6 +70,18 @@ def apply(model: PoseDetector, logits: Tensor, right: Tensor, labelled: Tensor) 
         last.bias[j] = last.bias[j] * slope + shift
 
 
+def calibrated(weights: str, sources: Mapping[str, Source], count: int) -> PoseDetector:
+    """The model of `weights` with confidences that are probabilities on `count` frames of each of the `sources`.
+
+    InputError: `weights` holds no such model.
+    """
+    model = checkpoints.load_as(PoseDetector, weights)
+    bars = (tqdm(peaks(model, source, count), name, count, disable=None) for name, source in sources.items())
+    rows = [row for bar in bars for row in bar]
+    apply(model, *(torch.cat(column) for column in zip(*rows, strict=True)))
+    return model
+
+
 def main(
     *,
     weights: Annotated[str, "checkpoint to calibrate"],
@@ -84,14 +96,11 @@ def main(
     count: Annotated[int, "frames of each data set"] = 200,
     half: Annotated[bool, "write float16, at half the size"] = False,
 ) -> None:
-    model = checkpoints.load_as(PoseDetector, weights)
     paths = Paths(jhmdb, jhmdb_labels, coco, coco_images, lspet).or_synthetic(count)
     sources = paths.sources(every=every)
     if teacher:
         sources = taught(sources, teacher)
-    rows = [row for name, source in sources.items() for row in tqdm(peaks(model, source, count), name, count)]
-    apply(model, *(torch.cat(column) for column in zip(*rows, strict=True)))
-    checkpoints.save(model, out, {"calibrated": "yes"}, half)
+    checkpoints.save(calibrated(weights, sources, count), out, {"calibrated": "yes"}, half)
 
 
 if __name__ == "__main__":
