@@ -12,8 +12,9 @@ dimofs.zoo.train could have made; what is done there already is not done again, 
 an interruption.
 
 Measured, once its confidences are calibrated, on JHMDB's test clips or, without data, on synthetic clips that no
-training sees, as eval.posetrack --corrected and eval.pck define: mAP and MOTA at delta 0 (Tables 1 and 2), PCK, and mAP at --deltas: of the poses of A
-that are found in the features of B, beside those found in B and copied to A (Figure 6, drawn to OUT/figure6.png).
+training sees, as eval.posetrack --corrected and eval.pck define: mAP and MOTA at delta 0 (Tables 1 and 2), PCK, and
+mAP at --deltas: of the poses of A that are found in the features of B, beside those found in B and copied to A
+(Figure 6, drawn to OUT/figure6.png).
 """
 
 from __future__ import annotations
