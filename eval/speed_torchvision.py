@@ -44,7 +44,7 @@ def calibrate(model: nn.Module, image: Tensor) -> None:
             nn.init.uniform_(layer.bias, -0.5, 0.5)  # type: ignore[arg-type]
             hooks.append(layer.register_forward_pre_hook(_measure))
         elif getattr(layer, "bias", None) is not None:
-            hooks.append(layer.register_forward_hook(_rescale(SPREAD.get(name, 1.0))))
+            hooks.append(layer.register_forward_hook(rescale(SPREAD.get(name, 1.0))))
     model([image])
     model.get_submodule("rpn.head.cls_logits").bias += BIAS  # type: ignore[operator]
     model.get_submodule("roi_heads.box_predictor.cls_score").bias[1] += BIAS  # type: ignore[index]
@@ -89,7 +89,7 @@ def _measure(norm: nn.Module, inputs: tuple[Tensor]) -> None:
     norm.running_var.copy_(variance)  # type: ignore[operator]
 
 
-def _rescale(spread: float):
+def rescale(spread: float):
     """A hook that centres a layer's output channels and gives them a standard deviation."""
 
     def hook(layer: nn.Module, _, output: Tensor) -> Tensor:

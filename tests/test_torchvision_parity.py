@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from dimofs.datasets.decoding import read_image
 from dimofs.detections import Detections
+from dimofs.eval.speed_torchvision import BIAS, SPREAD, rescale
 from dimofs.zoo import checkpoints, convert
 from dimofs.zoo.detector import PoseDetector
 
@@ -22,14 +23,6 @@ ROOT = Path(__file__).resolve().parent.parent
 PHOTOS = ROOT.parent / "shared/data/coco_people/images"
 SIZES = (256, 448)  # of the input's shorter side, and the most of the longer; torchvision's own are 800 and 1333
 DETECTIONS = 16  # instead of 100, to save the keypoint heads' time
-SPREAD = {  # standard deviation of what each predicting layer gives; other layers give 1
-    "rpn.head.cls_logits": 2.0,
-    "rpn.head.bbox_pred": 0.2,
-    "roi_heads.box_predictor.cls_score": 0.8,
-    "roi_heads.box_predictor.bbox_pred": 0.5,
-    "roi_heads.keypoint_predictor.kps_score_lowres": 3.0,
-}
-BIAS = -2.0  # of objects and people: the best are still unsure, so that no score rounds to 1
 
 
 def drawn(height: int, width: int, seed: int) -> Tensor:
@@ -68,7 +61,7 @@ def calibrated(model: nn.Module, image: Tensor) -> nn.Module:
         model.backbone(image[None])  # type: ignore[operator]
         model.eval()
         hooks = [
-            layer.register_forward_hook(_rescale(SPREAD.get(name, 1.0)))
+            layer.register_forward_hook(rescale(SPREAD.get(name, 1.0)))
             for name, layer in model.named_modules()
             if getattr(layer, "bias", None) is not None and not isinstance(layer, nn.BatchNorm2d)
         ]
@@ -78,19 +71,6 @@ def calibrated(model: nn.Module, image: Tensor) -> nn.Module:
     for hook in hooks:
         hook.remove()
     return model
-
-
-def _rescale(spread: float):
-    """A hook that centres a layer's output channels and gives them a standard deviation."""
-
-    def hook(layer, _, output: Tensor) -> Tensor:
-        deviation, mean = torch.std_mean(output.transpose(0, 1).flatten(1), dim=1)
-        factor = spread / deviation.mean()
-        layer.weight.mul_(factor)
-        layer.bias.sub_(mean).mul_(factor)
-        return (output - mean.view(1, -1, *(1,) * (output.ndim - 2))) * factor
-
-    return hook
 
 
 @pytest.fixture(scope="module")
