@@ -174,6 +174,7 @@ class Test:
             scores = [pose_scores(v, r, names, folder / "poses", SETTING.definition, copy) for v, r in pairs]
             return _by_joint(scores, "ap")
 
+        rows = {delta: ap(found) for delta, found in runs.items()}
         tracks = [
             track_scores(video, run, tracker_named("default"), names, folder / "tracks", SETTING)
             for video, run in zip(self.videos, runs[0], strict=True)
@@ -181,9 +182,9 @@ class Test:
         found = [pair for clip in self.clips() for pair in pck.measure(model, clip, 0, 0, PCK_EVERY, self.device)]
         errors = torch.cat([error for error, _ in found])
         return {
-            "found": [ap(runs[delta])[-1] if delta in runs else None for delta in self.deltas],
-            "copied": [ap(runs[0], delta)[-1] for delta in self.deltas],
-            "ap": ap(runs[0]),
+            "found": [rows[delta][-1] if delta in rows else None for delta in self.deltas],
+            "copied": [ap(runs[0], delta)[-1] if delta else rows[0][-1] for delta in self.deltas],
+            "ap": rows[0],
             "mota": _by_joint(tracks, "mota"),
             "pck": [pck.pck(errors, alpha)["mean"] for alpha in pck.ALPHAS],
         }

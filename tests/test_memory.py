@@ -17,13 +17,17 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @pytest.mark.parametrize("library", [SimpleNamespace(), None], ids=["another C library", "no way to look for it"])
 def test_without_glibc_nothing_happens(monkeypatch, library):
+    asked = []
+
     def look(name):
+        asked.append(name)
         if library is None:
             raise TypeError("a name is needed")
         return library
 
     monkeypatch.setattr(memory.ctypes, "CDLL", look)
     memory.keep_freed_memory()
+    assert asked == [None]
 
 
 FAULTS = """

@@ -30,13 +30,13 @@ def start(model: PoseDetector, weights: str) -> None:
     if isinstance(source, movenet.MoveNet) and isinstance(model.backbone, KeypointPyramidBackbone):
         from_movenet(model, source)
         return
-    joints, motion = _joints(model, source), {}
+    tensors = source.state_dict() | _joints(model, source)
     if isinstance(source, PoseDetector) and _variant(source) != _variant(model):
-        forget_motion(source)
-        motion = {name: t for name, t in model.state_dict().items() if name.startswith(MOTION)}
-    tensors = {name: t for name, t in source.state_dict().items() if not motion or not name.startswith(MOTION)}
+        forget_motion(source)  # whose tensors these are
+        tensors = {name: t for name, t in tensors.items() if not name.startswith(MOTION)}
+        tensors |= {name: t for name, t in model.state_dict().items() if name.startswith(MOTION)}
     try:
-        model.load_state_dict(tensors | joints | motion)
+        model.load_state_dict(tensors)
     except RuntimeError as error:
         raise InputError(f"{weights}: not the model that is trained, nor a MoveNet for dimofs_mobile") from error
 
