@@ -38,7 +38,7 @@ from dimofs.eval import pck
 from dimofs.eval.models import load_model
 from dimofs.eval.pose_bench import Bench
 from dimofs.eval.pose_plots import plot_sweep
-from dimofs.eval.pose_runs import Run, find
+from dimofs.eval.pose_runs import find_all
 from dimofs.eval.pose_scores import GROUPS, VideoScores, by_group, figures
 from dimofs.eval.pose_tables import Setting, Sweep, pose_scores, track_scores
 from dimofs.files import read_json, write_json
@@ -164,26 +164,25 @@ class Test:
         checkpoints.save(calibrated(str(folder / "model"), self.trained, CALIBRATION), folder / "calibrated", {})
         model = load_model(str(folder / "calibrated"), self.longer, self.device)
         assert isinstance(model, PoseDetector)
-        names, runs = model.keypoint_names, {}
-        for delta in self.deltas if pairs else [0]:
-            bar = tqdm(self.videos, f"{folder.name}, delta {delta}", disable=None, leave=False)
-            runs[delta] = [find(model, video, delta) for video in bar]
+        names, deltas = model.keypoint_names, self.deltas if pairs else [0]
+        bar = tqdm(self.videos, folder.name, disable=None, leave=False)
+        runs = [find_all(model, video, deltas) for video in bar]
 
-        def ap(runs: list[Run], copy: int = 0) -> list[float | None]:
-            pairs = zip(self.videos, runs, strict=True)
-            scores = [pose_scores(v, r, names, folder / "poses", SETTING.definition, copy) for v, r in pairs]
+        def ap(delta: int, copy: int = 0) -> list[float | None]:
+            found = zip(self.videos, (each[delta] for each in runs), strict=True)
+            scores = [pose_scores(v, r, names, folder / "poses", SETTING.definition, copy) for v, r in found]
             return _by_joint(scores, "ap")
 
-        rows = {delta: ap(found) for delta, found in runs.items()}
+        rows = {delta: ap(delta) for delta in deltas}
         tracks = [
-            track_scores(video, run, tracker_named("default"), names, folder / "tracks", SETTING)
-            for video, run in zip(self.videos, runs[0], strict=True)
+            track_scores(video, each[0], tracker_named("default"), names, folder / "tracks", SETTING)
+            for video, each in zip(self.videos, runs, strict=True)
         ]
         found = [pair for clip in self.clips() for pair in pck.measure(model, clip, 0, 0, PCK_EVERY, self.device)]
         errors = torch.cat([error for error, _ in found])
         return {
             "found": [rows[delta][-1] if delta in rows else None for delta in self.deltas],
-            "copied": [ap(runs[0], delta)[-1] if delta else rows[0][-1] for delta in self.deltas],
+            "copied": [ap(0, delta)[-1] if delta else rows[0][-1] for delta in self.deltas],
             "ap": rows[0],
             "mota": _by_joint(tracks, "mota"),
             "pck": [pck.pck(errors, alpha)["mean"] for alpha in pck.ALPHAS],

@@ -16,7 +16,7 @@ from dimofs.files import write_json
 from dimofs.motion import Motion
 from dimofs.tracking import NONE, Tracker, follow
 from dimofs.zoo.detector import PoseDetector
-from dimofs.zoo.stream import poses
+from dimofs.zoo.stream import sweep
 
 
 @dataclass
@@ -31,12 +31,20 @@ class Run:
 
 def find(detector: PoseDetector, video: LabelledVideo, delta: int = 0, batch: int = 1, motion: bool = False) -> Run:
     """Run `detector` over all frames, those that nobody labelled too."""
-    run = Run([], [], (1, 1))
-    for frame, people, move in poses(detector, video.frames(), delta, batch, motion=motion):
-        run.people.append(people)
-        run.motions.append(move)
-        run.size = frame.pixels.shape[0], frame.pixels.shape[1]
-    return run
+    return find_all(detector, video, [delta], batch, motion)[delta]
+
+
+def find_all(
+    detector: PoseDetector, video: LabelledVideo, deltas: Iterable[int], batch: int = 1, motion: bool = False
+) -> dict[int, Run]:
+    """The run with each delta; frames pass the backbone once for all."""
+    runs = {delta: Run([], [], (1, 1)) for delta in deltas}
+    for frame, found, move in sweep(detector, video.frames(), list(runs), batch, motion=motion):
+        for run, people in zip(runs.values(), found, strict=True):
+            run.people.append(people)
+            run.motions.append(move)
+            run.size = frame.pixels.shape[0], frame.pixels.shape[1]
+    return runs
 
 
 def track(run: Run, tracker: Tracker, joint_score: float) -> list[Detections]:

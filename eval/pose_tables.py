@@ -11,7 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from dimofs.datasets.sequences import LabelledVideo
-from dimofs.eval.pose_runs import Run, copied, find, predict, ranked, track
+from dimofs.eval.pose_runs import Run, copied, find, find_all, predict, ranked, track
 from dimofs.eval.pose_scores import Definition, VideoScores, figures, measure
 from dimofs.tracking import Tracker
 from dimofs.zoo.detector import PoseDetector
@@ -133,14 +133,13 @@ def sweep_deltas(
         scores = [pose_scores(video, run, names, folder, "official", delta) for video, run in pairs]
         return figures(scores, "official")["ap"][-1]
 
-    def found(detector: PoseDetector, delta: int) -> list[Run]:
-        return [find(detector, video, delta, batch) for video in videos]
-
-    alone = found(single, 0)
-    bar = tqdm(deltas, "deltas", disable=None)
+    wanted = {0, *deltas} if single is dimofs else set(deltas)
+    bar = tqdm(videos, "videos", disable=None)
+    found = [find_all(dimofs, video, sorted(wanted), batch) for video in bar]
+    alone = [runs[0] for runs in found] if single is dimofs else [find(single, video, 0, batch) for video in videos]
     return Sweep(
         list(deltas),
-        [ap(found(dimofs, delta), dimofs.keypoint_names) for delta in bar],
+        [ap([runs[delta] for runs in found], dimofs.keypoint_names) for delta in deltas],
         [ap(alone, single.keypoint_names, delta) for delta in deltas],
         ap(alone, single.keypoint_names),
     )

@@ -11,7 +11,9 @@ from torch.utils.data import DataLoader, Subset
 from dimofs.datasets.colour import Colours
 from dimofs.datasets.mixture import Mixture, collate
 from dimofs.datasets.pairs import Augmentation, Motion, augment, compose, rotation, transform, warp
+from dimofs.datasets.paste import paste
 from dimofs.datasets.people import Pair, People
+from dimofs.skeletons import DIMOFS
 
 SIZE = (40, 60)
 STILL_COLOURS = Colours(brightness=0, contrast=0, saturation=0, tint=0, grey=0, blur=0)
@@ -140,6 +142,41 @@ def test_labels_follow_frame_a(mosaic, apart):
             assert red[int(y), int(x)] > 120
             seen += 1
     assert seen >= 16
+
+
+def test_paste_by_hand():
+    """A window of 12 x 18 pixels, from (2, 1) to (14, 19), laid at (10, 20) of both frames of a scene of three."""
+    one = torch.arange(200, dtype=torch.uint8).view(1, 20, 10).repeat(3, 1, 2)
+    other = Pair(one, one + 50, person((2, 1, 14, 19), nose=(3, 2), neck=(15, 2)), 0, "front")
+    dark = torch.zeros(3, 60, 60, dtype=torch.uint8)
+    behind = (
+        person((9, 10, 25, 40), nose=(12, 22), neck=(14, 19), left_wrist=(9.5, 27)),  # 216 of 480 pixels are covered
+        person((10, 21, 22, 50), nose=(12, 45)),  # 204 of 348
+        person((10, 25, 22, 40), nose=(12, 39)),  # 156 of 180
+    )
+    scene = Pair(dark, dark, People.join(behind), 3, "scene")
+    pair = paste(scene, other, (2, 1, 14, 19), 10, 20)
+    assert pair.name == "scene+front" and pair.delta == 3 and not dark.any()
+    for frame, first in ((pair.frame_a, 12), (pair.frame_b, 62)):
+        assert frame[0, 20, 10:14].tolist() == [first, first + 1, first + 2, first + 3]
+        assert frame[0, 37, 21] == first + 171 and frame.count_nonzero() == 3 * 12 * 18
+    assert pair.people.boxes.tolist() == [[9, 10, 25, 40], [10, 21, 22, 50], [10, 20, 22, 38]]
+    assert pair.people.ignore.tolist() == [[10, 25, 22, 40]]
+    named = [{DIMOFS[j] for j in row.nonzero()[:, 0]} for row in pair.people.labelled]
+    assert named == [{"left_wrist", "neck"}, {"nose"}, {"nose"}]
+    assert pair.people.keypoints[2, joint("nose")].tolist() == [11, 21]
+
+
+def test_pasted_people_keep_their_joints():
+    """Every labelled wrist of Frame A lies on a red dot, most canvases show two people, nobody has no neighbour."""
+    crowds = Mixture([(Dots(), 1)], (160, 200), 20, mosaic=0, paste=1, augmentation=PLAIN)
+    for pair in crowds:
+        red = pair.frame_a[0].float() - pair.frame_a[1].float()
+        assert all(red[int(y), int(x)] > 120 for x, y in pair.people.keypoints[pair.people.labelled])
+    assert sum(len(pair.people) == 2 for pair in crowds) >= 12
+    few = Mixture([(Dots(), 1)], (160, 200), 60, mosaic=0, paste=0.25, augmentation=PLAIN)
+    assert 6 <= sum("+" in pair.name for pair in few) <= 24
+    assert all(len(pair.people) == 0 for pair in Mixture([(Nobody(), 1)], (64, 80), 4, paste=1))
 
 
 def test_both_wrists_are_seen():

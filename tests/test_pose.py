@@ -24,7 +24,7 @@ from dimofs.motion import Motion
 from dimofs.video import Frame
 from dimofs.zoo import pose
 from dimofs.zoo.detector import Features, PoseDetector
-from dimofs.zoo.stream import poses
+from dimofs.zoo.stream import poses, sweep
 
 
 class StandIn(PoseDetector):
@@ -362,6 +362,16 @@ def test_aggregation_looks_before_and_after(network, delta, batch):
         [[i, min(max(i + delta, 0), 6)], [before, after]] for i, before, after in zip(range(7), *places, strict=True)
     ]
     assert network.passes == 7
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+def test_a_sweep_finds_what_each_delta_finds(network, batch):
+    frames = [Frame(picture(i), i, i / 25, 0.04) for i in range(7)]
+    deltas = (-3, 0, 2)
+    found = [[p.keypoints[0, 0].tolist() for p in people] for _, people, _ in sweep(network, frames, deltas, batch)]
+    assert network.passes == 7
+    each = [[f.people.keypoints[0, 0].tolist() for f in poses(network, frames, delta, batch)] for delta in deltas]
+    assert found == [list(row) for row in zip(*each, strict=True)]
 
 
 def test_a_tracker_that_moves_tracks_gets_the_motion(network):

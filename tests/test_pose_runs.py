@@ -16,7 +16,7 @@ from dimofs.datasets.synthetic import HELD_OUT, SyntheticClip, synthetic_clip
 from dimofs.detections import Detections
 from dimofs.eval import posetrack
 from dimofs.eval.pose_runs import copied, find, ranked, track, without_joints
-from dimofs.eval.pose_tables import Setting, Trial, compare_trackers, score_model, sweep_deltas, tracker_lines
+from dimofs.eval.pose_tables import Setting, Sweep, Trial, compare_trackers, score_model, sweep_deltas, tracker_lines
 from dimofs.motion import Motion
 from dimofs.tracking import TRACKERS
 from dimofs.video import Frame
@@ -126,6 +126,8 @@ def test_figure_6_by_hand(tmp_path, video):
     assert sweep.copied[2] == pytest.approx(100 * (1 / 6 + 2 / 12) / 12)
     late = sweep_deltas(Seer(), Seer(copies=True), [video], tmp_path, (-1, 0, 1))
     assert late.dimofs == late.copied
+    one = Seer()
+    assert sweep_deltas(one, one, [video], tmp_path, (-1, 1)) == Sweep([-1, 1], [100] * 2, sweep.copied[::2], 100)
 
 
 def test_trackers_are_compared_on_each_set(tmp_path, video):

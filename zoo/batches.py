@@ -30,6 +30,7 @@ def loader(
         count * recipe.batch,
         seed=recipe.seed,
         mosaic=recipe.mosaic,
+        paste=recipe.paste,
     )
     share = recipe.batch // process.world
     first = process.rank * share

@@ -38,6 +38,7 @@ class Recipe:
     frozen: tuple[str, ...] = ("backbone.body", "backbone.top_down", "backbone.hints")
     unfreeze: int | None = None  # the step from which the frozen train too, at a tenth of the rate
     mosaic: float = 0.3  # the part of samples that hold four pairs
+    paste: float = 0.0  # the part of samples with one more person in front of another
     weights: tuple[tuple[str, float], ...] = (
         ("jhmdb", 0.4), ("lspet", 0.35), ("coco", 0.25), ("posetrack", 0.5), ("videos", 0.3), ("synthetic", 0.3),
     )  # fmt: skip

@@ -16,6 +16,15 @@ from dimofs.video import Frame
 from dimofs.zoo.detector import Features, PoseDetector
 
 
+class Swept(NamedTuple):
+    """A frame, its people (on the CPU, float32) as each of several frames B shows them and, where asked for, the motion
+    from the frame before to this one."""
+
+    frame: Frame
+    people: list[Detections]
+    motion: Motion | None
+
+
 class Found(NamedTuple):
     """A frame, its people (on the CPU, float32) and, where asked for, the motion from the frame before to this one."""
 
@@ -40,27 +49,44 @@ def poses(
     are kept at most. Frames of another size begin a new clip, whose first frame has no `motion`. Networks run in
     `dtype` by autocast.
     """
+    for frame, (people,), move in sweep(detector, frames, (delta,), batch, dtype, motion, aggregate):
+        yield Found(frame, people, move)
+
+
+def sweep(
+    detector: PoseDetector,
+    frames: Iterable[Frame],
+    deltas: Sequence[int],
+    batch: int = 1,
+    dtype: torch.dtype = torch.float32,
+    motion: bool = False,
+    aggregate: int = 0,
+) -> Generator[Swept]:
+    """As `poses`, with every one of the `deltas`."""
     for _, clip in groupby(frames, key=lambda frame: frame.pixels.shape):
-        yield from _clip_poses(detector, clip, delta, batch, dtype, motion, aggregate)
+        yield from _sweep_clip(detector, clip, deltas, batch, dtype, motion, aggregate)
 
 
-def _clip_poses(detector, clip: Iterator[Frame], delta: int, batch: int, dtype, motion: bool, aggregate: int):
+def _sweep_clip(detector, clip: Iterator[Frame], deltas, batch: int, dtype, motion: bool, aggregate: int):
+    ahead = max(*deltas, aggregate, 0)
+    behind = max(*(-delta for delta in deltas), aggregate, int(motion))
     window, done = _Window(), 0
     waiting: deque[Frame] = deque()  # the frames `done` to `window.total`
     for group in chain(iter(lambda: list(islice(clip, batch)), []), [[]]):  # the last, empty group: the clip has ended
         if group:
             window.add(_features(detector, group, dtype))
             waiting.extend(group)
-        ready = window.total - max(delta, aggregate, 0) if group else window.total
+        ready = window.total - ahead if group else window.total
         if ready > done:
             now = range(done, ready)
-            a, b = window.at(now), window.at(now, delta) if delta else None
+            a = window.at(now)
             beside = [window.at(now, d) for d in (-aggregate, aggregate)] if aggregate else []
+            found = [_detect(detector, a, window.at(now, d) if d else None, beside, dtype) for d in deltas]
             moves = _motion(detector, window.at(now, -1), a, dtype) if motion else [None] * len(now)
-            for number, people, move in zip(now, _detect(detector, a, b, beside, dtype), moves, strict=True):
-                yield Found(waiting.popleft(), people, move if number else None)
+            for number, *people, move in zip(now, *found, moves, strict=True):
+                yield Swept(waiting.popleft(), people, move if number else None)
             done = ready
-        window.drop(done - max(-delta, aggregate, int(motion)))
+        window.drop(done - behind)
 
 
 class _Window:

@@ -183,6 +183,7 @@ def main(
     optimizer: Annotated[Literal["adamw", "sgd"] | None, "AdamW, or SGD with momentum"] = None,
     rate: Annotated[float | None, "highest learning rate"] = None,
     single: Annotated[float | None, "part of the batches with Frame B = Frame A"] = None,
+    paste: Annotated[float | None, "part of the samples with one more person in front of another"] = None,
     unfreeze: Annotated[int | None, "step from which the frozen backbone trains too, at a tenth of the rate"] = None,
     dtype: Annotated[Literal["float32", "bfloat16", "float16"] | None, "of the forward pass"] = None,
     recompute: Annotated[bool | None, "keep fewer activations, compute them twice"] = None,
@@ -199,8 +200,9 @@ def main(
     ranges = {"steps": steps, "batch": batch, "accumulate": accumulate, "every": every, "held_out": held_out}
     ranges |= {"save_every": save_every, "benchmark": benchmark}
     check_ranges(**{name: (value, 1, inf) for name, value in ranges.items()}, size=(size, 64, inf), rate=(rate, 0, inf))
-    check_ranges(single=(single, 0, 1), unfreeze=(unfreeze, 0, inf), synthetic=(synthetic, 0, HELD_OUT))
-    check_ranges(validate=(validate, 0, inf), workers=(workers, 0, inf), seed=(seed, 0, inf))
+    check_ranges(single=(single, 0, 1), paste=(paste, 0, 1), synthetic=(synthetic, 0, HELD_OUT))
+    least = {"unfreeze": unfreeze, "validate": validate, "workers": workers, "seed": seed}
+    check_ranges(**{name: (value, 0, inf) for name, value in least.items()})
     if variant is not None and variant not in VARIANTS:
         raise InputError(f"--variant {variant}: not one of {', '.join(VARIANTS)}")
     if unfreeze is not None and not init:
@@ -209,7 +211,7 @@ def main(
     sources = taught(paths.sources(every=every), teacher)
     chosen = RECIPES[recipe].changed(
         preset=model, variant=variant, steps=steps, batch=batch, accumulate=accumulate, size=size, optimizer=optimizer,
-        learning_rate=rate, single=single, unfreeze=unfreeze, dtype=dtype, recompute=recompute, seed=seed,
+        learning_rate=rate, single=single, paste=paste, unfreeze=unfreeze, dtype=dtype, recompute=recompute, seed=seed,
         weights=tuple(mixed(RECIPES[recipe].weights, mix or (), list(sources)).items()), frozen=None if init else (),
     )  # fmt: skip
     settings = Settings(init, compile, save_every, validate, held_out, workers, quiet)

@@ -7,6 +7,7 @@ To go on at pair `n`: `DataLoader(Subset(mixture, range(n, len(mixture))), ...)`
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -14,7 +15,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from dimofs.datasets.pairs import Augmentation, augment, shifted
+from dimofs.datasets.paste import beside, largest, paste
 from dimofs.datasets.people import Pair, People, Source
+
+FRONT = (0.8, 1.1)  # size of pasted people, as `Augmentation.person`
 
 
 class Mixture(Dataset[Pair]):
@@ -22,6 +26,7 @@ class Mixture(Dataset[Pair]):
 
     sources: with the weight with which each is drawn; its items are drawn uniformly.
     mosaic:  share of canvases that hold four pairs, so that sources of one person give several and small ones.
+    paste:   share of canvases where one more person stands in front of another.
     """
 
     def __init__(
@@ -32,12 +37,14 @@ class Mixture(Dataset[Pair]):
         *,
         seed: int = 0,
         mosaic: float = 0.3,
+        paste: float = 0.0,
         augmentation: Augmentation | None = None,
     ):
         self.sources, weights = [source for source, _ in sources], np.array([weight for _, weight in sources])
         self.shares = weights / weights.sum()
-        self.size, self.length, self.seed, self.mosaic = size, length, seed, mosaic
+        self.size, self.length, self.seed, self.mosaic, self.paste = size, length, seed, mosaic, paste
         self.augmentation = augmentation or Augmentation()
+        self.close = replace(self.augmentation, person=FRONT)
 
     def __len__(self) -> int:
         return self.length
@@ -47,13 +54,27 @@ class Mixture(Dataset[Pair]):
         if not 0 <= number < self.length:
             raise IndexError(number)
         random = np.random.default_rng((self.seed, number))
-        if random.random() >= self.mosaic:
-            return self._draw(self.size, random)
-        return self._mosaic(random)
+        alone = random.random() >= self.mosaic
+        pair = self._draw(self.size, random, self.augmentation) if alone else self._mosaic(random)
+        return self._pasted(pair, random) if self.paste and random.random() < self.paste else pair
 
-    def _draw(self, size: tuple[int, int], random: np.random.Generator) -> Pair:
+    def _draw(self, size: tuple[int, int], random: np.random.Generator, how: Augmentation) -> Pair:
         source = self.sources[random.choice(len(self.sources), p=self.shares)]
-        return augment(source.pair(int(random.integers(len(source))), random), size, random, self.augmentation)
+        return augment(source.pair(int(random.integers(len(source))), random), size, random, how)
+
+    def _pasted(self, pair: Pair, random: np.random.Generator) -> Pair:
+        """`pair` with a person of about the same size in front of one of its people."""
+        if not len(pair.people):
+            return pair
+        box = pair.people.boxes[random.integers(len(pair.people))]
+        side = round(float((box[2:] - box[:2]).max()) * random.uniform(0.7, 1.2))
+        side = min(max(side, 32), *self.size)
+        other = self._draw((side, side), random, self.close)
+        if not len(other.people):
+            return pair
+        window = largest(other.people)
+        corner = beside(box, window[2] - window[0], window[3] - window[1], self.size, random)
+        return paste(pair, other, window, *corner)
 
     def _mosaic(self, random: np.random.Generator) -> Pair:
         """Four pairs around a random point near the middle; delta 0 if all four are, else the first other."""
@@ -63,7 +84,7 @@ class Mixture(Dataset[Pair]):
         people, pairs = [], []
         for top, bottom in ((0, y), (y, height)):
             for left, right in ((0, x), (x, width)):
-                pair = self._draw((bottom - top, right - left), random)
+                pair = self._draw((bottom - top, right - left), random, self.augmentation)
                 canvas[0, :, top:bottom, left:right] = pair.frame_a
                 canvas[1, :, top:bottom, left:right] = pair.frame_b
                 people.append(shifted(pair.people, left, top))
