@@ -78,6 +78,10 @@ def test_channels_share_displacements_by_variant():
     shared = OffsetNet(8, 2, shared=True, zero=False)
     assert torch.equal(*shared([a[0], a[0]], [b[0], b[0]]))
     assert not torch.equal(*OffsetNet(8, 2, zero=False)([a[0], a[0]], [b[0], b[0]]))
+    spot = torch.zeros(1, 8, 9, 9)
+    spot[..., 4, 4] = 1
+    seen = OffsetNet(8, 1, dilation=3, zero=False)([spot], [0 * spot])[0].abs().sum((0, 1)).nonzero()
+    assert {tuple(place) for place in seen.tolist()} == {(y, x) for y in (1, 4, 7) for x in (1, 4, 7)}
     assert not list(DeformableLayer(8, mixing=False).parameters())
 
 

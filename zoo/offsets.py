@@ -18,16 +18,24 @@ class OffsetNet(nn.Module):
     One 3x3 convolution a level, zero at the start, without bias: equal frames have not moved. Each channel has its own
     displacement unless `groups` G says how many parts of the channels share one each.
 
-    shared: one convolution for all levels. zero: False starts from PyTorch's random weights.
+    shared: one convolution for all levels. zero: False starts from PyTorch's random weights. dilation: of each.
     """
 
     def __init__(
-        self, channels: int, levels: int = 4, *, groups: int | None = None, shared: bool = False, zero: bool = True
+        self,
+        channels: int,
+        levels: int = 4,
+        *,
+        groups: int | None = None,
+        shared: bool = False,
+        zero: bool = True,
+        dilation: int = 1,
     ):
         super().__init__()
         self.levels, width = levels, 2 * (groups or channels)
         count = 1 if shared else levels
-        self.convs = nn.ModuleList(nn.Conv2d(channels, width, 3, padding=1, bias=False) for _ in range(count))
+        conv = partial(nn.Conv2d, channels, width, 3, padding=dilation, dilation=dilation, bias=False)
+        self.convs = nn.ModuleList(conv() for _ in range(count))
         for conv in self.convs if zero else ():
             nn.init.zeros_(conv.weight)  # type: ignore[arg-type]
 

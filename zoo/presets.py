@@ -26,6 +26,7 @@ VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {  # arguments of O
     "groups": ({"groups": 8}, {}),  # a displacement for each eighth of the channels
     "pixel": ({"groups": 1}, {}),  # one displacement for all channels, as optical flow has
     "shared": ({"shared": True}, {}),  # one convolution for all levels
+    "wide": ({"dilation": 3}, {}),  # convolutions that see three times as far
     "random": ({"zero": False}, {}),  # a random start
     "unmixed": ({}, {"mixing": False}),  # no 1x1 convolution
 }
