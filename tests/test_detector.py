@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from dimofs.datasets.people import People
+from dimofs.skeletons import oks_sigmas
 from dimofs.zoo import box_coder, keypoint_head
 from dimofs.zoo.detector import Features, PoseDetector
 from dimofs.zoo.fpn import FeaturePyramid
@@ -15,6 +16,7 @@ from dimofs.zoo.keypoint_head import KeypointHead
 from dimofs.zoo.losses import Sampling, keypoint_loss, means, pose_losses
 from dimofs.zoo.matcher import BETWEEN, NEGATIVE, match, sample
 from dimofs.zoo.offsets import DeformableLayer, OffsetNet
+from dimofs.zoo.pose_nms import distinct
 from dimofs.zoo.preprocess import Preprocess
 from dimofs.zoo.presets import dimofs_mobile
 from dimofs.zoo.rpn import RegionProposals, grid_anchors
@@ -169,6 +171,31 @@ def test_keypoint_loss_by_hand():
     heatmaps = torch.zeros(1, 3, 2, 2)
     assert keypoint_loss(heatmaps, torch.tensor([[0, 3, -1]])).mean().item() == pytest.approx(math.log(4))
     assert keypoint_loss(heatmaps, torch.tensor([[-1, -1, -1]])).mean().item() == 0
+
+
+def test_who_repeats_a_better_pose_falls_by_hand():
+    """Two joints of sigma 0.1 and 0.05, a better box of 100 x 100: 20 pixels off give exp(-.5) and exp(-2)."""
+    boxes = torch.tensor([[0.0, 0, 100, 100]]).repeat(3, 1)
+    points = torch.tensor([[10.0, 10], [90, 90]]).repeat(3, 1, 1)
+    points[1] += torch.tensor([20.0, 0])  # similarity (.6065 + .1353) / 2 = .3709
+    points[2, 0] = torch.nan  # like nobody
+    sigmas = (0.1, 0.05)
+    assert distinct(points, boxes, sigmas, 0.3708).tolist() == [True, False, True]
+    assert distinct(points, boxes, sigmas, 0.371).tolist() == [True, True, True]
+    boxes[0, 2:] = 50  # the better one's box decides: exp(-2) and exp(-8), .0678
+    assert distinct(points, boxes, sigmas, 0.0677).tolist() == [True, False, True]
+    assert distinct(points, boxes, sigmas, 0.0679).tolist() == [True, True, True]
+    assert distinct(points[:0], boxes[:0], sigmas, 0.5).shape == (0,)
+
+
+def test_people_found_twice_are_found_once(mobile, monkeypatch):
+    x, found = torch.rand(2, 3, 96, 128), {}
+    for alike in (None, 0.02):
+        monkeypatch.setattr(mobile, "alike", alike)
+        found[alike] = mobile(x)
+    for every, some in zip(*found.values(), strict=True):
+        kept = distinct(every.keypoints, every.boxes, oks_sigmas(mobile.keypoint_names), 0.02)
+        assert 0 < len(some) < len(every) and torch.equal(some.keypoints, every[kept].keypoints)
 
 
 def test_preprocess_sizes_as_torchvision_rounds_them():

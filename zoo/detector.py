@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from dimofs import skeletons
 from dimofs.detections import Detections
 from dimofs.motion import Motion
 from dimofs.zoo import keypoint_head as keypoints
@@ -20,6 +21,7 @@ from dimofs.zoo.box_head import BoxHead
 from dimofs.zoo.fpn import pooled
 from dimofs.zoo.keypoint_head import KeypointHead
 from dimofs.zoo.offsets import DeformableLayer, OffsetNet
+from dimofs.zoo.pose_nms import distinct
 from dimofs.zoo.preprocess import Preprocess
 from dimofs.zoo.rpn import RegionProposals
 
@@ -51,7 +53,8 @@ class Features:
 class PoseDetector(nn.Module):
     """Keypoint R-CNN with DiMoFs. `backbone` gives P2..P5 of one channel count from a preprocessed image.
 
-    `keypoint_names` name the joints of `keypoint_head`, in order.
+    `keypoint_names` name the joints of `keypoint_head`, in order. Of people whose poses are more alike than `alike`,
+    an object keypoint similarity, the best one stays; by default all.
     """
 
     def __init__(
@@ -65,12 +68,13 @@ class PoseDetector(nn.Module):
         box_head: BoxHead,
         keypoint_head: KeypointHead,
         keypoint_names: Sequence[str],
+        alike: float | None = None,
     ):
         super().__init__()
         self.preprocess, self.backbone = preprocess, backbone
         self.offset_net, self.deformable = offset_net, deformable
         self.rpn, self.box_head, self.keypoint_head = rpn, box_head, keypoint_head
-        self.keypoint_names = tuple(keypoint_names)
+        self.keypoint_names, self.alike = tuple(keypoint_names), alike
 
     def forward(self, frame_a: Tensor, frame_b: Tensor | None = None) -> list[Detections]:
         """Float RGB frames [N, 3, H, W] in [0, 1] -> the people of each Frame A, best first, in its pixels.
@@ -127,7 +131,11 @@ class PoseDetector(nn.Module):
         points, peaks = keypoints.decode(heatmaps, torch.cat(boxes))
         counts = [b.shape[0] for b in boxes]
         scale = points.new_tensor([a.original[1] / a.resized[1], a.original[0] / a.resized[0]])
-        return [
+        found = [
             Detections(b * scale.repeat(2), s, p * scale, q)
             for (b, s), p, q in zip(people, points.split(counts), peaks.split(counts), strict=True)
         ]
+        if self.alike is None:
+            return found
+        sigmas = skeletons.oks_sigmas(self.keypoint_names)
+        return [people[distinct(people.keypoints, people.boxes, sigmas, self.alike)] for people in found]

@@ -138,6 +138,7 @@ def dimofs_mobile(
             canonical_scale=448,
         ),
         keypoint_names=keypoint_names,
+        alike=0.7,
     )
 
 
