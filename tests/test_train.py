@@ -192,9 +192,10 @@ def test_speeds_by_hand(monkeypatch):
     assert (speed.loader, speed.model, speed.both, speed.step) == (2, 4 / 3, 4 / 5, 3) and not list(batches)
 
 
+@pytest.mark.usefixtures("one_thread")
 def test_two_processes_train_as_one(tmp_path):
     """The real command under torchrun: the same losses and weights as one process with the same global batch, written
-    and told by one of them."""
+    and told by one of them. As many threads: sums of another order may choose another proposal."""
     options: dict[str, Any] = {
         "steps": 3,
         "batch": 4,
