@@ -15,7 +15,7 @@ import math
 import sys
 import types
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 
 class InputError(Exception):
@@ -28,6 +28,13 @@ def check_ranges(**options: tuple[float | None, float, float]) -> None:
         if value is not None and not low <= value <= high:
             limits = " and ".join([f"at least {low:g}"] * (low > -math.inf) + [f"at most {high:g}"] * (high < math.inf))
             raise InputError(f"--{name.replace('_', '-')} {value}: must be {limits or 'a number'}")
+
+
+def check_choices(**options: tuple[str | None, Iterable[str]]) -> None:
+    """InputError unless each option's value, the first of two, is None or among the choices after it."""
+    for name, (value, choices) in options.items():
+        if value is not None and value not in (known := list(choices)):
+            raise InputError(f"--{name.replace('_', '-')} {value}: not one of {', '.join(known)}")
 
 
 def run(main: Callable[..., int | None], argv: Sequence[str] | None = None) -> typing.NoReturn:

@@ -30,7 +30,7 @@ from typing import Annotated, Literal
 import torch
 from tqdm import tqdm
 
-from dimofs.cli import InputError, check_ranges, run
+from dimofs.cli import InputError, check_choices, check_ranges, run
 from dimofs.datasets.jhmdb import Jhmdb
 from dimofs.datasets.people import Source
 from dimofs.datasets.sequences import LabelledVideo
@@ -87,8 +87,7 @@ def main(
     json: Annotated[Path | None, "write the figures here"] = None,
 ) -> None:
     for name in runs:
-        if name not in RUNS:
-            raise InputError(f"--runs {name}: not one of {', '.join(RUNS)}")
+        check_choices(runs=(name, RUNS))
     check_ranges(steps=(steps, 1, inf), batch=(batch, 1, inf), size=(size, 64, inf), rate=(rate, 0, inf))
     check_ranges(videos=(videos, 1, inf), longer=(longer, 32, inf), every=(every, 1, inf))
     paths = Paths(jhmdb, jhmdb_labels).or_synthetic(SYNTHETIC)

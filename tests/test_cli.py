@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 import pytest
 
-from dimofs.cli import InputError, parser, run
+from dimofs.cli import InputError, check_choices, parser, run
 
 
 def command(
@@ -24,6 +24,12 @@ def test_types_and_defaults():
     assert vars(parse(["fit"])) == {"task": "fit", "video": None, "delta": 0, "overlay": True}
     given = parse(["test", "--video", "a", "b", "--delta", "5", "--no-overlay"])
     assert vars(given) == {"task": "test", "video": ["a", "b"], "delta": 5, "overlay": False}
+
+
+def test_choices_are_told():
+    check_choices(a_word=("one", ("one", "two")), other=(None, ()))
+    with pytest.raises(InputError, match=r"^--a-word three: not one of one, two$"):
+        check_choices(a_word=("three", {"one": 1, "two": 2}))
 
 
 @pytest.mark.parametrize("argv", [[], ["walk"], ["fit", "--delta", "x"], ["fit", "--unknown"]])

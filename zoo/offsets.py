@@ -34,8 +34,8 @@ class OffsetNet(nn.Module):
         super().__init__()
         self.levels, width = levels, 2 * (groups or channels)
         count = 1 if shared else levels
-        conv = partial(nn.Conv2d, channels, width, 3, padding=dilation, dilation=dilation, bias=False)
-        self.convs = nn.ModuleList(conv() for _ in range(count))
+        kind = partial(nn.Conv2d, channels, width, 3, padding=dilation, dilation=dilation, bias=False)
+        self.convs = nn.ModuleList(kind() for _ in range(count))
         for conv in self.convs if zero else ():
             nn.init.zeros_(conv.weight)  # type: ignore[arg-type]
 

@@ -47,7 +47,7 @@ from torch.distributed.rendezvous import rendezvous
 from tqdm import tqdm
 
 from dimofs.ahead import ahead, behind
-from dimofs.cli import InputError, check_ranges, run
+from dimofs.cli import InputError, check_choices, check_ranges, run
 from dimofs.memory import keep_freed_memory
 from dimofs.overlay import film, picture
 from dimofs.sources import Source, sources
@@ -113,8 +113,7 @@ def main(
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     device = device or (f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu")
     batch = batch if batch is not None else 8 if device.startswith("cuda") else 1
-    if dtype not in DTYPES:
-        raise InputError(f"--dtype {dtype}: not one of {', '.join(DTYPES)}")
+    check_choices(dtype=(dtype, DTYPES))
     check_ranges(
         every=(every, 1, inf),
         batch=(batch, 1, inf),

@@ -33,7 +33,7 @@ from typing import Annotated, Literal
 import torch
 from tqdm import tqdm
 
-from dimofs.cli import InputError, check_ranges, run
+from dimofs.cli import InputError, check_choices, check_ranges, run
 from dimofs.datasets.people import Source
 from dimofs.datasets.synthetic import HELD_OUT
 from dimofs.skeletons import DIMOFS
@@ -203,8 +203,7 @@ def main(
     check_ranges(single=(single, 0, 1), paste=(paste, 0, 1), synthetic=(synthetic, 0, HELD_OUT))
     least = {"unfreeze": unfreeze, "validate": validate, "workers": workers, "seed": seed}
     check_ranges(**{name: (value, 0, inf) for name, value in least.items()})
-    if variant is not None and variant not in VARIANTS:
-        raise InputError(f"--variant {variant}: not one of {', '.join(VARIANTS)}")
+    check_choices(variant=(variant, VARIANTS))
     if unfreeze is not None and not init:
         raise InputError("--unfreeze needs --init beside it: without weights to start from nothing is frozen")
     paths = Paths(jhmdb, jhmdb_labels, coco, coco_images, lspet, posetrack, videos, synthetic).or_synthetic(SYNTHETIC)

@@ -8,7 +8,7 @@ import torch
 
 from dimofs.boxes import area, covered
 from dimofs.datasets.pairs import shifted, transform
-from dimofs.datasets.people import Pair, People
+from dimofs.datasets.people import Pair, People, inside
 
 HIDDEN = 0.6  # people with more of their box behind the window are ignored
 
@@ -32,8 +32,8 @@ def paste(scene: Pair, other: Pair, window: tuple[int, int, int, int], x: int, y
 
 def hide(people: People, window: torch.Tensor) -> People:
     """The people as seen behind `window` [4]."""
-    x, y = people.keypoints.unbind(-1)
-    hidden = (x >= window[0]) & (x < window[2]) & (y >= window[1]) & (y < window[3])
+    width, height = (window[2:] - window[:2]).tolist()
+    hidden = inside(people.keypoints - window[:2], height, width)
     kept = covered(people.boxes, window[None])[:, 0] <= HIDDEN
     ignore = torch.cat((people.ignore, people.boxes[~kept]))
     return People(people.boxes[kept], people.keypoints[kept], (people.labelled & ~hidden)[kept], ignore)
