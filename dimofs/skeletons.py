@@ -67,5 +67,7 @@ def limbs(names: Sequence[str]) -> list[tuple[int, int]]:
 
 
 def oks_sigmas(names: Sequence[str]) -> list[float]:
-    """Standard deviation of each joint in units of the square root of the object's area (COCO keypoint challenge)."""
-    return [OKS_SIGMAS[name.removeprefix("left_").removeprefix("right_")] for name in names]
+    """Standard deviation of each joint in units of the square root of the object's area (COCO keypoint challenge);
+    joints that are not in OKS_SIGMAS count as wide as a shoulder."""
+    bare = (name.removeprefix("left_").removeprefix("right_") for name in names)
+    return [OKS_SIGMAS.get(name, OKS_SIGMAS["shoulder"]) for name in bare]

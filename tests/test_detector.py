@@ -198,6 +198,13 @@ def test_people_found_twice_are_found_once(mobile, monkeypatch):
         assert 0 < len(some) < len(every) and torch.equal(some.keypoints, every[kept].keypoints)
 
 
+def test_joints_of_any_name_are_found(mobile, monkeypatch):
+    """Joints whose spread nobody measured count as wide as a shoulder."""
+    assert oks_sigmas(("left_shoulder", "tail", "right_wrist")) == [0.079, 0.079, 0.062]
+    monkeypatch.setattr(mobile, "keypoint_names", ("tail", *mobile.keypoint_names[1:]))
+    assert len(mobile(torch.rand(1, 3, 96, 128))[0]) > 0
+
+
 def test_preprocess_sizes_as_torchvision_rounds_them():
     preprocess = Preprocess(800, 1333, (0.5,) * 3, (0.5,) * 3)
     assert preprocess.size(480, 640) == (800, 1066)
