@@ -17,8 +17,8 @@ from dimofs.cli import InputError
 from dimofs.detections import Detections
 from dimofs.drawing import draw
 from dimofs.files import replacing
+from dimofs.formats.writers import About, Write
 from dimofs.video import Frame
-from dimofs.writers import About, Write
 
 TICKS = 90_000  # timestamps a second
 BT709 = 1  # the H.264 code of HD television's colours

@@ -32,25 +32,26 @@ from tqdm import tqdm
 
 from dimofs.cli import InputError, check_choices, check_ranges, run
 from dimofs.datasets.jhmdb import Jhmdb
-from dimofs.datasets.people import Source
+from dimofs.datasets.people import PairSource
 from dimofs.datasets.sequences import LabelledVideo
 from dimofs.eval import pck
+from dimofs.eval.keypoints.scores import GROUPS, VideoScores, by_group, figures
 from dimofs.eval.models import load_model
-from dimofs.eval.pose_bench import Bench
-from dimofs.eval.pose_plots import plot_sweep
-from dimofs.eval.pose_runs import find_all
-from dimofs.eval.pose_scores import GROUPS, VideoScores, by_group, figures
-from dimofs.eval.pose_tables import Setting, Sweep, pose_scores, track_scores
+from dimofs.eval.tables.bench import Bench
+from dimofs.eval.tables.compare import Setting, Sweep, pose_scores, track_scores
+from dimofs.eval.tables.plots import plot_sweep
+from dimofs.eval.tables.runs import find_all
 from dimofs.files import read_json, write_json
 from dimofs.tracking import tracker_named
-from dimofs.zoo import checkpoints, initialize
+from dimofs.zoo import checkpoints
 from dimofs.zoo.calibrate import calibrated
-from dimofs.zoo.detector import PoseDetector
-from dimofs.zoo.distributed import process
+from dimofs.zoo.detection.detector import PoseDetector
 from dimofs.zoo.presets import VARIANTS
-from dimofs.zoo.recipes import RECIPES
-from dimofs.zoo.sources import Every, JhmdbClips, JhmdbLabels, Paths, taught
 from dimofs.zoo.train import SYNTHETIC, Settings, train
+from dimofs.zoo.training import initialize
+from dimofs.zoo.training.data import Every, JhmdbClips, JhmdbLabels, Paths, taught
+from dimofs.zoo.training.distributed import process
+from dimofs.zoo.training.recipes import RECIPES
 
 RUNS = {  # what sets each apart from the recipe
     "single": {"single": 1.0},
@@ -142,7 +143,7 @@ class Test:
     deltas: list[int]
     longer: int | None
     device: str
-    trained: Mapping[str, Source]  # what confidences are calibrated on
+    trained: Mapping[str, PairSource]  # what confidences are calibrated on
 
     def __call__(self, folder: Path, steps: int, pairs: bool) -> dict:
         """The figures of the run in `folder`, in percent, kept in its scores.json; None where there is none.

@@ -26,12 +26,12 @@ from tqdm import tqdm
 from dimofs import skeletons
 from dimofs.cli import InputError, run
 from dimofs.datasets.decoding import read_image
-from dimofs.datasets.records import MISSING, Records, as_list
-from dimofs.datasets.stills import write_stills
-from dimofs.datasets.synthetic import HELD_OUT, Synthetic
+from dimofs.datasets.synthetic.clips import HELD_OUT, Synthetic
+from dimofs.datasets.synthetic.stills import write_stills
 from dimofs.detections import Detections
 from dimofs.eval.models import PoseModel, load_model
 from dimofs.files import read_json, write_json
+from dimofs.formats.records import MISSING, Records, as_list
 
 Kind = Literal["keypoints", "bbox"]
 

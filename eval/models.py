@@ -8,9 +8,10 @@ from torch import Tensor, nn
 from dimofs import skeletons
 from dimofs.cli import InputError
 from dimofs.detections import Detections
-from dimofs.zoo import checkpoints, movenet
-from dimofs.zoo.detector import PoseDetector
-from dimofs.zoo.preprocess import STRIDE, Preprocess
+from dimofs.zoo import checkpoints
+from dimofs.zoo.backbones import movenet
+from dimofs.zoo.detection.detector import PoseDetector
+from dimofs.zoo.detection.preprocess import STRIDE, Preprocess
 
 
 class PoseModel(Protocol):

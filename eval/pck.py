@@ -33,13 +33,13 @@ from dimofs.cli import InputError, check_ranges, run
 from dimofs.datasets.decoding import read_clip
 from dimofs.datasets.jhmdb import Jhmdb
 from dimofs.datasets.people import People
-from dimofs.datasets.synthetic import HELD_OUT, Synthetic
+from dimofs.datasets.synthetic.clips import HELD_OUT, Synthetic
 from dimofs.detections import Detections
 from dimofs.eval.models import PoseModel, load_model
 from dimofs.eval.worst import Worst
 from dimofs.files import write_json
 from dimofs.skeletons import DIMOFS, indices
-from dimofs.zoo.detector import PoseDetector
+from dimofs.zoo.detection.detector import PoseDetector
 
 ALPHAS = (0.2, 0.1)
 LIMBS = ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")

@@ -44,17 +44,17 @@ from tempfile import TemporaryDirectory
 from typing import Annotated, Any, Literal
 
 from dimofs.cli import InputError, check_ranges, run
-from dimofs.eval import oks as by_oks
-from dimofs.eval.pose_bench import CLIPS, Bench, compare, compare_models, figure6, run_models
-from dimofs.eval.pose_pairs import measure_all
-from dimofs.eval.pose_report import line, report
-from dimofs.eval.pose_scores import Definition, measure
-from dimofs.eval.pose_tables import Setting
+from dimofs.eval.keypoints import oks as by_oks
+from dimofs.eval.keypoints.pairs import measure_all
+from dimofs.eval.keypoints.scores import Definition, measure
+from dimofs.eval.tables.bench import CLIPS, Bench, compare, compare_models, figure6, run_models
+from dimofs.eval.tables.compare import Setting
+from dimofs.eval.tables.report import line, report
 from dimofs.files import write_json
 from dimofs.tracking import TRACKERS
 from dimofs.zoo import checkpoints
-from dimofs.zoo.detector import PoseDetector
-from dimofs.zoo.sources import JhmdbClips, JhmdbLabels
+from dimofs.zoo.detection.detector import PoseDetector
+from dimofs.zoo.training.data import JhmdbClips, JhmdbLabels
 
 
 def main(

@@ -26,10 +26,10 @@ import torch
 from tqdm import tqdm
 
 from dimofs.cli import InputError, check_ranges, run
-from dimofs.eval.peers import Case, kernel_cases, peak_memory
-from dimofs.eval.speed_eval import eval_cases
-from dimofs.eval.speed_model import model_cases
-from dimofs.eval.speed_train import train_cases
+from dimofs.eval.timing.evaluators import eval_cases
+from dimofs.eval.timing.kernels import Case, kernel_cases, peak_memory
+from dimofs.eval.timing.models import model_cases
+from dimofs.eval.timing.training import train_cases
 from dimofs.files import write_json
 from dimofs.memory import keep_freed_memory
 

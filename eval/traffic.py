@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from dimofs.cli import run
-from dimofs.eval.speed_inputs import LEVELS, STRIDES, normal, people
+from dimofs.eval.timing.inputs import LEVELS, STRIDES, normal, people
 from dimofs.kernels.deform_conv import channel_parts
 from dimofs.kernels.roi_align import sample_bags
 from dimofs.kernels.roi_place import Regions, assign_levels, image_boxes, place

@@ -66,7 +66,7 @@ class _Sample(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor, offset: Tensor) -> Tensor:
         ctx.save_for_backward(x, offset)
-        frame, out = Frame(x, _pixels(x)), torch.empty_like(x)
+        frame, out = SamplingGrid(x, _pixels(x)), torch.empty_like(x)
         for chunk in _chunks(x):
             out[chunk] = sample(x[chunk].to(frame.dtype), frame.grid(offset[chunk]))
         return out
@@ -76,7 +76,7 @@ class _Sample(torch.autograd.Function):
         x, offset = ctx.saved_tensors
         if torch.is_grad_enabled():  # somebody differentiates twice
             return derivatives(lambda x, o: bilinear(x, o, _pixels(x)), (x, offset), grad)
-        frame, grad_x, grad_offset = Frame(x, _pixels(x)), torch.empty_like(x), torch.empty_like(offset)
+        frame, grad_x, grad_offset = SamplingGrid(x, _pixels(x)), torch.empty_like(x), torch.empty_like(offset)
         for chunk in _chunks(x):
             grid = frame.grid(offset[chunk])
             part, moved = sample_backward(grad[chunk].to(frame.dtype), x[chunk].to(frame.dtype), grid)
@@ -84,7 +84,7 @@ class _Sample(torch.autograd.Function):
         return grad_x, grad_offset
 
 
-class Frame:
+class SamplingGrid:
     """The normalized coordinates of grid_sample for a map and the pixels around which offsets move.
 
     Grids are planar and of swapped axes, [B, 2, h, w] with (x, y) along axis 1. Each is valid until the next is made.

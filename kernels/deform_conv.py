@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from dimofs.kernels.deform import Frame, bilinear, derivatives, sample, sample_backward
+from dimofs.kernels.deform import SamplingGrid, bilinear, derivatives, sample, sample_backward
 
 PARTS = 16  # of the channels, sampled one after the other: all at once would take Ky Kx maps
 SMALL = 2**18  # samples that are taken at once even so
@@ -141,7 +141,7 @@ class _Work:
         n, c = input.shape[:2]
         taps, pixels = weight.shape[2] * weight.shape[3], offset.shape[2] * offset.shape[3]
         self.input = input
-        self.frame = Frame(input, tap_positions(offset.shape[2:], *geometry, device=input.device))
+        self.frame = SamplingGrid(input, tap_positions(offset.shape[2:], *geometry, device=input.device))
         dtype, moved = self.frame.dtype, offset.shape[1] // (2 * taps)
         self.offset = offset.to(dtype).reshape(n, moved, taps, 2, pixels).transpose(2, 3)
         self.mask = None if mask is None else mask.to(dtype).reshape(n, moved, 1, taps, pixels)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from dimofs.zoo import calibrate, checkpoints
-from dimofs.zoo.keypoint_head import decode
+from dimofs.zoo.detection.keypoint_head import decode
 from dimofs.zoo.presets import dimofs_mobile
 
 

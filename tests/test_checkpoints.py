@@ -15,7 +15,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from dimofs.cli import InputError
-from dimofs.zoo import checkpoints, convert, keypointrcnn, presets
+from dimofs.zoo import checkpoints, convert, presets
+from dimofs.zoo.converters import keypointrcnn
 from dimofs.zoo.presets import PRESETS, dimofs_mobile
 
 Damage = Callable[[Path], object]  # spoils the checkpoint in a folder

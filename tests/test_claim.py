@@ -7,10 +7,11 @@ import torch
 
 from dimofs.cli import InputError
 from dimofs.eval import claim
-from dimofs.zoo import checkpoints, initialize, train
-from dimofs.zoo.detector import PoseDetector
-from dimofs.zoo.offsets import DeformableLayer, OffsetNet
+from dimofs.zoo import checkpoints, train
+from dimofs.zoo.detection.detector import PoseDetector
+from dimofs.zoo.detection.offsets import DeformableLayer, OffsetNet
 from dimofs.zoo.presets import VARIANTS, dimofs_mobile
+from dimofs.zoo.training import initialize
 
 
 def row(ap: float, found: list, copied: list, pck: float) -> dict:

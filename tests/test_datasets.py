@@ -7,19 +7,19 @@ import numpy as np
 import pytest
 import scipy.io
 import torch
-from scenes import Dots, joint, person, write_clip, write_image
 
 from dimofs.cli import InputError
 from dimofs.datasets import teacher
+from dimofs.datasets.augment.mixture import Mixture
 from dimofs.datasets.coco import CocoKeypoints
 from dimofs.datasets.decoding import read_clip, read_frames, read_image
 from dimofs.datasets.jhmdb import Jhmdb, read_joint_positions, read_puppet_boxes, read_split
 from dimofs.datasets.lspet import Lspet
-from dimofs.datasets.mixture import Mixture
 from dimofs.datasets.people import People, box_of_joints
 from dimofs.datasets.teacher import Taught, merge
 from dimofs.detections import Detections
 from dimofs.skeletons import DIMOFS
+from tests.support.scenes import Dots, joint, person, write_clip, write_image
 
 DATA = Path(__file__).resolve().parents[2] / "shared/data"
 

@@ -9,17 +9,17 @@ from torch import nn
 
 from dimofs.datasets.people import People
 from dimofs.skeletons import oks_sigmas
-from dimofs.zoo import box_coder, keypoint_head
-from dimofs.zoo.detector import Features, PoseDetector
-from dimofs.zoo.fpn import FeaturePyramid
-from dimofs.zoo.keypoint_head import KeypointHead
-from dimofs.zoo.losses import Sampling, keypoint_loss, means, pose_losses
-from dimofs.zoo.matcher import BETWEEN, NEGATIVE, match, sample
-from dimofs.zoo.offsets import DeformableLayer, OffsetNet
-from dimofs.zoo.pose_nms import distinct
-from dimofs.zoo.preprocess import Preprocess
+from dimofs.zoo.backbones.fpn import FeaturePyramid
+from dimofs.zoo.detection import box_coder, keypoint_head
+from dimofs.zoo.detection.detector import Features, PoseDetector
+from dimofs.zoo.detection.keypoint_head import KeypointHead
+from dimofs.zoo.detection.losses import Sampling, keypoint_loss, means, pose_losses
+from dimofs.zoo.detection.matcher import BETWEEN, NEGATIVE, match, sample
+from dimofs.zoo.detection.offsets import DeformableLayer, OffsetNet
+from dimofs.zoo.detection.pose_nms import distinct
+from dimofs.zoo.detection.preprocess import Preprocess
+from dimofs.zoo.detection.rpn import RegionProposals, grid_anchors
 from dimofs.zoo.presets import dimofs_mobile
-from dimofs.zoo.rpn import RegionProposals, grid_anchors
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import scenes
 import torch
 
 from dimofs import skeletons
@@ -15,11 +14,12 @@ from dimofs.cli import InputError
 from dimofs.datasets.decoding import read_image
 from dimofs.datasets.jhmdb import Jhmdb
 from dimofs.datasets.people import People
-from dimofs.datasets.stills import NUMBER, write_stills
-from dimofs.datasets.synthetic import HELD_OUT, Synthetic
+from dimofs.datasets.synthetic.clips import HELD_OUT, Synthetic
+from dimofs.datasets.synthetic.stills import NUMBER, write_stills
 from dimofs.detections import Detections
 from dimofs.eval import coco, models, pck
-from dimofs.zoo.detector import PoseDetector
+from dimofs.zoo.detection.detector import PoseDetector
+from tests.support import scenes
 
 
 def person(x: float, image_id: int = 7, identity: int = 1) -> dict:

@@ -7,17 +7,17 @@ from importlib.util import find_spec
 
 import pytest
 import torch
-from tiny import tiny
 from torch import Tensor
 
 from dimofs.cli import InputError
-from dimofs.datasets.synthetic import synthetic_clip
+from dimofs.datasets.synthetic.clips import synthetic_clip
 from dimofs.detections import Detections
 from dimofs.kernels import batched_nms
 from dimofs.skeletons import DIMOFS
 from dimofs.zoo import checkpoints, export
-from dimofs.zoo.detector import PoseDetector
+from dimofs.zoo.detection.detector import PoseDetector
 from dimofs.zoo.presets import dimofs_mobile
+from tests.support.tiny import tiny
 
 HEIGHT, WIDTH = 96, 128
 JOINTS = DIMOFS[:3]

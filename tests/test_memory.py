@@ -8,9 +8,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from clips import write_video
 
 from dimofs import memory
+from tests.support.clips import write_video
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -10,8 +10,10 @@ import torch
 
 from dimofs.cli import InputError
 from dimofs.detections import Detections
-from dimofs.zoo import checkpoints, convert, movenet, tfjs
-from dimofs.zoo.mobilenet import MobileNetV2, MoveNetFPN, SameConv2d
+from dimofs.zoo import checkpoints, convert
+from dimofs.zoo.backbones import movenet
+from dimofs.zoo.backbones.mobilenet import MobileNetV2, MoveNetFPN, SameConv2d
+from dimofs.zoo.converters import tfjs
 
 
 @pytest.fixture(scope="module")

@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 import torch
 from av.container import InputContainer
-from clips import number, picture
 
 from dimofs import skeletons
 from dimofs.cli import InputError
 from dimofs.detections import Detections
 from dimofs.drawing import colour, draw
+from dimofs.formats.writers import About
 from dimofs.overlay import film, png
 from dimofs.overlay import picture as still
 from dimofs.video import Frame, read_image
-from dimofs.writers import About
+from tests.support.clips import number, picture
 
 OUTSIDE = torch.tensor([[900.0, 900, 1200, 1200]])  # a box that gives limbs their thickness and is not seen
 

@@ -6,15 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from posetrack_sets import FOLDER, file17, file18, person, write
-from scenes import joint, write_clip, write_image
 from test_datasets import needs
 
 from dimofs.cli import InputError
-from dimofs.datasets import posetrack
-from dimofs.datasets.posetrack_pairs import PoseTrack, people
+from dimofs.datasets.posetrack import PoseTrack, people
 from dimofs.datasets.videos import Videos
+from dimofs.formats import posetrack
 from dimofs.skeletons import DIMOFS
+from tests.support.posetrack_sets import FOLDER, file17, file18, person, write
+from tests.support.scenes import joint, write_clip, write_image
 
 SIZE = (240, 320)
 SQUARE = [(20, 30), (60, 30), (60, 90), (20, 70)]

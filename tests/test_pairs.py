@@ -5,15 +5,15 @@ import math
 import numpy as np
 import pytest
 import torch
-from scenes import Dots, Nobody, blob, joint, person
 from torch.utils.data import DataLoader, Subset
 
-from dimofs.datasets.colour import Colours
-from dimofs.datasets.mixture import Mixture, collate
-from dimofs.datasets.pairs import Augmentation, Motion, augment, compose, rotation, transform, warp
-from dimofs.datasets.paste import paste
+from dimofs.datasets.augment.colour import Colours
+from dimofs.datasets.augment.geometry import Augmentation, Jitter, augment, compose, rotation, transform, warp
+from dimofs.datasets.augment.mixture import Mixture, collate
+from dimofs.datasets.augment.paste import paste
 from dimofs.datasets.people import Pair, People
 from dimofs.skeletons import DIMOFS
+from tests.support.scenes import Dots, Nobody, blob, joint, person
 
 SIZE = (40, 60)
 STILL_COLOURS = Colours(brightness=0, contrast=0, saturation=0, tint=0, grey=0, blur=0)
@@ -191,7 +191,7 @@ def test_stills_move_and_clips_share_geometry():
     still = augment(Dots().pair(0, random), (160, 200), random, PLAIN)
     moved = centroid(still.frame_b.float() - still.frame_b[1].float()) - still.people.keypoints[still.people.labelled]
     assert 1 < moved.norm() < 60
-    calm = Augmentation(motion=Motion(share=0), colours=STILL_COLOURS)
+    calm = Augmentation(motion=Jitter(share=0), colours=STILL_COLOURS)
     for apart, how in ((0, calm), (4, PLAIN)):  # the two frames of Dots(4) hold equal pixels
         pair = augment(Dots(apart).pair(0, random), (160, 200), random, how)
         assert torch.equal(pair.frame_a, pair.frame_b) and pair.delta == apart

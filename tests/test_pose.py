@@ -14,7 +14,6 @@ import av
 import numpy as np
 import pytest
 import torch
-from clips import picture, write_clip, write_image, write_video
 from torch import Tensor, nn
 
 from dimofs import skeletons
@@ -23,8 +22,9 @@ from dimofs.detections import Detections
 from dimofs.motion import Motion
 from dimofs.video import Frame
 from dimofs.zoo import pose
-from dimofs.zoo.detector import Features, PoseDetector
-from dimofs.zoo.stream import poses, sweep
+from dimofs.zoo.detection.detector import Features, PoseDetector
+from dimofs.zoo.detection.stream import poses, sweep
+from tests.support.clips import picture, write_clip, write_image, write_video
 
 
 class StandIn(PoseDetector):

@@ -12,15 +12,23 @@ from torch import nn
 from dimofs import skeletons
 from dimofs.cli import InputError, run
 from dimofs.datasets.sequences import LabelledVideo, Labels, annotate
-from dimofs.datasets.synthetic import HELD_OUT, SyntheticClip, synthetic_clip
+from dimofs.datasets.synthetic.clips import HELD_OUT, SyntheticClip, synthetic_clip
 from dimofs.detections import Detections
 from dimofs.eval import posetrack
-from dimofs.eval.pose_runs import copied, find, ranked, track, without_joints
-from dimofs.eval.pose_tables import Setting, Sweep, Trial, compare_trackers, score_model, sweep_deltas, tracker_lines
+from dimofs.eval.tables.compare import (
+    Setting,
+    Sweep,
+    Trial,
+    compare_trackers,
+    score_model,
+    sweep_deltas,
+    tracker_lines,
+)
+from dimofs.eval.tables.runs import copied, find, ranked, track, without_joints
 from dimofs.motion import Motion
 from dimofs.tracking import TRACKERS
 from dimofs.video import Frame
-from dimofs.zoo.detector import Features, PoseDetector
+from dimofs.zoo.detection.detector import Features, PoseDetector
 
 LENGTH, SPEED = 6, 8.0  # frames; pixels a frame, 1.3 of half a head
 PEOPLE = 2

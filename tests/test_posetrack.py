@@ -10,13 +10,15 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from posetrack_sets import both, constant, evaluate, file17, file18, person
 from scipy.optimize import linear_sum_assignment
 
-from dimofs.datasets.posetrack import JOINTS
-from dimofs.eval import oks, pose_frames, posetrack
-from dimofs.eval.polygons import in_any
-from dimofs.eval.pose_scores import by_group
+from dimofs.eval import posetrack
+from dimofs.eval.keypoints import frames as pose_frames
+from dimofs.eval.keypoints import oks
+from dimofs.eval.keypoints.polygons import in_any
+from dimofs.eval.keypoints.scores import by_group
+from dimofs.formats.posetrack import JOINTS
+from tests.support.posetrack_sets import both, constant, evaluate, file17, file18, person
 
 CASES = Path(__file__).parents[2] / "shared/data/posetrack_cases"
 

@@ -16,10 +16,10 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from posetrack_sets import NAMES, both, constant, evaluate, file17, file18, person, write
 
 from dimofs.cli import InputError, parser
 from dimofs.eval import posetrack
+from tests.support.posetrack_sets import NAMES, both, constant, evaluate, file17, file18, person, write
 
 FIGURES = ("ap", "ap_precision", "ap_recall", "mota", "motp", "mot_precision", "mot_recall")
 

@@ -7,8 +7,8 @@ import pytest
 
 from dimofs.cli import InputError
 from dimofs.zoo.presets import PRESETS
-from dimofs.zoo.recipes import RECIPES, Recipe
-from dimofs.zoo.sources import Paths, mixed
+from dimofs.zoo.training.data import Paths, mixed
+from dimofs.zoo.training.recipes import RECIPES, Recipe
 
 
 def test_cosine_by_hand():

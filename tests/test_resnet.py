@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from dimofs.zoo.resnet import FrozenBatchNorm, resnet18, resnet50, resnet101
+from dimofs.zoo.backbones.resnet import FrozenBatchNorm, resnet18, resnet50, resnet101
 
 
 def test_frozen_batch_norm_by_hand():

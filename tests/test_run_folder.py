@@ -14,12 +14,12 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from tiny import TINY, tiny_model, use_tiny
 
 from dimofs.cli import InputError
 from dimofs.zoo import checkpoints, train
-from dimofs.zoo.run_folder import RunFolder
-from dimofs.zoo.trainer import Trainer
+from dimofs.zoo.training.run_folder import RunFolder
+from dimofs.zoo.training.trainer import Trainer
+from tests.support.tiny import TINY, tiny_model, use_tiny
 
 ROOT = Path(__file__).resolve().parent.parent
 

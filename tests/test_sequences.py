@@ -6,11 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from scenes import write_clip, write_image
 
 from dimofs.cli import InputError
 from dimofs.datasets.jhmdb import Jhmdb
-from dimofs.datasets.posetrack import JOINTS, read
 from dimofs.datasets.sequences import (
     Labels,
     annotate,
@@ -20,10 +18,12 @@ from dimofs.datasets.sequences import (
     spread,
     synthetic_videos,
 )
-from dimofs.datasets.synthetic import Synthetic, synthetic_clip
+from dimofs.datasets.synthetic.clips import Synthetic, synthetic_clip
 from dimofs.detections import Detections
-from dimofs.eval.pose_frames import clean
+from dimofs.eval.keypoints.frames import clean
+from dimofs.formats.posetrack import JOINTS, read
 from dimofs.skeletons import DIMOFS
+from tests.support.scenes import write_clip, write_image
 
 
 def someone(identity: int, **joints: tuple[float, float]) -> Detections:

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from dimofs.cli import InputError
-from dimofs.eval import peers, speed, traffic
+from dimofs.eval import speed, traffic
+from dimofs.eval.timing import kernels as peers
 from dimofs.kernels import deform_conv2d
 
 pytest.importorskip("torchvision")

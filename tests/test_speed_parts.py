@@ -7,7 +7,9 @@ import torch
 
 from dimofs.datasets.people import People
 from dimofs.detections import Detections
-from dimofs.eval import speed_eval, speed_model, speed_train
+from dimofs.eval.timing import evaluators as speed_eval
+from dimofs.eval.timing import models as speed_model
+from dimofs.eval.timing import training as speed_train
 from dimofs.skeletons import DIMOFS
 from dimofs.sources import sources
 from dimofs.video import open_clip

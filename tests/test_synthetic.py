@@ -6,16 +6,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from scenes import joint
 
-from dimofs.datasets import casting, gaits, puppets, scenery, synthetic
-from dimofs.datasets.casting import cast
-from dimofs.datasets.gaits import ACTIONS, Movement, Style, pace, perform
-from dimofs.datasets.mixture import Mixture
-from dimofs.datasets.puppets import Build
-from dimofs.datasets.scenery import Camera, Scenery, Thing
-from dimofs.datasets.strokes import FAINT, TEXTURE, Strokes, _colours, paint, rasterize
-from dimofs.datasets.synthetic import Scene, Synthetic, SyntheticClip, synthetic_clip
+from dimofs.datasets.augment.mixture import Mixture
+from dimofs.datasets.synthetic import casting, gaits, puppets, scenery
+from dimofs.datasets.synthetic import clips as synthetic
+from dimofs.datasets.synthetic.casting import cast
+from dimofs.datasets.synthetic.clips import Scene, Synthetic, SyntheticClip, synthetic_clip
+from dimofs.datasets.synthetic.gaits import ACTIONS, Movement, Style, pace, perform
+from dimofs.datasets.synthetic.puppets import Build
+from dimofs.datasets.synthetic.scenery import Camera, Scenery, Thing
+from dimofs.datasets.synthetic.strokes import FAINT, TEXTURE, Strokes, _colours, paint, rasterize
+from tests.support.scenes import joint
 
 SMALL: dict[str, Any] = {"length": 12, "height": 96, "width": 128}
 PLAIN = Build(2.0, 1.0, 1.0, 1.0, 0.112, 0.1, 1.0, False, False)

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from dimofs.datasets.decoding import read_image
 from dimofs.detections import Detections
-from dimofs.eval.speed_torchvision import BIAS, SPREAD, rescale
+from dimofs.eval.timing.torchvision_peer import BIAS, SPREAD, rescale
 from dimofs.zoo import checkpoints, convert
-from dimofs.zoo.detector import PoseDetector
+from dimofs.zoo.detection.detector import PoseDetector
 
 torchvision = pytest.importorskip("torchvision")
 

@@ -8,7 +8,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from pose_sets import (
+
+from dimofs import skeletons
+from dimofs.cli import InputError, parser, run
+from dimofs.detections import Detections
+from dimofs.eval import posetrack, track
+from dimofs.formats.posefiles import Poses, read
+from dimofs.formats.writers import About, jsonl
+from dimofs.tracking import NONE, TRACKERS, Tracker, follow
+from dimofs.video import Frame
+from tests.support.pose_sets import (
     CASES,
     CROSSING,
     DATA,
@@ -25,16 +34,7 @@ from pose_sets import (
     tracked,
     video,
 )
-from posetrack_sets import NAMES, NAMES17, file18
-
-from dimofs import skeletons
-from dimofs.cli import InputError, parser, run
-from dimofs.detections import Detections
-from dimofs.eval import posetrack, track
-from dimofs.posefiles import Poses, read
-from dimofs.tracking import NONE, TRACKERS, Tracker, follow
-from dimofs.video import Frame
-from dimofs.writers import About, jsonl
+from tests.support.posetrack_sets import NAMES, NAMES17, file18
 
 PLAIN = Tracker(gate=0.9, patience=10)
 

@@ -8,15 +8,28 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pose_sets import CASES, CROSSING, FORMATS, NAME, ids, lines, load, needs_cases, save, stand, tracked, video
-from posetrack_sets import write
 
 from dimofs import skeletons
 from dimofs.cli import InputError
-from dimofs.datasets.posetrack import JOINTS
 from dimofs.eval import posetrack, track
-from dimofs.posefiles import read
+from dimofs.formats.posefiles import read
+from dimofs.formats.posetrack import JOINTS
 from dimofs.tracking import Tracker
+from tests.support.pose_sets import (
+    CASES,
+    CROSSING,
+    FORMATS,
+    NAME,
+    ids,
+    lines,
+    load,
+    needs_cases,
+    save,
+    stand,
+    tracked,
+    video,
+)
+from tests.support.posetrack_sets import write
 
 PLAIN = Tracker(gate=0.9, patience=10)
 

@@ -13,20 +13,23 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from scenes import person, write_clip, write_image
-from tiny import TINY, tiny_model, use_tiny
 
 from dimofs.cli import InputError
 from dimofs.cli import run as command
 from dimofs.datasets import teacher
 from dimofs.datasets.people import People
-from dimofs.datasets.synthetic import Synthetic
+from dimofs.datasets.synthetic.clips import Synthetic
 from dimofs.skeletons import COCO, DIMOFS
-from dimofs.zoo import checkpoints, initialize, label, movenet, throughput, train
-from dimofs.zoo.keypoint_head import decode
-from dimofs.zoo.presets import KeypointPyramidBackbone, dimofs_mobile, movenet_multipose
-from dimofs.zoo.sources import Paths
-from dimofs.zoo.validation import Validation, joints_found
+from dimofs.zoo import checkpoints, label, train
+from dimofs.zoo.backbones import movenet
+from dimofs.zoo.backbones.pyramids import KeypointPyramidBackbone
+from dimofs.zoo.detection.keypoint_head import decode
+from dimofs.zoo.presets import dimofs_mobile, movenet_multipose
+from dimofs.zoo.training import initialize, throughput
+from dimofs.zoo.training.data import Paths
+from dimofs.zoo.training.validation import Validation, joints_found
+from tests.support.scenes import person, write_clip, write_image
+from tests.support.tiny import TINY, tiny_model, use_tiny
 
 ROOT = Path(__file__).resolve().parent.parent
 

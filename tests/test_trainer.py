@@ -6,19 +6,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from tiny import TINY, tiny_model
 from torch import nn
 
 from dimofs.cli import InputError
 from dimofs.datasets.people import Pair, People
 from dimofs.skeletons import DIMOFS
-from dimofs.zoo import distributed
-from dimofs.zoo.batches import loader
-from dimofs.zoo.distributed import Process
-from dimofs.zoo.losses import means, pose_losses
-from dimofs.zoo.recipes import Recipe
-from dimofs.zoo.resnet import resnet18
-from dimofs.zoo.trainer import ALONE, Batch, Trainer, recompute_blocks
+from dimofs.zoo.backbones.resnet import resnet18
+from dimofs.zoo.detection.losses import means, pose_losses
+from dimofs.zoo.training import distributed
+from dimofs.zoo.training.batches import loader
+from dimofs.zoo.training.distributed import Process
+from dimofs.zoo.training.recipes import Recipe
+from dimofs.zoo.training.trainer import ALONE, Batch, Trainer, recompute_blocks
+from tests.support.tiny import TINY, tiny_model
 
 SGD = replace(TINY, optimizer="sgd", learning_rate=0.01, clip=None, mosaic=0.0, weights=(("noise", 1.0),))
 CPU = torch.device("cpu")

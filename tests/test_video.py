@@ -10,12 +10,12 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from clips import number, picture, write_clip, write_image, write_video
 
 from dimofs.ahead import ahead, behind
 from dimofs.cli import InputError
 from dimofs.sources import sources
 from dimofs.video import Frame, VideoClip, open_clip, read_image
+from tests.support.clips import number, picture, write_clip, write_image, write_video
 
 
 def read(path, *span) -> list[Frame]:

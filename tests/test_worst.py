@@ -3,7 +3,6 @@
 import math
 
 import pytest
-import scenes
 import torch
 
 from dimofs.cli import InputError
@@ -12,6 +11,7 @@ from dimofs.detections import Detections
 from dimofs.eval.worst import SIDE, Worst
 from dimofs.skeletons import DIMOFS
 from dimofs.video import read_image
+from tests.support import scenes
 
 NOBODY = Detections.empty(19)
 

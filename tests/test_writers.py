@@ -11,10 +11,10 @@ import torch
 
 from dimofs import skeletons
 from dimofs.cli import InputError
-from dimofs.datasets import posetrack
 from dimofs.detections import Detections
+from dimofs.formats import posetrack
+from dimofs.formats.writers import FORMATS, About
 from dimofs.video import Frame
-from dimofs.writers import FORMATS, About
 
 NAMES = skeletons.DIMOFS
 CONFIDENCE = 0.880797  # the sigmoid of 2

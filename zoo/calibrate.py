@@ -21,18 +21,18 @@ from tqdm import tqdm
 
 from dimofs import boxes as box
 from dimofs.cli import run
-from dimofs.datasets.people import Source
+from dimofs.datasets.people import PairSource
 from dimofs.zoo import checkpoints
-from dimofs.zoo.detector import SCALES, PoseDetector
-from dimofs.zoo.keypoint_head import decode
-from dimofs.zoo.sources import Coco, CocoImages, JhmdbClips, JhmdbLabels, LspetFolder, Paths, taught
+from dimofs.zoo.detection.detector import SCALES, PoseDetector
+from dimofs.zoo.detection.keypoint_head import decode
+from dimofs.zoo.training.data import Coco, CocoImages, JhmdbClips, JhmdbLabels, LspetFolder, Paths, taught
 
 RIGHT = 0.1  # of the square root of the box's area
 PRIOR = 0.1  # how strongly slope and shift are drawn to what all joints share
 
 
 @torch.inference_mode()
-def peaks(model: PoseDetector, source: Source, count: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+def peaks(model: PoseDetector, source: PairSource, count: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Of at most `count` frames: peak logits, whether they are right, whether the joint is labelled, [P, J] each."""
     random = np.random.default_rng(0)
     for index in random.permutation(len(source))[:count].tolist():
@@ -70,7 +70,7 @@ def apply(model: PoseDetector, logits: Tensor, right: Tensor, labelled: Tensor) 
         last.bias[j] = last.bias[j] * slope + shift
 
 
-def calibrated(weights: str, sources: Mapping[str, Source], count: int) -> PoseDetector:
+def calibrated(weights: str, sources: Mapping[str, PairSource], count: int) -> PoseDetector:
     """The model of `weights` with confidences that are probabilities on `count` frames of each of the `sources`.
 
     InputError: `weights` holds no such model.

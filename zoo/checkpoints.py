@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from dimofs.cli import InputError
 from dimofs.files import read_json
-from dimofs.zoo import keypointrcnn
+from dimofs.zoo.converters import keypointrcnn
 from dimofs.zoo.presets import PRESETS, VARIANTS
 
 M = TypeVar("M", bound=nn.Module)

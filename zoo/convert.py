@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Annotated
 
 from dimofs.cli import run
-from dimofs.zoo import checkpoints, movenet
+from dimofs.zoo import checkpoints
+from dimofs.zoo.backbones import movenet
 from dimofs.zoo.presets import movenet_multipose
 
 

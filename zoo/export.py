@@ -30,7 +30,7 @@ from dimofs.cli import InputError, check_ranges, run
 from dimofs.files import replacing
 from dimofs.kernels.nms_traceable import batched_nms_traceable
 from dimofs.zoo import checkpoints
-from dimofs.zoo.detector import PoseDetector
+from dimofs.zoo.detection.detector import PoseDetector
 
 FIELDS = ("boxes", "scores", "keypoints", "keypoint_scores")
 SUFFIX = {"pt2": ".pt2", "aoti": ".pt2", "onnx": ".onnx"}
@@ -62,7 +62,7 @@ def main(
         shutil.copyfile(path, temporary)
 
 
-class People(nn.Module):
+class ExportedDetector(nn.Module):
     """A detector of one frame, or pair, that gives the fields of its `Detections` by name."""
 
     def __init__(self, detector: PoseDetector):
@@ -81,7 +81,7 @@ def export(detector: PoseDetector, height: int, width: int, pair: bool = False) 
     It holds the operator `dimofs::batched_nms`, known where dimofs is imported; `standalone` replaces it.
     """
     frames = tuple(torch.zeros(1, 3, height, width) for _ in range(1 + pair))
-    return torch.export.export(People(detector), frames)
+    return torch.export.export(ExportedDetector(detector), frames)
 
 
 @torch.no_grad()

@@ -21,8 +21,17 @@ from dimofs.cli import check_ranges, run
 from dimofs.datasets import teacher
 from dimofs.detections import Detections
 from dimofs.zoo import checkpoints
-from dimofs.zoo.movenet import MoveNet
-from dimofs.zoo.sources import Coco, CocoImages, JhmdbClips, JhmdbLabels, LspetFolder, Paths, PoseTrackRoot, VideoFolder
+from dimofs.zoo.backbones.movenet import MoveNet
+from dimofs.zoo.training.data import (
+    Coco,
+    CocoImages,
+    JhmdbClips,
+    JhmdbLabels,
+    LspetFolder,
+    Paths,
+    PoseTrackRoot,
+    VideoFolder,
+)
 
 PEOPLE = 30  # at most, an image
 

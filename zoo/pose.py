@@ -48,15 +48,15 @@ from tqdm import tqdm
 
 from dimofs.ahead import ahead, behind
 from dimofs.cli import InputError, check_choices, check_ranges, run
+from dimofs.formats.writers import FORMATS, About
 from dimofs.memory import keep_freed_memory
 from dimofs.overlay import film, picture
 from dimofs.sources import Source, sources
 from dimofs.tracking import NONE, TRACKERS, Tracker, follow, tracker_named
 from dimofs.video import Clip, open_clip
-from dimofs.writers import FORMATS, About
 from dimofs.zoo import checkpoints
-from dimofs.zoo.detector import PoseDetector
-from dimofs.zoo.stream import poses
+from dimofs.zoo.detection.detector import PoseDetector
+from dimofs.zoo.detection.stream import poses
 
 DTYPES = {name: getattr(torch, name) for name in ("float32", "bfloat16", "float16")}
 DTYPES |= {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}

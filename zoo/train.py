@@ -34,16 +34,13 @@ import torch
 from tqdm import tqdm
 
 from dimofs.cli import InputError, check_choices, check_ranges, run
-from dimofs.datasets.people import Source
-from dimofs.datasets.synthetic import HELD_OUT
+from dimofs.datasets.people import PairSource
+from dimofs.datasets.synthetic.clips import HELD_OUT
 from dimofs.skeletons import DIMOFS
-from dimofs.zoo import initialize, throughput
-from dimofs.zoo.batches import loader
-from dimofs.zoo.distributed import Process, process
 from dimofs.zoo.presets import PRESETS, VARIANTS
-from dimofs.zoo.recipes import RECIPES, Recipe
-from dimofs.zoo.run_folder import RunFolder
-from dimofs.zoo.sources import (
+from dimofs.zoo.training import initialize, throughput
+from dimofs.zoo.training.batches import loader
+from dimofs.zoo.training.data import (
     Coco,
     CocoImages,
     Every,
@@ -57,8 +54,11 @@ from dimofs.zoo.sources import (
     taught,
     unlabelled,
 )
-from dimofs.zoo.trainer import Batch, Trainer
-from dimofs.zoo.validation import Validation
+from dimofs.zoo.training.distributed import Process, process
+from dimofs.zoo.training.recipes import RECIPES, Recipe
+from dimofs.zoo.training.run_folder import RunFolder
+from dimofs.zoo.training.trainer import Batch, Trainer
+from dimofs.zoo.training.validation import Validation
 
 SYNTHETIC = 10_000  # clips, where no data is given
 
@@ -104,7 +104,12 @@ def fit(
 
 
 def train(
-    recipe: Recipe, sources: dict[str, Source], held_out: dict[str, Source], out: str, here: Process, settings: Settings
+    recipe: Recipe,
+    sources: dict[str, PairSource],
+    held_out: dict[str, PairSource],
+    out: str,
+    here: Process,
+    settings: Settings,
 ) -> None:
     """Begin the run in the folder `out`, or go on with it.
 
@@ -140,7 +145,9 @@ def check_share(recipe: Recipe, here: Process) -> None:
         raise InputError(f"--batch {recipe.batch}: must be a multiple of the {here.world} processes")
 
 
-def benchmark_speed(recipe: Recipe, sources: dict[str, Source], here: Process, settings: Settings, steps: int) -> None:
+def benchmark_speed(
+    recipe: Recipe, sources: dict[str, PairSource], here: Process, settings: Settings, steps: int
+) -> None:
     """Print the speed of the loader alone, the model alone and both; at a rate of 0, so that any weights will do."""
     recipe = replace(recipe, steps=max(recipe.steps, throughput.needed(steps)), learning_rate=0.0)
     batches = loader(sources, recipe, start=0, workers=settings.workers, process=here)
@@ -149,7 +156,7 @@ def benchmark_speed(recipe: Recipe, sources: dict[str, Source], here: Process, s
         print(speed)
 
 
-def describe(recipe: Recipe, sources: dict[str, Source]) -> None:
+def describe(recipe: Recipe, sources: dict[str, PairSource]) -> None:
     """Print the recipe and the data."""
     print("\n".join(f"{name}: {value}" for name, value in asdict(recipe).items()))
     print("\n".join(f"data {name}: {len(source)} items" for name, source in sources.items()))
@@ -173,7 +180,7 @@ def main(
     mix: Annotated[list[str] | None, "shares of the data sets, as in jhmdb=0.4 coco=0.25"] = None,
     teacher: Annotated[str | None, "folder of labels written by python -m dimofs.zoo.label"] = None,
     every: Every = 5,
-    recipe: Annotated[Literal["mobile", "paper"], "what the options below change (see dimofs.zoo.recipes)"] = "mobile",
+    recipe: Annotated[Literal["mobile", "paper"], "base recipe (see dimofs.zoo.training.recipes)"] = "mobile",
     model: Annotated[Literal["dimofs_mobile", "dimofs_resnet50", "dimofs_resnet101"] | None, "the network"] = None,
     variant: Annotated[str | None, f"of its motion parts: {', '.join(VARIANTS)} (see dimofs.zoo.presets)"] = None,
     steps: Annotated[int | None, "optimizer steps (default, as below: the recipe's)"] = None,

@@ -71,7 +71,7 @@ class Pair:
     name: str
 
 
-class Source(Protocol):
+class PairSource(Protocol):
     """A data set that gives pairs."""
 
     def __len__(self) -> int:

@@ -1,301 +1,99 @@
-"""PoseTrack's annotation files, ground truth and predictions, in the formats of 2017 and 2018.
+"""PoseTrack17 and PoseTrack18 as training pairs: videos with every person's joints in some of the frames.
 
-2018  COCO style: images (`file_name`, `id`, `ignore_regions_x`, `_y`), annotations (`image_id`, `track_id`, `keypoints`
-      of 15 or 17 joints named in categories[0], `scores`, `bbox_head` x y w h). A joint is absent if x = y = v = 0.
-2017  annolist, a frame each: image[0].name, annorect with `track_id`, the head as `x1 y1 x2 y2`, annopoints[0].point
-      with `id` (a number of JOINTS), `x`, `y`, `score`; ignore_regions with `point`. Scalars are lists of one.
-
-Coordinates are those of the files. Frames of a 2018 file are of the video that their `file_name`'s folder names.
+ROOT holds annotations/train/*.json (also gzipped; either format, see `dimofs.formats.posetrack`) and the images under
+the names that those files give them.
 """
 
-from __future__ import annotations
-
-import os
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
 
+from dimofs.boxes import area, clip
 from dimofs.cli import InputError
-from dimofs.datasets.records import MISSING, Records, as_list
-from dimofs.files import read_json, uncollected
+from dimofs.datasets.decoding import read_image
+from dimofs.datasets.people import Pair, People, box_of_joints, draw_partner, inside, to_dimofs
+from dimofs.formats import posetrack
+from dimofs.formats.posetrack import JOINTS, Video
 
-# By id. PoseTrack18 calls the neck "head_bottom".
-JOINTS = (
-    "right_ankle", "right_knee", "right_hip", "left_hip", "left_knee", "left_ankle", "right_wrist", "right_elbow",
-    "right_shoulder", "left_shoulder", "left_elbow", "left_wrist", "neck", "nose", "head_top",
-)  # fmt: skip
-NO_SCORE = -9999.0  # what the official tool takes for a joint's missing score
-NO_TRACK = -(1 << 62)
-MOST_TRACKS = 10_000  # track ids are below this
+CENTRE = 0.5  # PoseTrack's coordinates are numbers of pixels: this leads to the pixel's centre
 
 
-@dataclass
-class Video:
-    """F frames of a video with P people and N joints, in the order of the file; floats are float64.
+class PoseTrack:
+    """Pairs (A, A + delta) of a part's videos; delta is uniform in -reach..reach, then clipped to the video.
 
-    file, name: where it was read, and what it is called there, printable; frames: names of the images.
-    regions:    of each frame the polygons to ignore, [K, 2] x y.
-    frame:      [P] int64, ascending.
-    track:      [P] int64, NO_TRACK where absent.
-    head, box:  [P, 4], x1 y1 x2 y2, NaN where absent (2017 has no boxes).
-    score:      [P], NaN where absent.
-    listed:     [P] bool, there is a list of joints, perhaps an empty one.
-    places:     [P], where in the file.
-    person:     [N] int64, ascending, the person of each joint.
-    joint:      [N] int64, an index of JOINTS, or -1 for any other.
-    xy, confidence: [N, 2] and [N], NO_SCORE where absent.
+    Frame A is one of every `every`-th of the frames that have people; the others may be unlabelled, and are B alone.
+    The box is the file's, or the extent of the labelled joints times 1.2; a person with neither is ignored where the
+    head is. Regions to ignore are the extents of the file's polygons.
+
+    InputError: no annotations, malformed ones, none with people, or the first image is absent.
     """
 
-    file: Path
-    name: str
-    frames: list[str]
-    regions: list[list[np.ndarray]]
-    frame: np.ndarray
-    track: np.ndarray
-    head: np.ndarray
-    box: np.ndarray
-    score: np.ndarray
-    listed: np.ndarray
-    places: list[str]
-    person: np.ndarray
-    joint: np.ndarray
-    xy: np.ndarray
-    confidence: np.ndarray
+    def __init__(self, root: str | Path, *, part: str = "train", reach: int = 10, every: int = 1):
+        self.root, self.reach, self.every = Path(root), reach, every
+        folder = self.root / "annotations" / part
+        files = posetrack.files(folder)
+        if not files:
+            raise InputError(f"{folder}: holds no .json files; --posetrack is the folder of annotations and images")
+        videos = [video for file in tqdm(files, "PoseTrack", disable=None) for video in posetrack.read(file)]
+        self.videos = [video for video in videos if len(video.frame)]
+        if not self.videos:
+            raise InputError(f"{folder}: annotates no person; are these the annotations of {part}?")
+        first = self.root / self.videos[0].frames[0]
+        if not first.exists():
+            raise InputError(f"{first}: absent; images must lie where {self.videos[0].file} names them")
+
+    def __len__(self) -> int:
+        return len(self.videos)
+
+    def pair(self, index: int, random: np.random.Generator) -> Pair:
+        """Two frames of video `index`; the name is that of A's image."""
+        video = self.videos[index]
+        a = int(random.choice(self.labelled(video)))
+        b = draw_partner(a, len(video.frames), random, self.reach)
+        frame_a = read_image(self.root / video.frames[a])
+        frame_b = frame_a if a == b else read_image(self.root / video.frames[b])
+        return Pair(frame_a, frame_b, people(video, a, *frame_a.shape[1:]), b - a, video.frames[a])
+
+    def labelled(self, video: Video) -> np.ndarray:
+        """The numbers of the frames that may be a Frame A."""
+        return np.unique(video.frame)[:: self.every]
+
+    def frames(self) -> Iterator[tuple[str, Tensor]]:
+        """Every frame of every video that may be a Frame A, named as `pair` names it."""
+        for video in self.videos:
+            for number in self.labelled(video):
+                yield video.frames[number], read_image(self.root / video.frames[number])
 
 
-@uncollected()
-def read(path: str | Path) -> list[Video]:
-    """The videos of a file of either format, which may be gzipped.
-
-    InputError: it is absent or malformed, a track id is not an integer below 10,000 or occurs twice in a frame, a
-    polygon has one or two points.
-    """
-    videos = parse(Path(path), read_json(path))
-    for video in videos:
-        _check_tracks(video)
-    return videos
-
-
-def parse(path: Path, content: Any) -> list[Video]:
-    """The videos of what the JSON file `path` says; ids may be large and occur twice. InputError: it is malformed."""
-    if not isinstance(content, dict) or ("annolist" not in content and "images" not in content):
-        raise InputError(f"{path}: has neither annolist (PoseTrack17) nor images (PoseTrack18)")
-    return [_read17(path, content)] if "annolist" in content else _read18(path, content)
-
-
-def files(folder: Path) -> list[Path]:
-    """The JSON files of a folder, gzipped ones too, by name."""
-    return sorted([*folder.glob("*.json"), *folder.glob("*.json.gz")])
-
-
-def stem(path: Path) -> str:
-    """The file's name without .json and .gz."""
-    return path.name.removesuffix(".gz").removesuffix(".json")
-
-
-def folder(image: str) -> str:
-    """The video of a 2018 file to which an image belongs: the name of the folder it is in."""
-    return os.path.basename(os.path.dirname(image))
-
-
-def _read18(path: Path, content: dict) -> list[Video]:
-    joints = _joints18(path, content)
-    images = Records(path, as_list(path, content["images"], "images"), "images[{}]".format)
-    people = Records(path, as_list(path, content.get("annotations", MISSING), "annotations"), "annotations[{}]".format)
-    ids = images.column("id", {int, float, str}, "a number")
-    image = {key: i for i, key in enumerate(ids)}
-    if len(image) < len(ids):
-        twice = next(i for i, key in enumerate(ids) if image[key] != i)
-        raise images.error(twice, ".id is another image's too")
-    of = people.column("image_id", {int, float, str}, "a number")
-    if lost := [i for i, key in enumerate(of) if key not in image]:
-        raise people.error(lost[0], ".image_id is the id of no image")
-
-    frame = np.array([image[key] for key in of], np.int64)
-    points = people.rows("keypoints", 3 * len(joints)).reshape(len(people), len(joints), 3)
-    corners = {field: people.rows(field, 4, np.nan) for field in ("bbox_head", "bbox")}
-    for box in corners.values():
-        with np.errstate(over="ignore", invalid="ignore"):
-            box[:, 2:] += box[:, :2]
-    everyone = Video(
-        file=path,
-        name=_printable(stem(path)),
-        frames=images.column("file_name", {str}, "a text"),
-        regions=_regions18(images),
-        frame=frame,
-        track=_whole(people, "track_id", people.numbers("track_id", np.nan)),
-        head=corners["bbox_head"],
-        box=corners["bbox"],
-        score=people.numbers("score", np.nan),
-        listed=np.ones(len(people), bool),
-        places=list(map(people.place, range(len(people)))),
-        **_flat(points, people.rows("scores", len(joints), NO_SCORE, null=True), joints),
+def people(video: Video, number: int, height: int, width: int) -> People:
+    """The people of frame `number`, whose image has this size."""
+    low, high = np.searchsorted(video.frame, (number, number + 1))
+    chosen = slice(*np.searchsorted(video.person, (low, high)))
+    keypoints, labelled = (
+        torch.zeros(high - low, len(JOINTS), 2),
+        torch.zeros(high - low, len(JOINTS), dtype=torch.bool),
     )
-    return _by_folder(everyone)
+    known = video.joint[chosen] >= 0
+    person, joint = (torch.from_numpy(x[chosen][known]) for x in (video.person - low, video.joint))
+    keypoints[person, joint] = torch.from_numpy(video.xy[chosen][known] + CENTRE).float()
+    labelled[person, joint] = True
+    keypoints, labelled = to_dimofs(keypoints, labelled & inside(keypoints, height, width), JOINTS)
+
+    boxes, heads = (_clipped(corners[low:high], height, width) for corners in (video.box, video.head))
+    boxes = torch.where(area(boxes)[:, None] > 0, boxes, box_of_joints(keypoints, labelled, height, width))
+    known = area(boxes) > 0
+    polygons = [np.concatenate((p.min(0), p.max(0)))[None] for p in video.regions[number] if len(p)]
+    regions = _clipped(np.concatenate(polygons) if polygons else np.zeros((0, 4)), height, width)
+    ignore = torch.cat((heads[~known], regions))
+    return People(boxes[known], keypoints[known], labelled[known], ignore[area(ignore) > 0])
 
 
-def _joints18(path: Path, content: dict) -> np.ndarray:
-    """[K] for each keypoint of the file its index in JOINTS, or -1."""
-    categories = as_list(path, content.get("categories", MISSING), "categories")
-    category = Records(path, categories[:1], "categories[{}]".format)
-    names = category.lists("keypoints")[0] if categories else []
-    names = ["neck" if name == "head_bottom" else name for name in names]
-    if missing := [name for name in JOINTS if name not in names]:
-        wanted = missing[0].replace("neck", "head_bottom")
-        raise InputError(f"{path}: categories[0].keypoints has no {wanted}; all 15 joints of PoseTrack are needed")
-    return np.array([JOINTS.index(name) if name in JOINTS else -1 for name in names])
-
-
-def _flat(points: np.ndarray, scores: np.ndarray, joints: np.ndarray) -> dict[str, np.ndarray]:
-    """The joints of Video from [P, K, 3] x y v and [P, K]."""
-    person, column = np.nonzero((points != 0).any(axis=2) & (joints >= 0))
-    xy, confidence = points[person, column, :2], scores[person, column]
-    return {"person": person, "joint": joints[column], "xy": xy, "confidence": confidence}
-
-
-def _regions18(images: Records) -> list[list[np.ndarray]]:
-    regions = []
-    columns = (images.lists(f"ignore_regions_{axis}", []) for axis in "xy")
-    for i, (xs, ys) in enumerate(zip(*columns, strict=True)):
-        if len(xs) != len(ys):
-            raise images.error(i, f".ignore_regions_x has {len(xs)} polygons, ignore_regions_y {len(ys)}")
-        pairs = [{"x": x, "y": y} for x, y in zip(xs, ys, strict=True)]
-        regions.append([_polygon(images, i, f".ignore_regions_x[{j}]", **pair) for j, pair in enumerate(pairs)])
-    return regions
-
-
-def _polygon(records: Records, index: int, place: str, x: Any, y: Any) -> np.ndarray:
-    """[K, 2] from lists of coordinates; `place`, of record `index`, is where they stand."""
-    if type(x) is not list or type(y) is not list or len(x) != len(y):
-        raise records.error(index, f"{place} and its other coordinate are not two lists of one length")
-    if len(x) in (1, 2):
-        raise records.error(index, f"{place} is a polygon of {len(x)} point{'s' * (len(x) > 1)}; remove it")
-    if not set(map(type, x + y)) <= {int, float} or not np.isfinite(np.array(x + y, float)).all():
-        raise records.error(index, f"{place} has a coordinate that is no number")
-    return np.array([x, y], np.float64).T
-
-
-def _by_folder(everyone: Video) -> list[Video]:
-    """The videos of a 2018 file, in order of appearance, told apart by the folder of their images."""
-    folders = [folder(image) for image in everyone.frames]
-    names = list(dict.fromkeys(folders)) or [""]
-    where = np.array([names.index(name) for name in folders], np.int64)
-    if len(names) == 1:
-        return [_frames(everyone, np.arange(len(where)), everyone.name)]
-    titles = [f"{everyone.name}/{_printable(name)}" for name in names]
-    return [_frames(everyone, np.flatnonzero(where == i), title) for i, title in enumerate(titles)]
-
-
-def _printable(name: str) -> str:
-    """The name as a line of a table can show it: line ends, lone surrogates and their like are escaped."""
-    return name if name.isprintable() else ascii(name)[1:-1]
-
-
-def _frames(video: Video, kept: np.ndarray, name: str) -> Video:
-    """Some frames [F'] of `video`, under another name, with people and joints sorted by frame."""
-    number = np.full(len(video.frames), len(video.frames))
-    number[kept] = np.arange(len(kept))
-    chosen = np.argsort(number[video.frame], kind="stable")
-    chosen = chosen[number[video.frame[chosen]] < len(kept)]
-    order = np.full(len(video.frame), len(video.frame))
-    order[chosen] = np.arange(len(chosen))
-    points = np.argsort(order[video.person], kind="stable")
-    points = points[order[video.person[points]] < len(chosen)]
-    return Video(
-        file=video.file,
-        name=name,
-        frames=[video.frames[i] for i in kept],
-        regions=[video.regions[i] for i in kept],
-        frame=number[video.frame[chosen]],
-        places=[video.places[i] for i in chosen],
-        person=order[video.person[points]],
-        **{field: getattr(video, field)[chosen] for field in ("track", "head", "box", "score", "listed")},
-        **{field: getattr(video, field)[points] for field in ("joint", "xy", "confidence")},
-    )
-
-
-def _read17(path: Path, content: dict) -> Video:
-    frames = Records(path, as_list(path, content["annolist"], "annolist"), "annolist[{}]".format)
-    images = [image[0] if image else None for image in frames.lists("image")]
-    images = Records(path, images, "annolist[{}].image[0]".format)
-    rects = frames.lists("annorect")
-    places = [f"annolist[{f}].annorect[{k}]" for f, rect in enumerate(rects) for k in range(len(rect))]
-    people = Records(path, [person for rect in rects for person in rect], places.__getitem__)
-    points = [_points17(people, i, a) for i, a in enumerate(people.lists("annopoints", []))]
-    count = [0 if p is None else len(p) for p in points]
-    person = np.repeat(np.arange(len(points)), count)
-    first = np.cumsum(count) - count
-
-    def place(i: int) -> str:
-        return f"{places[person[i]]}.annopoints[0].point[{i - first[person[i]]}]"
-
-    joints = Records(path, [point for some in points for point in some or ()], place)
-    joint = _whole(joints, "id", joints.rows("id", 1)[:, 0])
-    corners = [people.rows(field, 1, np.nan) for field in ("x1", "y1", "x2", "y2")]
-    return Video(
-        file=path,
-        name=_printable(stem(path)),
-        frames=images.column("name", {str}, "a text"),
-        regions=_regions17(frames),
-        frame=np.repeat(np.arange(len(rects)), [len(rect) for rect in rects]),
-        track=_whole(people, "track_id", people.rows("track_id", 1, np.nan)[:, 0]),
-        head=np.concatenate(corners, axis=1),
-        box=np.full((len(people), 4), np.nan),
-        score=people.rows("score", 1, np.nan)[:, 0],
-        listed=np.array([p is not None for p in points], bool),
-        places=places,
-        person=person,
-        joint=np.where((joint >= 0) & (joint < len(JOINTS)), joint, -1),
-        xy=np.concatenate((joints.rows("x", 1), joints.rows("y", 1)), axis=1),
-        confidence=joints.rows("score", 1, NO_SCORE, null=True)[:, 0],
-    )
-
-
-def _points17(people: Records, index: int, annopoints: list) -> list | None:
-    """The list of points of a person's `annopoints`; None if there is none, as in [], [[]] and [{}]."""
-    holder = annopoints[0] if annopoints else None
-    if not holder and isinstance(holder, (dict, list, type(None))):
-        return None
-    if type(holder) is not dict or type(holder.get("point", [])) is not list:
-        raise people.error(index, ".annopoints[0] is not an object with a list called point")
-    return holder.get("point")
-
-
-def _regions17(frames: Records) -> list[list[np.ndarray]]:
-    regions = []
-    for i, polygons in enumerate(frames.lists("ignore_regions", [])):
-        prefix = f"{frames.place(i)}.ignore_regions"
-        shapes = Records(frames.file, polygons, (prefix + "[{}]").format)
-        regions.append([])
-        for j, points in enumerate(shapes.lists("point")):
-            corners = Records(frames.file, points, (f"{prefix}[{j}].point" + "[{}]").format)
-            x, y = (corners.rows(axis, 1)[:, 0].tolist() for axis in "xy")
-            regions[-1].append(_polygon(shapes, j, ".point", x, y))
-    return regions
-
-
-def _whole(records: Records, field: str, values: np.ndarray) -> np.ndarray:
-    """Numbers as int64, NaN as NO_TRACK. InputError: one is not whole, or beyond any use."""
-    known = ~np.isnan(values)
-    wrong = known & ((np.abs(values) > 1e15) | (values != np.floor(values)))
-    if wrong.any():
-        index = int(wrong.argmax())
-        raise records.error(index, f".{field} {values[index]:g} is not a whole number")
-    return np.where(known, values, 0).astype(np.int64) * known + NO_TRACK * ~known
-
-
-def _check_tracks(video: Video) -> None:
-    high = video.track >= MOST_TRACKS
-    if high.any():
-        i = int(high.argmax())
-        fault = f"track_id {video.track[i]} is not below {MOST_TRACKS}; number the tracks of each video from 0"
-        raise InputError(f"{video.file}: {video.places[i]}.{fault}")
-    pairs = np.stack((video.frame, video.track), axis=1)[video.track != NO_TRACK]
-    unique, count = np.unique(pairs, axis=0, return_counts=True)
-    if (count > 1).any():
-        frame, track = unique[count.argmax()]
-        i = np.flatnonzero((video.frame == frame) & (video.track == track))[1]
-        fault = f"track_id {track} is another person's too in frame {video.frames[frame]!r}"
-        raise InputError(f"{video.file}: {video.places[i]}.{fault}; ids must differ within a frame")
+def _clipped(corners: np.ndarray, height: int, width: int) -> Tensor:
+    """[N, 4] float32 in the frame; zeros where one is not a number or a box is turned inside out."""
+    boxes = clip(torch.from_numpy(corners + CENTRE).float(), height, width)
+    good = boxes.isfinite().all(1) & (boxes[:, 2:] > boxes[:, :2]).all(1)
+    return torch.where(good[:, None], boxes, 0.0)

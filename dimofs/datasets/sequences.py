@@ -22,19 +22,19 @@ import torch
 from torch import Tensor
 
 from dimofs.cli import InputError
-from dimofs.datasets import posetrack
 from dimofs.datasets.decoding import read_clip
 from dimofs.datasets.jhmdb import JOINTS as JHMDB_JOINTS
 from dimofs.datasets.jhmdb import Jhmdb
 from dimofs.datasets.people import inside
-from dimofs.datasets.posetrack import Video
-from dimofs.datasets.synthetic import Synthetic, SyntheticClip
+from dimofs.datasets.synthetic.clips import Synthetic, SyntheticClip
 from dimofs.detections import Detections
 from dimofs.files import write_json
-from dimofs.posefiles import Poses
+from dimofs.formats import posetrack
+from dimofs.formats.posefiles import Poses
+from dimofs.formats.posetrack import Video
+from dimofs.formats.writers import content18
 from dimofs.skeletons import DIMOFS
 from dimofs.video import IMAGE_RATE, Frame, read_image
-from dimofs.writers import content18
 
 FAR = 1e5  # pixels: beyond any frame
 

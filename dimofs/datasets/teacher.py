@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dimofs.boxes import area, iou
 from dimofs.cli import InputError
-from dimofs.datasets.people import Pair, People, Source, inside, to_dimofs
+from dimofs.datasets.people import Pair, PairSource, People, inside, to_dimofs
 from dimofs.detections import Detections
 from dimofs.files import replacing
 from dimofs.skeletons import COCO
@@ -32,7 +32,7 @@ class Taught:
     """
 
     def __init__(
-        self, source: Source, labels: Mapping[str, Detections], *, noisy: bool = False, complete: bool = False
+        self, source: PairSource, labels: Mapping[str, Detections], *, noisy: bool = False, complete: bool = False
     ):
         self.source, self.labels, self.noisy, self.complete = source, labels, noisy, complete
 

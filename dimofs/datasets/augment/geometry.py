@@ -1,0 +1,204 @@
+"""Pairs moved onto a canvas of fixed size, labels with them: the geometry that A and B share, and B's motion where the
+source has one frame only.
+
+A `matrix` is [2, 3] float64 and takes source pixels to canvas pixels: p' = matrix[:, :2] p + matrix[:, 2], continuous
+coordinates. It mirrors if its determinant is negative; left and right joints then change names.
+"""
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dimofs.boxes import area, clip
+from dimofs.datasets.augment.colour import Colours
+from dimofs.datasets.people import Pair, People, inside
+from dimofs.skeletons import DIMOFS, mirror
+
+LEAST_PART = 0.3  # people with less of their box on the canvas are ignored
+LEAST_SIZE = 10.0  # and people whose visible box has a smaller square root of the area, in pixels
+_MIRROR = torch.tensor(mirror(DIMOFS))
+
+
+@dataclass(frozen=True)
+class Jitter:
+    """How far B may move where B = A: uniform, about the person in focus; lengths in units of its longer side."""
+
+    share: float = 0.9
+    translation: float = 0.12
+    rotation: float = 10.0
+    scale: float = 0.1
+    warp: float = 0.02
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How pairs vary.
+
+    mirror:   share of mirrored pairs.
+    rotation: most degrees, from a normal distribution of half that deviation.
+    person:   range of the longer side of the person in focus, in units of the canvas's shorter side, log-uniform.
+    enlarge:  most magnification.
+    cover:    the image spans at least this part of the canvas in its longer direction.
+    """
+
+    mirror: float = 0.5
+    rotation: float = 30.0
+    person: tuple[float, float] = (0.15, 1.1)
+    enlarge: float = 2.5
+    cover: float = 0.75
+    motion: Jitter = field(default_factory=Jitter)
+    colours: Colours = field(default_factory=Colours)
+
+
+def augment(pair: Pair, size: tuple[int, int], random: np.random.Generator, how: Augmentation) -> Pair:
+    """`pair` on a canvas of `size` = (height, width), one random geometry and colour for both frames.
+
+    Where both frames are the same, B moves by itself: a still image gives motion with known labels, those of A.
+    """
+    matrix = placement(pair, size, random, how)
+    people = transform(pair.people, matrix, size)
+    fill = float(random.uniform(0, 255))
+    if pair.delta:
+        canvas = warp(torch.stack((pair.frame_a, pair.frame_b)), matrix, size, fill)
+    else:
+        frame = pair.frame_a[None]
+        canvas = warp(frame, matrix, size, fill).repeat(2, 1, 1, 1)
+        if random.random() < how.motion.share:
+            second, knots = motion(people.boxes, size, random, how.motion)
+            canvas[1:] = warp(frame, compose(second, matrix), size, fill, knots)
+    frame_a, frame_b = how.colours(canvas, random).to(torch.uint8)
+    return Pair(frame_a, frame_b, people, pair.delta, pair.name)
+
+
+def placement(pair: Pair, size: tuple[int, int], random: np.random.Generator, how: Augmentation) -> Tensor:
+    """A random matrix that brings one person to a random size and place, at most a tenth of the canvas off it, and the
+    image over the canvas as far as it goes."""
+    height, width = pair.frame_a.shape[1:]
+    boxes = pair.people.boxes
+    focus = boxes[random.integers(len(boxes))] if len(boxes) else torch.tensor((0.0, 0.0, width, height))
+    side = float((focus[2:] - focus[:2]).max())
+    smallest, largest = how.person
+    wanted = min(size) * smallest * (largest / smallest) ** random.random()
+    least = how.cover * min(size[0] / height, size[1] / width)
+    scale = max(least, min(wanted / max(side, 1.0), how.enlarge))
+    angle = math.radians(float(np.clip(random.normal(0, how.rotation / 2), -how.rotation, how.rotation)))
+    linear = scale * rotation(angle)
+    if random.random() < how.mirror:
+        linear[:, 0] *= -1
+    canvas = torch.tensor((size[1], size[0]), dtype=torch.float64)
+    image = torch.tensor((width, height), dtype=torch.float64)
+    room = (canvas - scale * (focus[2:] - focus[:2])).clamp(min=0) / 2 + 0.1 * canvas
+    target = canvas / 2 + room * torch.from_numpy(random.uniform(-1, 1, 2))
+    centre = (focus[:2] + focus[2:]).double() / 2
+    middle = target + linear @ (image / 2 - centre)  # where the image's centre falls
+    slack = (canvas - scale * image) / 2
+    middle = torch.maximum(torch.minimum(middle, canvas / 2 + slack.abs()), canvas / 2 - slack.abs())
+    return torch.cat((linear, (middle - linear @ (image / 2))[:, None]), 1)
+
+
+def rotation(angle: float) -> Tensor:
+    """[2, 2] float64 turning x towards y by `angle` radians."""
+    c, s = math.cos(angle), math.sin(angle)
+    return torch.tensor(((c, -s), (s, c)), dtype=torch.float64)
+
+
+def compose(second: Tensor, first: Tensor) -> Tensor:
+    """The matrix that does `first`, then `second`."""
+    moved = second[:, :2] @ first
+    moved[:, 2] += second[:, 2]
+    return moved
+
+
+def warp(frames: Tensor, matrix: Tensor, size: tuple[int, int], fill: float, knots: Tensor | None = None) -> Tensor:
+    """[N, 3, h, w] uint8, moved by `matrix` onto [N, 3, H, W] float32; `fill` where no pixel falls.
+
+    knots: [2, k, k] x and y canvas pixels, a displacement d laid smoothly over the canvas: at p, the canvas shows what
+           the matrix alone would put at p + d(p).
+    Where the matrix shrinks, the frames are shrunk first with a filter, so that nothing aliases.
+    """
+    frames, matrix = _shrunk(frames, matrix)
+    extent = torch.tensor((frames.shape[3], frames.shape[2]))
+    inverse = torch.linalg.inv(matrix[:, :2])
+    # grid_sample without align_corners puts -1 and 1 on the outer edges: x = (grid + 1) / 2 * width
+    slope = (inverse.T * 2 / extent).float()  # rows: what a step along x, along y of the canvas adds to the grid
+    start = (-(inverse @ matrix[:, 2]) * 2 / extent - 1).float()
+    along_x, along_y = ((torch.arange(n) + 0.5)[:, None] * step for n, step in zip(size[::-1], slope, strict=True))
+    grid = along_x + (along_y + start)[:, None]  # (H, W, 2)
+    if knots is not None:
+        grid += _smooth(torch.einsum("dij,dg->gij", knots, slope), size).permute(1, 2, 0)
+    flat = (frames.float() - fill).flatten(0, 1)[None]  # one grid for all frames: frames become channels
+    return F.grid_sample(flat, grid[None], align_corners=False).reshape(-1, 3, *size).add_(fill)
+
+
+def _shrunk(frames: Tensor, matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """Frames and matrix with the shrinking part of the matrix already done."""
+    scale = float(matrix[:, :2].det().abs().sqrt())
+    if scale > 0.9:
+        return frames, matrix
+    height, width = frames.shape[2:]
+    small = (max(round(height * scale), 1), max(round(width * scale), 1))
+    stretch = torch.tensor((width / small[1], height / small[0], 1.0), dtype=torch.float64)
+    return F.interpolate(frames, small, mode="bilinear", antialias=True), matrix * stretch
+
+
+def _smooth(knots: Tensor, size: tuple[int, int]) -> Tensor:
+    """[2, k, k] -> [2, H, W]: cubic to a coarse grid, where it costs nothing, and linear from there."""
+    coarse = F.interpolate(knots[None], (24, 24), mode="bicubic", align_corners=True)
+    return F.interpolate(coarse, size, mode="bilinear", align_corners=True)[0]
+
+
+def motion(boxes: Tensor, size: tuple[int, int], random: np.random.Generator, how: Jitter) -> tuple[Tensor, Tensor]:
+    """A small random matrix about the largest of `boxes` (about the canvas without any), and knots for `warp`."""
+    box = boxes[area(boxes).argmax()] if len(boxes) else torch.tensor((0.0, 0.0, size[1], size[0]))
+    side, centre = float((box[2:] - box[:2]).max()), (box[:2] + box[2:]).double() / 2
+    angle = math.radians(random.uniform(-how.rotation, how.rotation))
+    linear = math.exp(random.uniform(-how.scale, how.scale)) * rotation(angle)
+    shift = torch.from_numpy(random.uniform(-how.translation, how.translation, 2)) * side
+    matrix = torch.cat((linear, (centre + shift - linear @ centre)[:, None]), 1)
+    return matrix, torch.from_numpy(random.normal(0, how.warp * side, (2, 5, 5))).float()
+
+
+def transform(people: People, matrix: Tensor, size: tuple[int, int]) -> People:
+    """The people moved by `matrix` onto a canvas of `size` = (height, width).
+
+    A turned box is the extent of the turned ellipse in it, widened to hold the labelled joints. Joints off the canvas
+    lose their label; boxes are cut at the canvas, and people too far off it or too small become ignore regions.
+    """
+    matrix = matrix.float()
+    linear, shift = matrix[:, :2], matrix[:, 2]
+    keypoints, labelled = people.keypoints @ linear.T + shift, people.labelled
+    centre = (people.boxes[:, :2] + people.boxes[:, 2:]) / 2 @ linear.T + shift
+    half = ((people.boxes[:, 2:] - people.boxes[:, :2]) / 2).square() @ linear.T.square()
+    boxes = _hold(torch.cat((centre - half.sqrt(), centre + half.sqrt()), 1), keypoints, labelled)
+    if linear.det() < 0:
+        keypoints, labelled = keypoints[:, _MIRROR], labelled[:, _MIRROR]
+    seen = clip(boxes, *size)
+    visible = area(seen)
+    kept = (visible >= LEAST_PART * area(boxes)) & (visible >= LEAST_SIZE**2)
+    ignore = torch.cat((_turned(people.ignore, linear, shift, size), seen[~kept]))
+    ignore = ignore[area(ignore) > 0]
+    return People(seen[kept], keypoints[kept], (labelled & inside(keypoints, *size))[kept], ignore)
+
+
+def _hold(boxes: Tensor, keypoints: Tensor, labelled: Tensor) -> Tensor:
+    """The boxes widened to hold the labelled joints."""
+    low = torch.where(labelled[..., None], keypoints, boxes[:, None, :2])
+    high = torch.where(labelled[..., None], keypoints, boxes[:, None, 2:])
+    return torch.cat((torch.minimum(low.amin(1), boxes[:, :2]), torch.maximum(high.amax(1), boxes[:, 2:])), 1)
+
+
+def _turned(boxes: Tensor, linear: Tensor, shift: Tensor, size: tuple[int, int]) -> Tensor:
+    """The extent of the turned corners of each box, cut at the canvas."""
+    centre = (boxes[:, :2] + boxes[:, 2:]) / 2 @ linear.T + shift
+    half = (boxes[:, 2:] - boxes[:, :2]) / 2 @ linear.T.abs()
+    return clip(torch.cat((centre - half, centre + half), 1), *size)
+
+
+def shifted(people: People, x: int, y: int) -> People:
+    """The people moved by whole pixels."""
+    by = torch.tensor((x, y), dtype=torch.float32)
+    return People(people.boxes + by.repeat(2), people.keypoints + by, people.labelled, people.ignore + by.repeat(2))

@@ -1,0 +1,1 @@
+"""Synthetic clips: rendered people who act in rendered scenes, with exact labels."""

@@ -1,0 +1,324 @@
+"""Synthetic clips: made-up people who act in made-up places, with everything known exactly. Needs no data.
+
+    clip = synthetic_clip(7)                     # a function of the seed and the sizes alone
+    source = Synthetic(1000, seed=0)             # pairs for training, of the clips 0 to 999
+    held_out = Synthetic(100, seed=HELD_OUT)     # other seeds: other people, places and movements
+
+People of 0.17 to 0.92 of the frame's height walk, run and act on the spot, cross one another, pass behind posts, boxes
+and cars, and enter and leave the frame, while the camera stands, shakes, or pans and zooms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dimofs.datasets.people import Pair, People, draw_frames
+from dimofs.datasets.synthetic.casting import cast
+from dimofs.datasets.synthetic.gaits import ACTIONS
+from dimofs.datasets.synthetic.scenery import Camera, Scenery, Stage, paint_scenery
+from dimofs.datasets.synthetic.strokes import Fragments, Strokes, paint, rasterize
+from dimofs.datasets.synthetic.wardrobe import MATERIALS
+from dimofs.skeletons import DIMOFS
+
+__all__ = ["ACTIONS", "HELD_OUT", "Scene", "Synthetic", "SyntheticClip", "synthetic_clip"]
+
+HELD_OUT = 1_000_000  # the first seed of clips for testing; training counts from 0
+FPS = 25.0
+LEAST_SIDE = 48  # pixels of a frame
+SEEN = 0.25  # share of the body's surface that must show for a person to be labelled
+HIDDEN = 0.5  # coverage from which a pixel belongs to who covers it
+NOISE = 64  # pixels by which the bank of sensor noise is larger than the frame
+
+
+@dataclass(frozen=True)
+class SyntheticClip:
+    """T frames with P people. Continuous pixel coordinates: pixel i covers [i, i + 1), centres at integer + 0.5.
+
+    name:      "synthetic_" and the seed.
+    frames:    [T, H, W, 3] uint8 RGB, contiguous.
+    fps:       frames a second.
+    present:   [T, P] bool, a quarter or more of the body's surface shows: the person is to be found.
+    boxes:     [T, P, 4] float32, x1 y1 x2 y2 of the silhouette with its hidden parts, whole pixels, clipped to the
+               frame; zeros outside.
+    heads:     [T, P, 4] float32, of skull, face and short hair, not clipped.
+    keypoints: [T, P, 19, 2] float32, x y of the joints of `dimofs.skeletons.DIMOFS`, exact where hidden or outside too.
+    visible:   [T, P, 19] bool, in the frame and not hidden by another person or a thing in front.
+    actions:   P names of `ACTIONS`.
+    """
+
+    name: str
+    frames: np.ndarray
+    fps: float
+    present: np.ndarray
+    boxes: np.ndarray
+    heads: np.ndarray
+    keypoints: np.ndarray
+    visible: np.ndarray
+    actions: tuple[str, ...]
+
+    def displacement(self, delta: int) -> np.ndarray:
+        """[T, P, 19, 2] float32: how far each joint moves from frame t to t + delta, that one limited to the clip."""
+        last = len(self.keypoints) - 1
+        return self.keypoints[np.clip(np.arange(last + 1) + delta, 0, last)] - self.keypoints
+
+    def people(self, number: int) -> People:
+        """The people of a frame, for training. Joints inside the frame are labelled, hidden ones too, as in COCO;
+        people in the frame who are not `present` are regions to ignore."""
+        height, width = self.frames.shape[1:3]
+        return _people(self.boxes[number], self.keypoints[number], self.present[number], height, width)
+
+
+def _people(boxes: np.ndarray, keypoints: np.ndarray, present: np.ndarray, height: int, width: int) -> People:
+    inside = np.all((keypoints >= 0) & (keypoints < (width, height)), -1)
+    absent = ~present & (boxes[:, 2] > boxes[:, 0])
+    labels = (boxes[present], keypoints[present], inside[present], boxes[absent])
+    return People(*(torch.from_numpy(np.ascontiguousarray(part)) for part in labels))
+
+
+def synthetic_clip(
+    seed: int, *, length: int = 40, height: int = 240, width: int = 320, people: tuple[int, int] = (1, 6)
+) -> SyntheticClip:
+    """The clip of `seed`: `length` frames with a number of people drawn from `people`, both ends included.
+
+    A person's track id is its index. ValueError: sides below 48 pixels, no frame, or a range of people upside down.
+    """
+    return Scene(seed, length=length, height=height, width=width, people=people).clip()
+
+
+class Synthetic:
+    """Pairs (A, A + delta) of the clips of seeds `seed` to `seed + count - 1`; a `dimofs.datasets.people.Source`.
+
+    delta is uniform in -reach..reach, then clipped to the clip. Frame A is one of every `every`-th frame. Sets whose
+    seeds do not overlap share no person and no place.
+    """
+
+    def __init__(
+        self,
+        count: int,
+        *,
+        seed: int = 0,
+        length: int = 40,
+        height: int = 240,
+        width: int = 320,
+        people: tuple[int, int] = (1, 6),
+        reach: int = 10,
+        every: int = 1,
+    ):
+        _check(length, height, width, people)
+        self.count, self.seed, self.reach, self.every = count, seed, reach, every
+        self.length, self.height, self.width, self.range = length, height, width, people
+
+    def __len__(self) -> int:
+        return self.count
+
+    def scene(self, index: int) -> Scene:
+        """The scene of clip `index`. IndexError: there is none."""
+        if not 0 <= index < self.count:
+            raise IndexError(index)
+        sizes = {"length": self.length, "height": self.height, "width": self.width}
+        return Scene(self.seed + index, **sizes, people=self.range)
+
+    def pair(self, index: int, random: np.random.Generator) -> Pair:
+        """Two frames of clip `index`; the name is that of the clip, "/" and the number of A, four digits."""
+        scene = self.scene(index)
+        a, b = draw_frames(self.length, random, reach=self.reach, every=self.every)
+        shot = scene.shoot(a)
+        frame_a = _tensor(shot.frame)
+        frame_b = frame_a if a == b else _tensor(scene.shoot(b).frame)
+        people = _people(shot.boxes, scene.keypoints[a], shot.present, self.height, self.width)
+        return Pair(frame_a, frame_b, people, b - a, f"{scene.name}/{a:04d}")
+
+    def frames(self) -> Iterator[tuple[str, Tensor]]:
+        """Every frame of every clip that may be a Frame A, named as `pair` names it."""
+        for index in range(self.count):
+            scene = self.scene(index)
+            for number in range(0, self.length, self.every):
+                yield f"{scene.name}/{number:04d}", _tensor(scene.shoot(number).frame)
+
+
+def _tensor(frame: np.ndarray) -> Tensor:
+    return torch.from_numpy(frame).permute(2, 0, 1).contiguous()
+
+
+def _check(length: int, height: int, width: int, people: tuple[int, int]) -> None:
+    if length < 1:
+        raise ValueError(f"length {length}: a clip has at least one frame")
+    if min(height, width) < LEAST_SIDE:
+        raise ValueError(f"{height} x {width}: a frame's sides are at least {LEAST_SIDE} pixels")
+    if not 0 <= people[0] <= people[1]:
+        raise ValueError(f"people {people}: not a range of numbers from 0")
+
+
+@dataclass(frozen=True)
+class Shot:
+    """One frame [H, W, 3] uint8, with boxes [P, 4], present [P] and visible [P, 19] as in `SyntheticClip`."""
+
+    frame: np.ndarray
+    boxes: np.ndarray
+    present: np.ndarray
+    visible: np.ndarray
+
+
+class Scene:
+    """All that happens in the clip of one seed; each frame is a function of its number alone.
+
+    keypoints [T, P, 19, 2] and heads [T, P, 4]: as in `SyntheticClip`.
+    """
+
+    def __init__(self, seed: int, *, length: int, height: int, width: int, people: tuple[int, int]):
+        _check(length, height, width, people)
+        random = np.random.default_rng((seed, 0))
+        self.name, self.seed = f"synthetic_{seed:06d}", seed
+        self.length, self.height, self.width = length, height, width
+        time = np.arange(length) / FPS
+        self.stage = Stage.sample(random, height, width)
+        self.camera = Camera.sample(random, time, height, width)
+        number = int(random.integers(people[0], people[1] + 1))
+        self.actors = cast(seed, number, self.stage, self.camera, time)
+        self.keypoints = np.empty((length, number, len(DIMOFS), 2), np.float32)
+        self.heads = np.empty((length, number, 4), np.float32)
+        for person, actor in enumerate(self.actors):
+            self.keypoints[:, person], self.heads[:, person] = actor.keypoints, actor.heads
+
+    @cached_property
+    def scenery(self) -> Scenery:
+        """The place."""
+        random = np.random.default_rng((self.seed, 1))
+        things = int(random.choice(3, p=(0.45, 0.35, 0.2)))
+        return paint_scenery(random, self.stage, things)
+
+    @cached_property
+    def _grain(self) -> np.ndarray:
+        """Sensor noise for a frame somewhat larger than the scene's, [H + NOISE, W + NOISE, 3] float32."""
+        random = np.random.default_rng((self.seed, 4))
+        shape = (self.height + NOISE, self.width + NOISE, 3)
+        return random.uniform(1, 5) * random.standard_normal(shape, dtype=np.float32) + np.float32(0.5)
+
+    def clip(self) -> SyntheticClip:
+        """All frames and their labels."""
+        shots = [self.shoot(number) for number in range(self.length)]
+        frames, boxes, present, visible = (
+            np.stack([getattr(shot, name) for shot in shots]) for name in ("frame", "boxes", "present", "visible")
+        )
+        actions = tuple(actor.action for actor in self.actors)
+        return SyntheticClip(self.name, frames, FPS, present, boxes, self.heads, self.keypoints, visible, actions)
+
+    def shoot(self, number: int, without: Collection[int] = ()) -> Shot:
+        """Frame `number`, and what shows in it; the people `without` are left out of the picture."""
+        image = self.scenery.view(self.camera, number, self.height, self.width)
+        playing = [person for person in range(len(self.actors)) if person not in without]
+        if not playing:
+            return self._deserted(image, number)
+        order = sorted(playing, key=lambda person: self.actors[person].scale[number])  # the nearest last
+        strokes, behind = self._strokes(number, order), self._things_before(number)
+        covered = self.scenery.covered(self.camera, number, self.height, self.width)
+        fragments = rasterize(strokes, self.height, self.width)
+        boxes = self._boxes(strokes, fragments)
+        fragments = _behind(fragments, behind[strokes.owner], covered)
+        paint(image, strokes, fragments, np.concatenate([a.atlas for a in self.actors]), self.scenery.light)
+
+        rank = np.full(len(self.actors) + 1, -1)
+        rank[order] = np.arange(len(order))
+        sight = _Sight(_owners(strokes, fragments, image.shape[:2]), rank, covered, behind)
+        visible = sight(np.arange(len(self.actors))[:, None], self.keypoints[number]) & (rank[:-1, None] >= 0)
+        return Shot(self._developed(image, number), boxes, self._present(sight, strokes), visible)
+
+    def _deserted(self, image: np.ndarray, number: int) -> Shot:
+        """The frame when nobody plays."""
+        people = len(self.actors)
+        unseen = np.zeros((people, 4), np.float32), np.zeros(people, bool), np.zeros((people, len(DIMOFS)), bool)
+        return Shot(self._developed(image, number), *unseen)
+
+    def _things_before(self, number: int) -> np.ndarray:
+        """[P]: how many things stand nearer to the camera than each person."""
+        ground = np.array([actor.ground[number] for actor in self.actors])
+        return sum((ground < thing.ground for thing in self.scenery.things), np.zeros(len(ground), np.int64))
+
+    def _strokes(self, number: int, order: Sequence[int]) -> Strokes:
+        """All strokes of a frame: shadows, then people from the farthest to the nearest."""
+        groups = [(person, self.actors[person].shadow[number]) for person in order]
+        groups += [(person, self.actors[person].body[number]) for person in order]
+        joined = Strokes.join([strokes for _, strokes in groups])
+        person = np.repeat([p for p, _ in groups], [len(strokes) for _, strokes in groups])
+        return replace(joined, owner=person, texture=joined.texture + len(MATERIALS) * person)
+
+    def _boxes(self, strokes: Strokes, fragments: Fragments) -> np.ndarray:
+        """[P, 4] float32: the extent of the pixels that each person covers by half or more."""
+        owner = strokes.owner[fragments.stroke]
+        mine = np.flatnonzero((fragments.coverage >= HIDDEN) & strokes.solid[fragments.stroke])
+        y, x = np.divmod(fragments.pixels[mine], self.width)
+        boxes = np.zeros((len(self.actors), 4), np.float32)
+        people, first = np.unique(owner[mine], return_index=True)
+        starts = np.sort(first)  # fragments come person by person
+        people = people[np.argsort(first)]
+        if len(people):
+            low = [np.minimum.reduceat(values, starts) for values in (x, y)]
+            high = [np.maximum.reduceat(values, starts) + 1 for values in (x, y)]
+            boxes[people] = np.stack((*low, *high), 1)
+        return boxes
+
+    def _present(self, sight: _Sight, strokes: Strokes) -> np.ndarray:
+        """[P] bool: enough of the surface of each body shows."""
+        strokes = strokes.select(np.flatnonzero(strokes.large))
+        points, areas = _surface(strokes)
+        shown = sight(strokes.owner[:, None], points).mean(1) * areas
+        shown, whole = (np.bincount(strokes.owner, what, len(self.actors)) for what in (shown, areas))
+        return (shown >= SEEN * whole) & (whole > 0)
+
+    def _developed(self, image: np.ndarray, number: int) -> np.ndarray:
+        """[H, W, 3] uint8, with noise."""
+        y, x = np.random.default_rng((self.seed, 5, number)).integers(0, NOISE, 2)
+        image += self._grain[y : y + self.height, x : x + self.width]
+        return np.clip(image, 0, 255, out=image).astype(np.uint8)
+
+
+class _Sight:
+    """Whether points of people show: inside the frame, not behind someone or something nearer."""
+
+    def __init__(self, owners: np.ndarray, rank: np.ndarray, covered: np.ndarray, behind: np.ndarray):
+        """owners: [H, W], who is painted at each pixel, -1 nobody; rank: [P + 1], larger for nearer people, the last
+        that of nobody; covered: [N + 1, H, W] by the n nearest things; behind: [P], n for each person."""
+        self.owners, self.rank, self.covered, self.behind = owners, rank, covered, behind
+
+    def __call__(self, person: np.ndarray, points: np.ndarray) -> np.ndarray:
+        """person [...], points [..., 2] in pixels -> [...] bool."""
+        height, width = self.owners.shape
+        x, y = np.moveaxis(np.floor(points).astype(np.int64), -1, 0)
+        inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+        x, y = np.clip(x, 0, width - 1), np.clip(y, 0, height - 1)
+        clear = self.rank[self.owners[y, x]] <= self.rank[person]
+        return inside & clear & (self.covered[self.behind[person], y, x] <= HIDDEN)
+
+
+def _owners(strokes: Strokes, fragments: Fragments, size: tuple[int, int]) -> np.ndarray:
+    """[H, W]: who is painted at each pixel, -1 nobody."""
+    owners = np.full(size, -1)
+    showing = np.flatnonzero((fragments.coverage >= HIDDEN) & strokes.solid[fragments.stroke])
+    owners.reshape(-1)[fragments.pixels[showing]] = strokes.owner[fragments.stroke[showing]]
+    return owners
+
+
+def _behind(fragments: Fragments, behind: np.ndarray, covered: np.ndarray) -> Fragments:
+    """Fragments with the coverage that the things in front leave to them; behind: [K], how many those are."""
+    if len(covered) == 1:
+        return fragments
+    hidden = covered.reshape(len(covered), -1)[behind[fragments.stroke], fragments.pixels]
+    return replace(fragments, coverage=fragments.coverage * (1 - hidden))
+
+
+def _surface(strokes: Strokes) -> tuple[np.ndarray, np.ndarray]:
+    """Points [K, 15, 2] spread over K strokes, and the area [K] of each."""
+    d = strokes.stop - strokes.start
+    half = strokes.widths.mean(1)
+    length = np.maximum(np.sqrt((d * d).sum(1)), np.float32(1e-3))
+    normal = np.stack((-d[:, 1], d[:, 0]), 1) / length[:, None]
+    along = np.linspace(0.05, 0.95, 5, dtype=np.float32)[:, None, None]
+    across = np.linspace(-0.7, 0.7, 3, dtype=np.float32)[:, None]
+    points = strokes.start[:, None, None] + along * d[:, None, None] + across * (half[:, None] * normal)[:, None, None]
+    return points.reshape(len(strokes), 15, 2), half * (length + half)

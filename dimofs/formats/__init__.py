@@ -1,0 +1,1 @@
+"""What files say: annotation, prediction and result formats."""

@@ -1,0 +1,1 @@
+"""Keypoint metrics, from files alone."""

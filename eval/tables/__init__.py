@@ -1,0 +1,1 @@
+"""Models run over labelled videos, and the tables and figures that follow."""

@@ -1,0 +1,96 @@
+"""Plots of PoseTrack's figures: precision over recall, AP and MOTA by joint, models side by side, and Figure 6."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dimofs.cli import InputError
+from dimofs.eval.keypoints.ap import curve
+from dimofs.eval.keypoints.scores import GROUPS, VideoScores, by_group, pooled
+from dimofs.eval.tables.compare import Sweep
+from dimofs.files import replacing
+from dimofs.formats.posetrack import JOINTS
+
+KINDS = ("png", "pdf", "svg")
+
+
+def plot_scores(path: Path, videos: Sequence[VideoScores], result: dict) -> None:
+    """Write the plot of `result`, the figures of `videos`. InputError: as `save`."""
+
+    def draw(figure: Any) -> None:
+        curves, bars = figure.subplots(1, 2)
+        for name, joints in GROUPS.items():
+            score, right, annotated = pooled(videos, [JOINTS.index(joint) for joint in joints])
+            if annotated and len(score):
+                curves.plot(*curve(score, right, annotated), label=name)
+        curves.set(
+            xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02), title="Keypoints, by pair of joints"
+        )
+        if curves.get_lines():
+            curves.legend(fontsize="small", loc="lower right")
+        curves.grid(alpha=0.3)
+        _bars(bars, {"AP": by_group(result["ap"]), "MOTA": by_group(result["mota"])})
+
+    save(path, (11, 4.2), draw)
+
+
+def plot_rows(path: Path, rows: dict[str, list[float]], measure: str) -> None:
+    """Write bars by joint of the rows of a table, percent. InputError: as `save`."""
+
+    def draw(figure: Any) -> None:
+        axes = figure.subplots()
+        _bars(axes, rows)
+        axes.set(title=measure)
+
+    save(path, (7, 4.2), draw)
+
+
+def plot_sweep(path: Path, sweep: Sweep) -> None:
+    """Write Figure 6. InputError: as `save`."""
+
+    def draw(figure: Any) -> None:
+        axes = figure.subplots()
+        axes.axhline(sweep.single, linestyle="--", color="black", label="single frame A")
+        axes.plot(sweep.deltas, sweep.dimofs, marker="o", label="A's poses from B's features (DiMoFs)")
+        axes.plot(sweep.deltas, sweep.copied, marker="s", color="tab:pink", label="B's poses copied to A")
+        axes.set(xlabel="delta, frames from A to B", ylabel="mAP, %", ylim=(0, 100))
+        axes.legend()
+        axes.grid(alpha=0.3)
+
+    save(path, (7, 4.2), draw)
+
+
+def save(path: Path, size: tuple[float, float], draw: Callable[[Any], None]) -> None:
+    """Write what `draw` puts into a figure of `size` inches.
+
+    InputError: matplotlib is missing, the name does not end in .png, .pdf or .svg, the file cannot be written.
+    """
+    kind = path.suffix.removeprefix(".").lower()
+    if kind not in KINDS:
+        raise InputError(f"--plot {path}: the name must end in .{', .'.join(KINDS)}")
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise InputError("--plot needs matplotlib: pip install 'dimofs[eval]'") from error
+    figure = Figure(figsize=size, layout="constrained")
+    draw(figure)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format=kind, dpi=150)
+
+
+def _bars(axes: Any, rows: dict[str, list[float]]) -> None:
+    """Bars by joint group and for the mean, side by side for each row."""
+    names, width = [*GROUPS, "Mean"], 0.8 / len(rows)
+    for i, (label, row) in enumerate(rows.items()):
+        values = np.nan_to_num(row)
+        places = np.arange(len(names)) + (i - (len(rows) - 1) / 2) * width
+        for place, value in zip(places, values, strict=True):
+            axes.text(place, max(value, 0) + 1, f"{value:.0f}", ha="center", fontsize="x-small")
+        axes.bar(places, values, width, label=label)
+    axes.set_xticks(range(len(names)), names)
+    axes.set(ylabel="%", title=" and ".join(rows))
+    axes.set_ylim(top=115)
+    axes.legend(fontsize="small", loc="upper right", ncols=2)
+    axes.grid(axis="y", alpha=0.3)

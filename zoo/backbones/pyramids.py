@@ -1,0 +1,49 @@
+"""Whole backbones: a body and a feature pyramid on it, normalized image -> P2..P5."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dimofs.zoo.backbones import movenet
+from dimofs.zoo.backbones.fpn import FeaturePyramid
+from dimofs.zoo.backbones.mobilenet import MobileNetV2, MoveNetFPN
+
+
+class PyramidBackbone(nn.Module):
+    """A backbone's C2..C5 through a feature pyramid: normalized image -> P2..P5."""
+
+    def __init__(self, body: nn.Module, fpn: FeaturePyramid):
+        super().__init__()
+        self.body, self.fpn = body, fpn
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        return self.fpn(self.body(x))
+
+
+class KeypointPyramidBackbone(nn.Module):
+    """MoveNet as a backbone: its C2..C5, its top-down maps and what its heads see become P2..P5 of `channels`.
+
+    The heads (joint heatmaps, person centres, box sizes in cells) read the finest map alone; coarser levels take their
+    maxima. Logits below -6, nothing there, count as -6 and are moved to 0.
+    """
+
+    HINTS = {"kpt_heatmap": movenet.JOINTS, "center": 1, "box_scale": 2}
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.body, self.top_down = MobileNetV2(), MoveNetFPN()
+        self.hints = nn.ModuleDict({name: movenet.head(MoveNetFPN.channels[0], n) for name, n in self.HINTS.items()})
+        hints = sum(self.HINTS.values())
+        widths = zip(MobileNetV2.channels, MoveNetFPN.channels, strict=True)
+        self.fpn = FeaturePyramid([a + b + hints for a, b in widths], channels)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        features = self.body(x.contiguous(memory_format=torch.channels_last))  # depthwise convs like it on a CPU
+        maps = self.top_down(features)
+        joints, center, size = (head(maps[0]) for head in self.hints.values())
+        hints = torch.cat(((joints + 6).relu(), (center + 6).relu(), size / 32), dim=1)
+        joined = [
+            torch.cat((c, m, F.adaptive_max_pool2d(hints, m.shape[-2:])), dim=1)
+            for c, m in zip(features, maps, strict=True)
+        ]
+        return self.fpn(joined)

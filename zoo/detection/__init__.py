@@ -1,0 +1,1 @@
+"""The detector of people and poses, part by part."""

@@ -1,0 +1,98 @@
+"""Region proposal network (Ren et al., NIPS 2015) over a feature pyramid: anchors, head, proposals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dimofs import boxes as box
+from dimofs.kernels.nms import batched_nms
+from dimofs.zoo.detection import box_coder
+
+WEIGHTS = (1.0, 1.0, 1.0, 1.0)
+MIN_SIZE = 1e-3  # pixels: smaller proposals are dropped
+
+
+class Prediction(NamedTuple):
+    """What the head says of every anchor, anchors of one level after the other, row by row, shape fastest."""
+
+    logits: Tensor  # [N, A]
+    deltas: Tensor  # [N, A, 4]
+    anchors: Tensor  # [A, 4] x1 y1 x2 y2 in pixels of the network's input
+    counts: list[int]  # anchors a level
+
+
+class RegionProposals(nn.Module):
+    """Proposes boxes of things, whatever they are.
+
+    `hidden` (default: 3x3 convolution, ReLU) prepares each level for the two 1x1 predictions. `anchor_sizes` has one
+    size (pixels, square root of the area) a level, `aspect_ratios` are height / width.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        hidden: nn.Module | None = None,
+        anchor_sizes: Sequence[float],
+        aspect_ratios: Sequence[float] = (0.5, 1.0, 2.0),
+        before_nms: int = 1000,
+        after_nms: int = 1000,
+        iou_threshold: float = 0.7,
+    ):
+        super().__init__()
+        self.anchor_sizes, self.aspect_ratios = tuple(anchor_sizes), tuple(aspect_ratios)
+        self.before_nms, self.after_nms, self.iou_threshold = before_nms, after_nms, iou_threshold
+        self.hidden = hidden or nn.Sequential(nn.Conv2d(channels, channels, 3, padding=1), nn.ReLU(inplace=True))
+        self.objectness = nn.Conv2d(channels, len(self.aspect_ratios), 1)
+        self.deltas = nn.Conv2d(channels, 4 * len(self.aspect_ratios), 1)
+        for conv in (self.objectness, self.deltas):
+            nn.init.normal_(conv.weight, std=0.01)
+            nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
+
+    def forward(self, levels: Sequence[Tensor], size: tuple[int, int]) -> Prediction:
+        """Levels of [N, C, h, w] of an input of `size` (height, width, padding included)."""
+        shapes = len(self.aspect_ratios)
+        weight, bias = (torch.cat(p) for p in zip(self.objectness.parameters(), self.deltas.parameters(), strict=True))
+        logits, deltas, anchors = [], [], []
+        for level, anchor_size in zip(levels, self.anchor_sizes, strict=True):
+            both = F.conv2d(self.hidden(level), weight, bias).permute(0, 2, 3, 1)  # [N, h, w, R + 4 R]
+            logits.append(both[..., :shapes].flatten(1))
+            deltas.append(both[..., shapes:].reshape(len(level), -1, 4))
+            anchors.append(grid_anchors(level, size, anchor_size, self.aspect_ratios))
+        counts = [len(a) for a in anchors]
+        return Prediction(torch.cat(logits, 1).float(), torch.cat(deltas, 1).float(), torch.cat(anchors), counts)
+
+    def propose(self, prediction: Prediction, image_size: tuple[int, int]) -> list[Tensor]:
+        """The best boxes of each image, [K, 4] each, best first, clipped to `image_size` (height, width)."""
+        levels = prediction.logits.detach().split(prediction.counts, dim=1)
+        best = [level.topk(min(level.shape[1], self.before_nms)) for level in levels]
+        level_of = torch.cat([torch.full_like(b.indices[0], i) for i, b in enumerate(best)])
+        starts = [sum(prediction.counts[:i]) for i in range(len(levels))]
+        top = torch.cat([b.indices + start for b, start in zip(best, starts, strict=True)], dim=1)  # [N, K]
+        deltas = prediction.deltas.detach().gather(1, top[..., None].expand(-1, -1, 4))
+        boxes = box_coder.decode(deltas, prediction.anchors[top], deltas.new_tensor(WEIGHTS))
+        boxes, scores = box.clip(boxes, *image_size), torch.cat([b.values for b in best], dim=1).sigmoid()
+        large = ((boxes[..., 2:] - boxes[..., :2]) >= MIN_SIZE).all(-1)
+        proposals = []
+        for b, s, some in zip(boxes, scores, large, strict=True):
+            b = b[some]
+            kept = batched_nms(b, s[some], level_of[some], self.iou_threshold)
+            proposals.append(b[kept[: self.after_nms]])
+        return proposals
+
+
+def grid_anchors(level: Tensor, size: tuple[int, int], anchor_size: float, ratios: Sequence[float]) -> Tensor:
+    """Anchors [h * w * R, 4] of one level, centred on the top left corner of its cells, whole pixels in extent."""
+    height, width = level.shape[-2:]
+    root = torch.tensor(ratios, dtype=torch.float32, device=level.device).sqrt()
+    half = torch.stack((anchor_size / root, anchor_size * root), dim=1) / 2
+    shapes = torch.cat((-half, half), dim=1).round()  # [R, 4]
+    y = torch.arange(height, device=level.device)[:, None] * (size[0] // height)
+    x = torch.arange(width, device=level.device) * (size[1] // width)
+    corners = torch.stack(torch.broadcast_tensors(x, y, x, y), dim=-1).to(shapes)  # [h, w, 4]
+    return (corners[:, :, None] + shapes).reshape(-1, 4)
