@@ -1,7 +1,8 @@
 """The paper's claim: trained on pairs of frames, a detector learns motion, and finds poses better in single frames too.
 
     python -m eval.claim --out runs/claim --start STILLS --teacher LABELS --jhmdb CLIPS --jhmdb-labels JHMDB
-    python -m eval.claim --out runs/claim --start STILLS ... --runs dimofs groups pixel shared random unmixed --seeds 0
+    python -m eval.claim --out runs/claim --start STILLS --jhmdb CLIPS --jhmdb-labels JHMDB \\
+        --runs dimofs groups pixel shared random unmixed --seeds 0
     python -m eval.claim --out runs/trial --steps 200 --videos 4                  # synthetic clips
 
 Trains and measures each of --runs with each of --seeds, all from the weights --start, on as many labelled frames by the

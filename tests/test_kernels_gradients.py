@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from test_kernels import device, randn, random_boxes, triton  # noqa: F401
 from torch import Tensor
 
 from dimofs.kernels import deform_conv2d, deform_sample, roi_align
 from dimofs.kernels.deform_conv import convolve_torch
+from tests.test_kernels import device, randn, random_boxes, triton  # noqa: F401
 
 ops = pytest.importorskip("torchvision.ops")
 

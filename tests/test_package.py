@@ -1,10 +1,15 @@
 """The package holds together: links, packaging, and every command that the README and the docstrings tell of."""
 
+import ast
+import graphlib
 import importlib
+import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -12,11 +17,21 @@ import pytest
 from dimofs.cli import parser
 
 ROOT = Path(__file__).resolve().parent.parent
-COMMANDS = [
-    "dimofs.zoo.pose", "dimofs.zoo.train", "dimofs.zoo.label", "dimofs.zoo.calibrate", "dimofs.zoo.convert",
-    "dimofs.eval.posetrack", "dimofs.eval.coco", "dimofs.eval.pck", "dimofs.eval.track", "dimofs.eval.speed",
-    "dimofs.eval.traffic",
-]  # fmt: skip
+FLOORS = ("kernels", "dimofs", "zoo", "eval")  # each imports itself and those before it
+
+
+def _modules() -> dict[str, Path]:
+    """Every module by its import name, and its file; kernels/, zoo/ and eval/ are dimofs.kernels and so on."""
+    files = [path.relative_to(ROOT) for floor in FLOORS for path in (ROOT / floor).rglob("*.py")]
+    names = {path: (path.parts if path.parts[0] == "dimofs" else ("dimofs", *path.parts)) for path in files}
+    # Python before 3.13 does not follow the links of dimofs/, later versions do: they are told apart by their target.
+    real = {path: name for path, name in names.items() if (ROOT / path).resolve() == ROOT / path}
+    return {".".join(name).removesuffix(".py").removesuffix(".__init__"): path for path, name in real.items()}
+
+
+MODULES = _modules()
+RUNS_MAIN = '\nif __name__ == "__main__":\n    run(main)'
+COMMANDS = sorted(name for name, path in MODULES.items() if RUNS_MAIN in (ROOT / path).read_text())
 
 
 def project() -> dict:
@@ -33,9 +48,66 @@ def test_links_and_the_package_table_name_the_same_folders():
 
 
 def test_every_package_is_named():
-    folders = {path.parent.relative_to(ROOT) for path in ROOT.glob("dimofs/**/__init__.py")}
-    folders |= {Path("dimofs") / path.parent.name for path in ROOT.glob("*/__init__.py")} - {Path("dimofs/dimofs")}
-    assert {".".join(folder.parts) for folder in folders} == set(project()["packages"])
+    packages = {name for name, path in MODULES.items() if path.name == "__init__.py"}
+    assert packages == set(project()["packages"])
+    homes = {name.rpartition(".")[0] for name in MODULES} - {""}
+    assert homes <= packages, "a folder of modules has no __init__.py"
+
+
+def _imports(path: Path) -> set[str]:
+    """The modules of this package that a file imports, wherever in it the import stands."""
+    found = set()
+    for node in ast.walk(ast.parse((ROOT / path).read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("dimofs"):
+            whole = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {name if name in MODULES else str(node.module) for name in whole}
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names if alias.name in MODULES}
+    return found
+
+
+def test_arrows_between_floors_point_down():
+    def floor(module: str) -> int:
+        return FLOORS.index(MODULES[module].parts[0])
+
+    up = [(name, other) for name, path in MODULES.items() for other in _imports(path) if floor(other) > floor(name)]
+    assert not up
+
+
+def test_no_module_imports_itself_in_a_circle():
+    graphlib.TopologicalSorter({name: _imports(path) for name, path in MODULES.items()}).prepare()  # raises CycleError
+
+
+def test_metrics_of_files_import_no_model():
+    modules = [path for name, path in MODULES.items() if name.startswith("dimofs.eval.keypoints")]
+    assert modules
+    assert not [(path, other) for path in modules for other in _imports(path) if other.startswith("dimofs.zoo")]
+
+
+def test_a_wheel_runs_from_an_empty_folder(tmp_path):
+    """Every module is in the wheel, and a command runs with nothing but the wheel in sight."""
+    source = tmp_path / "source"  # a build writes beside its sources
+    kept = shutil.ignore_patterns(".*", "build", "*.egg-info", "__pycache__", "runs", "tests")
+    shutil.copytree(ROOT, source, symlinks=True, ignore=kept)
+    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", tmp_path, source]
+    done = subprocess.run(pip, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        packed = {name for name in archive.namelist() if name.endswith(".py")}
+        archive.extractall(tmp_path / "site")
+    paths = {Path(*name.split(".")) / "__init__.py" for name, path in MODULES.items() if path.name == "__init__.py"}
+    paths |= {Path(*name.split(".")).with_suffix(".py") for name, path in MODULES.items() if path.name != "__init__.py"}
+    assert packed == {path.as_posix() for path in paths}
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    command = [sys.executable, "-m", "dimofs.zoo.pose", "--video", "absent.mp4"]
+    done = subprocess.run(
+        command, cwd=empty, env=os.environ | {"PYTHONPATH": str(tmp_path / "site")}, capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert "absent.mp4: no such file" in done.stderr
+    assert not list(empty.iterdir())
 
 
 def test_weights_that_ship_are_in_the_wheel_and_described():

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_datasets import needs
 
 from dimofs.cli import InputError
 from dimofs.datasets.posetrack import PoseTrack, people
@@ -15,6 +14,7 @@ from dimofs.formats import posetrack
 from dimofs.skeletons import DIMOFS
 from tests.support.posetrack_sets import FOLDER, file17, file18, person, write
 from tests.support.scenes import joint, write_clip, write_image
+from tests.test_datasets import needs
 
 SIZE = (240, 320)
 SQUARE = [(20, 30), (60, 30), (60, 90), (20, 70)]
