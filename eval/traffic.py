@@ -26,8 +26,8 @@ from torch import Tensor
 
 from dimofs.cli import run
 from dimofs.eval.timing.inputs import LEVELS, STRIDES, normal, people
-from dimofs.kernels.deform_conv import channel_parts
-from dimofs.kernels.roi_align import sample_bags
+from dimofs.kernels.deform_conv_torch import channel_parts
+from dimofs.kernels.roi_align_torch import sample_bags
 from dimofs.kernels.roi_place import Regions, assign_levels, image_boxes, place
 
 SECTOR = 32  # bytes

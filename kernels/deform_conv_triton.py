@@ -16,8 +16,8 @@ import triton.language as tl
 from torch import Tensor
 from torch.library import wrap_triton
 
-from dimofs.kernels.deform import derivatives
-from dimofs.kernels.deform_conv import channel_parts, convolve_columns, multiply
+from dimofs.kernels.deform_conv_torch import channel_parts, convolve_columns, multiply
+from dimofs.kernels.deform_torch import derivatives
 from dimofs.kernels.deform_triton import TILE_H, TILE_W, blend, cell, corners, gather, scatter, tile_of, tiles
 from dimofs.kernels.operators import INTERPRETED, operator
 

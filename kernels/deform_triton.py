@@ -13,8 +13,8 @@ import triton.language as tl
 from torch import Tensor
 from torch.library import wrap_triton
 
-from dimofs.kernels.deform import derivatives
-from dimofs.kernels.deform_conv import deform_columns_torch
+from dimofs.kernels.deform_conv_torch import deform_columns_torch
+from dimofs.kernels.deform_torch import derivatives
 from dimofs.kernels.operators import operator
 from dimofs.kernels.scatter import new_sums, read_sums, scatter_add
 

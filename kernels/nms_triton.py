@@ -14,7 +14,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from dimofs.kernels.nms import rounded_down
+from dimofs.kernels.nms_torch import rounded_down
 
 BOXES, WORDS = 64, 64  # of a program
 OPTIONS: Any = {"num_warps": 8, "enable_fp_fusion": False}  # overlaps equal the CPU's bit for bit

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.library import wrap_triton
 
 from dimofs.kernels.operators import operator
-from dimofs.kernels.roi_align import cells_first, pixel_table
+from dimofs.kernels.roi_align_torch import cells_first, pixel_table
 from dimofs.kernels.roi_place import Regions, place
 from dimofs.kernels.scatter import new_sums, read_sums, scatter_add
 

@@ -43,8 +43,10 @@ def pooling(request, monkeypatch) -> str:
     """The device of each way to pool: few boxes from patches, many by sums of rows, and Triton."""
     if request.param == "triton":
         return request.getfixturevalue("triton")
-    monkeypatch.setattr(importlib.import_module("dimofs.kernels.roi_align"), "FEW", 99 * (request.param == "patches"))
-    monkeypatch.setattr(importlib.import_module("dimofs.kernels.roi_align"), "PIXELS", 2**40)
+    monkeypatch.setattr(
+        importlib.import_module("dimofs.kernels.roi_align_torch"), "FEW", 99 * (request.param == "patches")
+    )
+    monkeypatch.setattr(importlib.import_module("dimofs.kernels.roi_align_torch"), "PIXELS", 2**40)
     return "cpu"
 
 

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from dimofs.kernels import deform_conv2d, deform_sample, roi_align
-from dimofs.kernels.deform_conv import convolve_torch
+from dimofs.kernels.deform_conv_torch import convolve_torch
 from tests.test_kernels import device, randn, random_boxes, triton  # noqa: F401
 
 ops = pytest.importorskip("torchvision.ops")
