@@ -409,7 +409,7 @@ def test_ranks_share_the_inputs(network, monkeypatch):
 SCRIPT = """
 import sys, time
 sys.path.insert(0, {tests!r})
-from test_pose import StandIn, pose, run
+from tests.test_pose import StandIn, pose, run
 detector = StandIn()
 detector.at_frame = lambda number: time.sleep(0.2)
 pose.checkpoints.load = lambda source, device: detector
@@ -421,7 +421,7 @@ def test_torchrun_lets_other_ranks_finish_when_one_fails(network):
     """Rank 0 has only an unreadable input and fails at once; rank 1 is busy for two seconds more."""
     Path("bad.mp4").touch()
     write_clip(Path("good.mp4"), 10)
-    Path("script.py").write_text(SCRIPT.format(tests=str(Path(__file__).parent)))
+    Path("script.py").write_text(SCRIPT.format(tests=str(Path(__file__).parents[1])))
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "script.py"]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "OMP_NUM_THREADS": "1"}
     result = subprocess.run(

@@ -94,7 +94,7 @@ def test_poses_are_all_and_tracks_are_the_sure(tmp_path, video, monkeypatch):
         people.scores[1], people.keypoint_scores[:, 0] = 0.4, torch.tensor(0.2).logit()
         return people
 
-    monkeypatch.setattr("test_pose_runs.walkers", doubtful)
+    monkeypatch.setattr("tests.test_pose_runs.walkers", doubtful)
     (scores,) = score_model(Seer(), [video], tmp_path, TRACKERS["default"], Setting())
     assert scores.has.sum() == LENGTH * PEOPLE * 15
     nose = 13
