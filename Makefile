@@ -1,5 +1,6 @@
 # make pose VIDEO=x.mp4   poses and tracks of a video: x.poses.jsonl and x.poses.mp4 beside it
-# make test               the test suite
+# make test               the tests, except the slow ones
+# make test-all           all tests
 # make lint               ruff and pyright
 # Each makes .venv and installs what it needs first. ARGS passes further options on.
 
@@ -7,7 +8,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: pose test lint clean
+.PHONY: pose test test-all lint clean
 
 pose: $(VENV)/installed
 	@test -n "$(VIDEO)" || { echo "usage: make pose VIDEO=x.mp4" >&2; exit 2; }
@@ -15,6 +16,9 @@ pose: $(VENV)/installed
 
 test: $(VENV)/developed
 	$(BIN)/python -m pytest $(ARGS)
+
+test-all: $(VENV)/developed
+	$(BIN)/python -m pytest -m "" $(ARGS)
 
 lint: $(VENV)/developed
 	$(BIN)/ruff check

@@ -63,7 +63,10 @@ def assert_equals_eager(detector: PoseDetector, program, cases: list[tuple[Tenso
 
 
 @torch.no_grad()
-@pytest.mark.parametrize(("pair", "backend"), [(False, "aot_eager"), (True, "eager")], ids=["delta 0", "pair"])
+@pytest.mark.parametrize(
+    ("pair", "backend"),
+    [pytest.param(False, "aot_eager", marks=pytest.mark.slow, id="delta 0"), pytest.param(True, "eager", id="pair")],
+)
 def test_compiles_without_a_graph_break(mobile, clip, pair, backend):
     """For two frames at a time, once with nobody in one of them."""
     torch._dynamo.reset()
@@ -116,6 +119,7 @@ def test_a_detector_exports_as_it_is(clip):
     torch.testing.assert_close(found.keypoints, expected.keypoints)
 
 
+@pytest.mark.slow
 def test_command_compiles_a_program(clip, tmp_path, monkeypatch):
     """A small detector, compiled by AOTInductor, a compiler of C++."""
     if shutil.which(os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")) is None:
