@@ -20,9 +20,8 @@ mAP at --deltas: of the poses of A that are found in the features of B, beside t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from math import inf
 from pathlib import Path
 from statistics import fmean, pstdev
@@ -32,7 +31,6 @@ import torch
 from tqdm import tqdm
 
 from dimofs.cli import InputError, check_choices, check_ranges, run
-from dimofs.datasets.jhmdb import Jhmdb
 from dimofs.datasets.people import PairSource
 from dimofs.datasets.sequences import LabelledVideo
 from dimofs.eval import pck
@@ -101,8 +99,9 @@ def main(
         beginning = out / "start"
         _without_motion(start, beginning)
         settings = Settings(str(beginning), False, save_every=100, validate=0, held_out=0, workers=0, quiet=False)
-        labelled = Bench(None, jhmdb, jhmdb_labels, videos, (0,), out, SETTING, None).videos(0)
-        clips = _clips(jhmdb, jhmdb_labels)
+        bench = Bench(None, jhmdb, jhmdb_labels, None, (0,), out, SETTING, None)
+        clips = bench.videos(0)
+        labelled = clips if videos is None else replace(bench, most=videos).videos(0)
         test = Test(labelled, clips, sorted({0, *deltas}), longer, str(here.device), sources)
         found: dict[str, list[dict]] = {name: [] for name in runs}
         for seed, name in ((seed, name) for seed in seeds for name in runs):
@@ -137,10 +136,11 @@ def _without_motion(weights: str, folder: Path) -> None:
 
 @dataclass(frozen=True)
 class Test:
-    """What runs are measured on. clips: those of PCK; longer: side of the model's input, None for its own."""
+    """What runs are measured on. videos: for AP and MOTA; clips: for PCK; longer: side of the model's input, None for
+    its own."""
 
     videos: list[LabelledVideo]
-    clips: Callable[[], Iterator[pck.Clip]]
+    clips: list[LabelledVideo]
     deltas: list[int]
     longer: int | None
     device: str
@@ -179,7 +179,7 @@ class Test:
             track_scores(video, each[0], tracker_named("default"), names, folder / "tracks", SETTING)
             for video, each in zip(self.videos, runs, strict=True)
         ]
-        found = [pair for clip in self.clips() for pair in pck.measure(model, clip, 0, 0, PCK_EVERY, self.device)]
+        found = [pair for clip in self.clips for pair in pck.measure(model, clip, 0, 0, PCK_EVERY, self.device)]
         errors = torch.cat([error for error, _ in found])
         return {
             "found": [rows[delta][-1] if delta in rows else None for delta in self.deltas],
@@ -188,10 +188,6 @@ class Test:
             "mota": _by_joint(tracks, "mota"),
             "pck": [pck.pck(errors, alpha)["mean"] for alpha in pck.ALPHAS],
         }
-
-
-def _clips(jhmdb: str | None, labels: str | None) -> Callable[[], Iterator[pck.Clip]]:
-    return partial(pck.jhmdb_clips, Jhmdb(jhmdb, labels, part="test")) if jhmdb and labels else pck.synthetic_clips
 
 
 def _by_joint(scores: Sequence[VideoScores], field: str) -> list[float | None]:

@@ -17,9 +17,7 @@ mean of the frames t - K to t + K; the other frames stay sharp. --by-speed tells
 move to the next frame on average, in units of max(height, width) of the box.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Iterator, Sequence
 from math import inf
 from pathlib import Path
 from typing import Annotated
@@ -30,9 +28,9 @@ from tqdm import tqdm
 
 from dimofs.boxes import iou
 from dimofs.cli import InputError, check_ranges, run
-from dimofs.datasets.decoding import read_clip
 from dimofs.datasets.jhmdb import Jhmdb
 from dimofs.datasets.people import People
+from dimofs.datasets.sequences import LabelledVideo, jhmdb_videos, synthetic_videos
 from dimofs.datasets.synthetic.clips import HELD_OUT, Synthetic
 from dimofs.detections import Detections
 from dimofs.eval.models import PoseModel, load_model
@@ -65,14 +63,18 @@ def main(
 ) -> None:
     check_ranges(every=(every, 1, inf), aggregate=(aggregate, 0, inf), blur=(blur, 0, inf))
     if clips is None and labels is None:
-        source, name = synthetic_clips(), "synthetic clips"
+        videos, name = synthetic_videos(None, Synthetic(CLIPS, seed=HELD_OUT)), "synthetic clips"
     elif clips is None or labels is None:
         raise InputError("--clips and --labels belong together: JHMDB's videos and its labels")
     else:
-        source, name = jhmdb_clips(Jhmdb(clips, labels, part="test")), "JHMDB test, split 1"
+        videos, name = jhmdb_videos(None, Jhmdb(clips, labels, part="test")), "JHMDB test, split 1"
     model = load_model(weights, size, device)
     seen = None if worst is None else Worst()
-    found = [pair for clip in source for pair in measure(model, clip, delta, aggregate, every, device, blur, seen)]
+    found = [
+        pair
+        for video in tqdm(videos, "clips", disable=None)
+        for pair in measure(model, video, delta, aggregate, every, device, blur, seen)
+    ]
     errors, speeds = (torch.cat(values) for values in zip(*found, strict=True))
     groups = {"all": torch.ones_like(speeds, dtype=torch.bool)}
     if by_speed:
@@ -98,42 +100,9 @@ def _print(figures: dict[str, dict[str, float | None]]) -> None:
         print(f"{alpha:>9}" + "".join("        -" if (v := figure[c]) is None else f"{v:9.1f}" for c in columns))
 
 
-@dataclass(frozen=True)
-class Clip:
-    """frames: [T, 3, H, W] uint8; people: those labelled in frame t, for t below `length`."""
-
-    frames: Tensor
-    length: int
-    people: Callable[[int], People]
-
-
-def jhmdb_clips(source: Jhmdb) -> Iterator[Clip]:
-    """The clips with clean joints, one by one. InputError: there is none."""
-    names = [name for name in source.names if source.labels.joints(name) is not None]
-    if not names:
-        raise InputError(f"{source.clips}: no test clip has clean joints; nothing can be measured")
-    for name in tqdm(names, desc="clips", disable=None):
-        frames = torch.stack(list(read_clip(source.clips / f"{name}.avi")))
-        size = frames.shape[2:]
-        yield Clip(frames, min(source.length(name), len(frames)), partial(_actor, source, name, *size))
-
-
-def _actor(source: Jhmdb, name: str, height: int, width: int, number: int) -> People:
-    return source.people(name, number, height, width)
-
-
-def synthetic_clips() -> Iterator[Clip]:
-    """Held-out synthetic clips, one by one."""
-    clips = Synthetic(CLIPS, seed=HELD_OUT)
-    for index in tqdm(range(len(clips)), desc="clips", disable=None):
-        clip = clips.scene(index).clip()
-        frames = torch.from_numpy(clip.frames).permute(0, 3, 1, 2)
-        yield Clip(frames, len(frames), clip.people)
-
-
 def measure(
     model: PoseModel,
-    clip: Clip,
+    video: LabelledVideo,
     delta: int,
     aggregate: int,
     every: int,
@@ -142,14 +111,16 @@ def measure(
     worst: Worst | None = None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """`joint_errors` and `speed` of the people of every `every`-th frame; `worst` sees them all."""
-    for chosen in torch.arange(0, clip.length, every).split(BATCH):
-        found = _predict(model, clip.frames, chosen, delta, aggregate, device, blur)
+    frames = torch.stack([torch.from_numpy(frame.pixels) for frame in video.frames()]).permute(0, 3, 1, 2)
+    last, size = len(frames) - 1, frames.shape[2:]
+    for chosen in torch.arange(0, len(frames), every).split(BATCH):
+        found = _predict(model, frames, chosen, delta, aggregate, device, blur)
         for number, people in zip(chosen.tolist(), found, strict=True):
-            labelled = clip.people(number)
-            then = clip.people(number + 1 if number + 1 < clip.length else max(number - 1, 0))
+            labelled = video.people(number, *size)
+            then = video.people(number + 1 if number < last else max(number - 1, 0), *size)
             errors = joint_errors(labelled, people, model.keypoint_names)
             if worst is not None:
-                worst.add(clip.frames[number] / 255, labelled, people, tuple(model.keypoint_names), errors)
+                worst.add(frames[number] / 255, labelled, people, tuple(model.keypoint_names), errors)
             yield errors, speed(labelled, then)
 
 

@@ -6,6 +6,7 @@ import math
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -14,10 +15,12 @@ from dimofs.cli import InputError
 from dimofs.datasets.decoding import read_image
 from dimofs.datasets.jhmdb import Jhmdb
 from dimofs.datasets.people import People
+from dimofs.datasets.sequences import LabelledVideo, Labels, annotate, jhmdb_videos
 from dimofs.datasets.synthetic.clips import HELD_OUT, Synthetic
 from dimofs.datasets.synthetic.stills import NUMBER, write_stills
 from dimofs.detections import Detections
 from dimofs.eval import coco, models, pck
+from dimofs.video import Frame
 from dimofs.zoo.detection.detector import PoseDetector
 from tests.support import scenes
 
@@ -259,8 +262,8 @@ def test_pck_command_on_a_clip(tmp_path, monkeypatch, capsys):
     assert figures["people"] == 6 and figures["pck"]["0.2"]["mean"] == 100 and figures["pck"]["0.1"]["mean"] == 0
     assert seen == [(6, True)] and "delta 3" in capsys.readouterr().out
     write(tmp_path / "joints_meta.json", {"run/a": {"clean": False}})
-    with pytest.raises(InputError, match="no test clip has clean joints"):
-        list(pck.jhmdb_clips(Jhmdb(tmp_path / "clips", tmp_path, part="test")))
+    with pytest.raises(InputError, match="no clip of the split has clean joints"):
+        jhmdb_videos(None, Jhmdb(tmp_path / "clips", tmp_path, part="test"))
 
 
 def test_the_peer_is_resized_padded_and_brought_back():
@@ -311,9 +314,23 @@ class Recorder(PoseDetector):
         return [Detections.empty(19) for _ in a]  # type: ignore[attr-defined]
 
 
+def walk(greys: list[int]) -> LabelledVideo:
+    """Frames of 8 x 8 pixels of these greys; one person, whose nose moves right by a pixel a frame."""
+
+    def frames():
+        for number, grey in enumerate(greys):
+            yield Frame(np.full((8, 8, 3), grey, np.uint8), number, number / 25, 0.04)
+
+    nobody = Labels(Detections.empty(19), torch.zeros(0, 4))
+    return LabelledVideo(
+        truth=annotate(None, "walk", [nobody] * len(greys), (8, 8)),
+        frames=frames,
+        people=lambda number, *_: scenes.person((0, 0, 5, 5), nose=(1.0 + number, 1.0)),
+    )
+
+
 def test_pck_looks_before_and_after():
-    grey = torch.arange(5, dtype=torch.uint8).view(5, 1, 1, 1).expand(5, 3, 8, 8)
-    clip = pck.Clip(grey, 5, lambda number: scenes.person((0, 0, 5, 5), nose=(1.0 + number, 1.0)))
+    clip = walk([0, 1, 2, 3, 4])
     model = Recorder()
     errors, speeds = zip(*pck.measure(model, clip, 1, 2, 3), strict=True)
     assert model.met == [([0, 3], [1, 4], [0, 1], [2, 4])]
@@ -325,8 +342,7 @@ def test_pck_looks_before_and_after():
 
 def test_pck_blurs_frame_a_alone():
     """Grey of 0, 16, 48, 48, 80: the mean around the first, itself twice, is 5.3, that around the last 69.3."""
-    grey = torch.tensor([0, 16, 48, 48, 80], dtype=torch.uint8).view(5, 1, 1, 1).expand(5, 3, 8, 8)
-    clip = pck.Clip(grey, 5, lambda number: scenes.person((0, 0, 5, 5), nose=(1.0 + number, 1.0)))
+    clip = walk([0, 16, 48, 48, 80])
     model = Recorder()
     list(pck.measure(model, clip, 0, 1, 4, blur=1))
     assert model.met == [([5, 69], None, [0, 48], [16, 80])]

@@ -11,6 +11,7 @@ from torch import nn
 
 from dimofs import skeletons
 from dimofs.cli import InputError, run
+from dimofs.datasets.people import People
 from dimofs.datasets.sequences import LabelledVideo, Labels, annotate
 from dimofs.datasets.synthetic.clips import HELD_OUT, SyntheticClip, synthetic_clip
 from dimofs.detections import Detections
@@ -73,7 +74,8 @@ def video(tmp_path) -> LabelledVideo:
     labels = [Labels(p, torch.cat((p.boxes[:, :2], p.boxes[:, :2] + 10), 1)) for p in map(walkers, range(LENGTH))]
     for label in labels:
         label.people.keypoint_scores[:] = torch.inf
-    return LabelledVideo(annotate(tmp_path / "truth", "walkers", labels, (240, 320)), frames)
+    truth = annotate(tmp_path / "truth", "walkers", labels, (240, 320))
+    return LabelledVideo(truth=truth, frames=frames, people=lambda *_: People.empty())
 
 
 def test_who_knows_the_labels_scores_full_marks(tmp_path, video):

@@ -1,6 +1,7 @@
-"""Videos labelled as PoseTrack labels them, to evaluate poses and tracks on: PoseTrack's own, JHMDB's, synthetic ones.
+"""Labelled videos to evaluate poses and tracks on: PoseTrack's own, JHMDB's and synthetic ones.
 
-The labels of the last two become PoseTrack18 files by these rules.
+AP, MOTA and HOTA read labels as PoseTrack stores them. JHMDB and synthetic labels are converted to PoseTrack18 by these
+rules.
 
 Synthetic  people who are present; the joints that show.
 JHMDB      the clips of a split's test part whose joints are clean. Its face stands for the nose, and the head box is a
@@ -25,7 +26,8 @@ from dimofs.cli import InputError
 from dimofs.datasets.decoding import read_clip
 from dimofs.datasets.jhmdb import JOINTS as JHMDB_JOINTS
 from dimofs.datasets.jhmdb import Jhmdb
-from dimofs.datasets.people import inside
+from dimofs.datasets.people import People, inside
+from dimofs.datasets.posetrack import people as posetrack_people
 from dimofs.datasets.synthetic.clips import Synthetic, SyntheticClip
 from dimofs.detections import Detections
 from dimofs.files import write_json
@@ -39,12 +41,19 @@ from dimofs.video import IMAGE_RATE, Frame, read_image
 FAR = 1e5  # pixels: beyond any frame
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LabelledVideo:
-    """A video and its labels; `frames` reads it anew, a Frame for each of `truth.frames`."""
+    """A video and its labels.
+
+    truth:  the labels as a PoseTrack file has them, which AP, MOTA and HOTA read.
+    frames: reads the video from the start: one Frame for each of `truth.frames`.
+    people: (number, height, width) -> the labelled people of that frame in an image of this size, all 19 joints, which
+            PCK reads.
+    """
 
     truth: Video
     frames: Callable[[], Iterator[Frame]]
+    people: Callable[[int, int, int], People]
 
 
 @dataclass(frozen=True)
@@ -76,7 +85,10 @@ def posetrack_videos(root: Path, most: int | None = None, part: str = "val") -> 
     if not files:
         raise InputError(f"{folder}: holds no .json files; --root is the folder of annotations and images")
     videos = [video for file in spread(files, most) for video in posetrack.read(file)]
-    return [LabelledVideo(video, partial(_images, root, video)) for video in videos]
+    return [
+        LabelledVideo(truth=video, frames=partial(_images, root, video), people=partial(posetrack_people, video))
+        for video in videos
+    ]
 
 
 def _images(root: Path, video: Video) -> Iterator[Frame]:
@@ -85,14 +97,18 @@ def _images(root: Path, video: Video) -> Iterator[Frame]:
         yield Frame(read_image(path), number, number / IMAGE_RATE, 1 / IMAGE_RATE, path)
 
 
-def synthetic_videos(folder: Path, clips: Synthetic) -> list[LabelledVideo]:
-    """The clips, with their labels written to `folder`."""
+def synthetic_videos(folder: Path | None, clips: Synthetic) -> list[LabelledVideo]:
+    """The clips; their labels are also written to `folder`, if one is given."""
     return [_synthetic(folder, clips.scene(index).clip()) for index in range(len(clips))]
 
 
-def _synthetic(folder: Path, clip: SyntheticClip) -> LabelledVideo:
-    frames = [_synthetic_labels(clip, number) for number in range(len(clip.frames))]
-    return LabelledVideo(annotate(folder, clip.name, frames, clip.frames.shape[1:3]), partial(_frames, clip.frames))
+def _synthetic(folder: Path | None, clip: SyntheticClip) -> LabelledVideo:
+    labels = [_synthetic_labels(clip, number) for number in range(len(clip.frames))]
+    return LabelledVideo(
+        truth=annotate(folder, clip.name, labels, clip.frames.shape[1:3]),
+        frames=partial(_frames, clip.frames),
+        people=lambda number, _height, _width: clip.people(number),
+    )
 
 
 def _synthetic_labels(clip: SyntheticClip, number: int) -> Labels:
@@ -103,15 +119,18 @@ def _synthetic_labels(clip: SyntheticClip, number: int) -> Labels:
     return Labels(_labelled(boxes, keypoints, visible, torch.from_numpy(np.flatnonzero(present))), heads)
 
 
-def jhmdb_videos(folder: Path, source: Jhmdb, most: int | None = None) -> list[LabelledVideo]:
-    """The clips with clean joints, at most so many; their labels are written to `folder`. InputError: there is none."""
+def jhmdb_videos(folder: Path | None, source: Jhmdb, most: int | None = None) -> list[LabelledVideo]:
+    """The clips with clean joints, at most `most`; their labels are also written to `folder`, if one is given.
+
+    InputError: no clip has clean joints, or a clip does not decode.
+    """
     names = spread([name for name in source.names if source.labels.joints(name) is not None], most)
     if not names:
         raise InputError(f"{source.clips}: no clip of the split has clean joints; nothing can be measured")
     return [_jhmdb(folder, source, name) for name in names]
 
 
-def _jhmdb(folder: Path, source: Jhmdb, name: str) -> LabelledVideo:
+def _jhmdb(folder: Path | None, source: Jhmdb, name: str) -> LabelledVideo:
     path = source.clips / f"{name}.avi"
     height, width = next(read_clip(path)).shape[1:]
     joints = source.labels.joints(name)
@@ -122,7 +141,7 @@ def _jhmdb(folder: Path, source: Jhmdb, name: str) -> LabelledVideo:
         for number in range(length)
     ]
     truth = annotate(folder, name.replace("/", "_"), frames, (height, width))
-    return LabelledVideo(truth, partial(_decoded, path, length))
+    return LabelledVideo(truth=truth, frames=partial(_decoded, path, length), people=partial(source.people, name))
 
 
 def _jhmdb_labels(source: Jhmdb, name: str, number: int, joints: Tensor, height: int, width: int) -> Labels:
@@ -160,8 +179,11 @@ def _labelled(boxes: Tensor, keypoints: Tensor, labelled: Tensor, ids: Tensor) -
     return Detections(boxes, torch.ones(len(boxes)), keypoints, logits, ids)
 
 
-def annotate(folder: Path, name: str, frames: Sequence[Labels], size: tuple[int, int]) -> Video:
-    """Write the labels of a video of `size` = (height, width) to folder/name.json, PoseTrack18, and read them back."""
+def annotate(folder: Path | None, name: str, frames: Sequence[Labels], size: tuple[int, int]) -> Video:
+    """The labels of a video of `size` = (height, width) as a PoseTrack18 file gives them.
+
+    They are also written to folder/name.json, if a folder is given.
+    """
     people = [labels.people for labels in frames]
     images = [f"images/{name}/{number:06d}.jpg" for number in range(len(frames))]
     content = pose_content(name, DIMOFS, people, images, size)
@@ -174,8 +196,10 @@ def annotate(folder: Path, name: str, frames: Sequence[Labels], size: tuple[int,
     for image, labels in zip(content["images"], frames, strict=True):
         for axis, field in enumerate(("ignore_regions_x", "ignore_regions_y")):
             image[field] = [(polygon[:, axis] - 0.5).tolist() for polygon in labels.ignore]
-    write_json(folder / f"{name}.json", content)
-    (video,) = posetrack.read(folder / f"{name}.json")
+    path = (folder or Path()) / f"{name}.json"
+    if folder is not None:
+        write_json(path, content)
+    (video,) = posetrack.parse(path, content)
     return video
 
 
