@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from dimofs.cli import InputError
 from dimofs.files import read_json
 from dimofs.zoo.converters import keypointrcnn
+from dimofs.zoo.devices import pick_device
 from dimofs.zoo.presets import PRESETS, VARIANTS
 
 M = TypeVar("M", bound=nn.Module)
@@ -60,11 +61,8 @@ def load(source: str | Path, device: str | torch.device = "cpu") -> nn.Module:
 
     InputError: `source` is none of these or damaged, or `device` is not there.
     """
-    model = _open(str(source)).eval()
-    try:
-        return model.to(device)
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(f"device {device}: not available ({str(error).splitlines()[0]})") from error
+    where = pick_device(str(device))
+    return _open(str(source)).eval().to(where)
 
 
 def load_as(kind: type[M], source: str | Path, device: str | torch.device = "cpu") -> M:

@@ -57,6 +57,7 @@ from dimofs.video import Clip, open_clip
 from dimofs.zoo import checkpoints
 from dimofs.zoo.detection.detector import PoseDetector
 from dimofs.zoo.detection.stream import poses
+from dimofs.zoo.devices import pick_device, rank_and_world
 
 DTYPES = {name: getattr(torch, name) for name in ("float32", "bfloat16", "float16")}
 DTYPES |= {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -110,9 +111,9 @@ def main(
     quiet: Annotated[bool, "no progress and no summary"] = False,
 ) -> int:
     """Run the model over every input of this rank. Returns the exit status: 2 if one failed."""
-    rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-    device = device or (f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu")
-    batch = batch if batch is not None else 8 if device.startswith("cuda") else 1
+    rank, world = rank_and_world()
+    where = pick_device(device)
+    batch = batch if batch is not None else 8 if where.type == "cuda" else 1
     check_choices(dtype=(dtype, DTYPES))
     check_ranges(
         every=(every, 1, inf),
@@ -133,7 +134,7 @@ def main(
             failed = _report(fault)
     if todo := [job for job in mine if isinstance(job, Job)]:
         keep_freed_memory()
-        detector = checkpoints.load_as(PoseDetector, weights, device)
+        detector = checkpoints.load_as(PoseDetector, weights, where)
         # Nobody less sure is reported, so nobody's joints are looked for in vain; the tracker has the exact say.
         detector.box_head.score = max(detector.box_head.score, joins.score - 1e-6)
         for job in todo:

@@ -1,0 +1,46 @@
+"""Which device a command computes on, and which process of how many it is when `torchrun` starts several."""
+
+import os
+import re
+
+import torch
+
+from dimofs.cli import InputError
+
+KNOWN = re.compile(r"(cpu|cuda|mps|xpu)(:[0-9]{1,4})?")
+
+
+def pick_device(name: str | None) -> torch.device:
+    """The device called `name` (cpu, cuda, cuda:1, mps, ...), known to work.
+
+    None is a GPU if there is one, under `torchrun` the one with the process's own number, else the CPU.
+    InputError: there is no such device.
+    """
+    if name is None:
+        name = f"cuda:{_number('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
+    if not KNOWN.fullmatch(name):
+        raise InputError(f"device {name[:40]!r}: not a device; give cpu, cuda, cuda:1 or another number, mps or xpu")
+    try:
+        return torch.empty(1, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"device {name}: not available ({str(error).splitlines()[0]})") from error
+
+
+def rank_and_world() -> tuple[int, int]:
+    """This process's number and how many there are, as `torchrun` says in RANK and WORLD_SIZE; alone (0, 1).
+
+    InputError: these are not such numbers.
+    """
+    world = _number("WORLD_SIZE", 1)
+    rank = _number("RANK", 0)
+    if world < 1 or rank >= world:
+        raise InputError(f"RANK={rank} WORLD_SIZE={world}: RANK must be below WORLD_SIZE; unset both, or use torchrun")
+    return rank, world
+
+
+def _number(variable: str, default: int) -> int:
+    """A whole number of at least 0 from the environment."""
+    text = os.environ.get(variable, str(default))
+    if not re.fullmatch("[0-9]{1,6}", text):
+        raise InputError(f"{variable}={text[:40]!r}: must be a whole number; unset it, or start with torchrun")
+    return int(text)
