@@ -1,4 +1,7 @@
-"""Triton kernels, each beside its PyTorch twin: CUDA and HIP tensors take Triton, CPU tensors the twin."""
+"""Operators as Triton kernels, each with a PyTorch twin.
+
+CUDA and HIP tensors run the Triton kernel (`*_triton.py`), CPU tensors the twin (`*_torch.py`).
+"""
 
 from dimofs.kernels.deform import deform_sample
 from dimofs.kernels.deform_conv import deform_conv2d

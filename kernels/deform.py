@@ -1,10 +1,11 @@
-"""Deformable sampling: every output pixel reads its own input pixel plus a learned offset, bilinearly.
+"""Deformable sampling: each output pixel is a bilinear sample of the input at its own position plus a learned offset.
 
     out[n, c, i, j] = bilinear(x[n, c], i + offset[n, 2g, i, j], j + offset[n, 2g + 1, i, j]),    g = c // (C / G)
 
-Coordinates are pixels with centres at integers. A corner outside the map counts as 0, so the value fades to 0 over
-the last pixel and stays 0 from there on; an offset that is not finite samples 0. At whole coordinates, where the
-bilinear surface has a kink, the gradient is the one of the cell below and to the right.
+Coordinates are in pixels, with pixel centres at integers: (0, 0) is the centre of the first pixel, and (0, 0.25) lies a
+quarter of the way to the next. Pixels outside the map count as 0, so samples fade to 0 within one pixel of the border
+and are 0 beyond. An offset that is not finite samples 0. At whole coordinates, where the bilinear surface has a kink,
+the gradient is that of the cell below and to the right.
 """
 
 from torch import Tensor
@@ -13,11 +14,12 @@ from dimofs.kernels.deform_torch import deform_sample_torch
 
 
 def deform_sample(x: Tensor, offset: Tensor) -> Tensor:
-    """Sample `x` [N, C, H, W] at its own pixels moved by `offset` [N, 2G, H, W] -> [N, C, H, W], in the type of `x`.
+    """Sample `x` [N, C, H, W] at each pixel plus `offset` [N, 2G, H, W] -> [N, C, H, W], in the dtype of `x`.
 
-    G divides C; the channels split into G contiguous groups. Offset channel 2g is dy, 2g + 1 dx, in pixels. G = C gives
-    every channel its own motion: the DiMoFs of the paper (section 3). Coordinates are float32 (float64 for a float64
-    `x`) whatever the types. Raises ValueError for shapes that do not fit.
+    The channels form G contiguous groups of equal size (G divides C) that share an offset: channel 2g of `offset` is
+    dy of group g, channel 2g + 1 is dx, both in pixels. With G = C every channel moves by itself, as the DiMoFs of the
+    paper do (section 3). Coordinates are computed in float32 (float64 for a float64 `x`), whatever the dtypes of the
+    inputs. Raises ValueError for shapes that do not match.
     """
     n, c, h, w = x.shape
     groups = offset.shape[1] // 2

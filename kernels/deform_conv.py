@@ -1,10 +1,11 @@
-"""Deformable convolution: each tap of a K x K kernel reads its own pixel plus a learned offset, bilinearly.
+"""Deformable convolution: each tap of a K x K kernel is a bilinear sample at its own position plus a learned offset.
 
     out[n, o, i, j] = bias[o] + sum over c, k of weight[o, c, k] * mask[n, k, i, j]
                       * bilinear(input[n, c], stride * i - padding + dilation * k_y + offset[n, 2k, i, j],
                                               stride * j - padding + dilation * k_x + offset[n, 2k + 1, i, j])
 
-Semantics, arguments and offset order are torchvision.ops.deform_conv2d's; the sampling is `dimofs.kernels.deform`'s.
+The arguments, their order and the meaning of offsets are those of torchvision.ops.deform_conv2d. Borders and offsets
+that are not finite are treated as in `dimofs.kernels.deform`.
 """
 
 from torch import Tensor
@@ -22,11 +23,12 @@ def deform_conv2d(
     dilation: int | tuple[int, int] = 1,
     mask: Tensor | None = None,
 ) -> Tensor:
-    """Convolve `input` [N, C, H, W] at moved taps -> [N, O, h, w], in the type of `input`.
+    """Convolve `input` [N, C, H, W] with taps moved by `offset` -> [N, O, h, w], in the dtype of `input`.
 
-    `weight` [O, C / groups, Ky, Kx] and `bias` [O] are a convolution's; `offset` [N, 2 G Ky Kx, h, w] holds, for each
-    of G contiguous groups of channels and each tap, (dy, dx) in pixels, `mask` [N, G Ky Kx, h, w] an optional factor.
-    Coordinates are float32 (float64 for a float64 input). Raises ValueError for shapes that do not fit.
+    `weight` [O, C / groups, Ky, Kx], `bias` [O], `stride`, `padding` and `dilation` are those of conv2d. `offset`
+    [N, 2 G Ky Kx, h, w] holds (dy, dx) in pixels for each tap of each of G contiguous groups of channels; `mask`
+    [N, G Ky Kx, h, w] is an optional factor for each tap. Coordinates are computed in float32 (float64 for a float64
+    input). Raises ValueError for shapes that do not match.
     """
     geometry = weight.shape[2:], _pair(stride), _pair(padding), _pair(dilation)
     _check(input, offset, weight, mask, _output_size(input, *geometry))

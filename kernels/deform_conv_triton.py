@@ -1,10 +1,11 @@
-"""Triton kernel of deformable convolution: sampled taps go from registers into the product, never to memory.
+"""Triton kernel of deformable convolution that keeps sampled taps in registers and never writes them to memory.
 
     out[n, o, i, j] = sum over c, k of weight[o, c, k] * mask[n, g, k, i, j] * bilinear(input[n, c], y, x)
     (y, x) = stride * (i, j) - padding + dilation * tap(k) + offset[n, g, k, :, i, j]
 
-A program gathers a tile [channels, pixels] of one tap and multiplies it by the tile [outputs, channels] of the weight,
-tap by tap. Float64 goes through memory. The backward pass does too, for a part of the channels at a time.
+Tap by tap, a program samples a tile [channels, pixels] and multiplies the tile [outputs, channels] of the weight by it.
+Float64 inputs, and the backward pass of all inputs, write their taps to memory; the backward pass does so for one part
+of the channels at a time.
 """
 
 from math import gcd
@@ -21,12 +22,14 @@ from dimofs.kernels.deform_torch import derivatives
 from dimofs.kernels.deform_triton import TILE_H, TILE_W, blend, cell, corners, gather, scatter, tile_of, tiles
 from dimofs.kernels.operators import INTERPRETED, operator
 
-OUTPUTS, INPUTS = 64, 16  # channels of a program, channels at a time
-OPTIONS: Any = {"num_warps": 8, "num_stages": 1}  # the next tile's gathers in flight would take all registers
+# Output channels per program, and input channels per step.
+OUTPUTS, INPUTS = 64, 16
+# One stage: prefetching the samples of the next tile would need more registers than there are.
+OPTIONS: Any = {"num_warps": 8, "num_stages": 1}
 
 
 def convolve_triton(input: Tensor, offset: Tensor, mask: Tensor | None, weight: Tensor, geometry) -> Tensor:
-    """`convolve_torch` by Triton."""
+    """`deform_conv2d` of checked arguments on a GPU, without the bias."""
     numbers = [number for pair in geometry for number in pair]
     if input.dtype == torch.float64:
         columns = gather(input, offset, mask, numbers)
@@ -41,18 +44,19 @@ def _convolve_fake(x: Tensor, offset: Tensor, mask: Tensor | None, weight: Tenso
 @operator("deform_convolve", _convolve_fake)
 def _convolve(x: Tensor, offset: Tensor, mask: Tensor | None, weight: Tensor, geometry: list[int]) -> Tensor:
     out = _convolve_fake(x, offset, mask, weight, geometry)
-    channels, heads = x.shape[1], x.shape[1] // weight.shape[1]
-    moved = offset.shape[1] // (2 * geometry[0] * geometry[1])
+    channels, conv_groups = x.shape[1], x.shape[1] // weight.shape[1]
+    offset_groups = offset.shape[1] // (2 * geometry[0] * geometry[1])
+    run = gcd(channels // offset_groups, channels // conv_groups)
     if out.numel():
         x, offset = x.contiguous(), offset.contiguous()
-        grid = (x.shape[0] * heads * triton.cdiv(weight.shape[0] // heads, OUTPUTS) * tiles(offset),)
+        grid = (x.shape[0] * conv_groups * triton.cdiv(weight.shape[0] // conv_groups, OUTPUTS) * tiles(offset),)
         wrap_triton(convolve_kernel)[grid](
             x,
             offset,
             offset if mask is None else mask.contiguous(),
             weight.to(x.dtype).flatten(2).permute(2, 0, 1).contiguous(),  # [Ky Kx, O, C / groups]
             out,
-            *(channels, moved, heads, weight.shape[0], gcd(channels // moved, channels // heads)),
+            *(channels, offset_groups, conv_groups, weight.shape[0], run),
             *(*x.shape[2:], *offset.shape[2:], *geometry),
             MASKED=mask is not None,
             WIDEN=INTERPRETED,
@@ -73,7 +77,8 @@ def _keep(ctx, inputs, output) -> None:
 
 def _backward(ctx, grad: Tensor):
     x, offset, mask, weight = ctx.saved_tensors
-    if torch.is_grad_enabled():  # somebody differentiates twice
+    if torch.is_grad_enabled():
+        # Second derivatives were asked for (create_graph=True).
         pairs = [ctx.geometry[i : i + 2] for i in range(0, 8, 2)]
         function = lambda x, o, m, k: convolve_columns(x, o, m, k, pairs)  # noqa: E731
         return *derivatives(function, (x, offset, mask, weight), grad), None
@@ -84,20 +89,20 @@ _convolve.register_autograd(_backward, setup_context=_keep)
 
 
 def _gradients(grad: Tensor, x: Tensor, offset: Tensor, mask: Tensor | None, weight: Tensor, geometry: list[int]):
-    """The gradients to the four tensors, part by part of the channels."""
-    taps, pixels, heads = geometry[0] * geometry[1], grad.shape[2] * grad.shape[3], x.shape[1] // weight.shape[1]
-    moved = offset.shape[1] // (2 * taps)
-    kernel = weight.to(x.dtype).reshape(heads, weight.shape[0] // heads, -1)
+    """The gradients with respect to the four tensors, one part of the channels at a time."""
+    taps, pixels, conv_groups = geometry[0] * geometry[1], grad.shape[2] * grad.shape[3], x.shape[1] // weight.shape[1]
+    offset_groups = offset.shape[1] // (2 * taps)
+    kernel = weight.to(x.dtype).reshape(conv_groups, weight.shape[0] // conv_groups, -1)
     flow = grad.to(x.dtype).reshape(len(x), *kernel.shape[:2], pixels)
     grad_x, grad_kernel = torch.zeros_like(x), torch.zeros_like(kernel)
     grad_offset, grad_mask = torch.zeros_like(offset), None if mask is None else torch.zeros_like(mask)
-    for part in channel_parts(x.shape[1], taps, pixels, moved, heads):
-        turned = slice(part.moved.start * 2 * taps, part.moved.stop * 2 * taps)
-        factors = slice(part.moved.start * taps, part.moved.stop * taps)
+    for part in channel_parts(x.shape[1], taps, pixels, offset_groups, conv_groups):
+        turned = slice(part.offset_groups.start * 2 * taps, part.offset_groups.stop * 2 * taps)
+        factors = slice(part.offset_groups.start * taps, part.offset_groups.stop * taps)
         inputs = x[:, part.channels], offset[:, turned], None if mask is None else mask[:, factors]
-        columns = gather(*inputs, geometry).view(len(x), part.heads.stop - part.heads.start, -1, pixels)
-        grad_kernel[part.heads, :, part.rows] += (flow[:, part.heads] @ columns.mT).sum(dim=0)
-        upstream = (kernel[part.heads, :, part.rows].mT @ flow[:, part.heads]).view(len(x), -1, taps, pixels)
+        columns = gather(*inputs, geometry).view(len(x), part.groups.stop - part.groups.start, -1, pixels)
+        grad_kernel[part.groups, :, part.columns] += (flow[:, part.groups] @ columns.mT).sum(dim=0)
+        upstream = (kernel[part.groups, :, part.columns].mT @ flow[:, part.groups]).view(len(x), -1, taps, pixels)
         part_x, part_offset, part_mask = scatter(upstream, *inputs, geometry)
         grad_x[:, part.channels] = part_x
         grad_offset[:, turned] += part_offset
@@ -109,23 +114,26 @@ def _gradients(grad: Tensor, x: Tensor, offset: Tensor, mask: Tensor | None, wei
 @triton.jit
 def convolve_kernel(
     x, offset, mask, weight, out,
-    channels, groups, heads, outputs, run, height, width, out_h, out_w,
+    channels, offset_groups, conv_groups, outputs, run, height, width, out_h, out_w,
     kernel_y, kernel_x, stride_y, stride_x, padding_y, padding_x, dilation_y, dilation_x,
     MASKED: tl.constexpr, WIDEN: tl.constexpr, PRECISION: tl.constexpr,
     TILE_H: tl.constexpr, TILE_W: tl.constexpr, OUTPUTS: tl.constexpr, INPUTS: tl.constexpr,
 ):  # fmt: skip
-    """One program: a tile of output pixels, some output channels. A run of input channels shares both its groups."""
+    """One program: a tile of output pixels and a block of output channels.
+
+    Each `run` of consecutive input channels belongs to one offset group and one group of the convolution.
+    """
     i, j, tile, program = tile_of(out_h, out_w, TILE_H, TILE_W)
     area, taps, pixel = out_h * out_w, kernel_y * kernel_x, i * out_w + j
-    per_head, members = outputs // heads, channels // heads
-    blocks = tl.cdiv(per_head, OUTPUTS)
+    per_group, members = outputs // conv_groups, channels // conv_groups
+    blocks = tl.cdiv(per_group, OUTPUTS)
     o = program % blocks * OUTPUTS + tl.arange(0, OUTPUTS)
-    head, image = program // blocks % heads, (program // blocks // heads).to(tl.int64)
+    conv_group, image = program // blocks % conv_groups, (program // blocks // conv_groups).to(tl.int64)
     total = tl.zeros([OUTPUTS, TILE_H * TILE_W], tl.float32)
     for step in range(members // run * taps):
         start, tap = step // taps * run, step % taps
-        first = head * members + start
-        group = image * groups + first // (channels // groups)
+        first = conv_group * members + start
+        group = image * offset_groups + first // (channels // offset_groups)
         moved = (group * taps + tap) * 2 * area + pixel
         dy = tl.load(offset + moved, mask=tile, other=0.0).to(tl.float32)
         dx = tl.load(offset + moved + area, mask=tile, other=0.0).to(tl.float32)
@@ -141,9 +149,9 @@ def convolve_kernel(
             if MASKED:
                 factor = tl.load(mask + (group * taps + tap) * area + pixel, mask=tile, other=0.0)
                 column *= factor[None].to(tl.float32)
-            row = (tap * outputs + head * per_head + o)[:, None] * members + start + channel[None]
-            kernel = tl.load(weight + row, mask=(o < per_head)[:, None] & (channel < run)[None], other=0.0)
+            row = (tap * outputs + conv_group * per_group + o)[:, None] * members + start + channel[None]
+            kernel = tl.load(weight + row, mask=(o < per_group)[:, None] & (channel < run)[None], other=0.0)
             kernel = kernel.to(tl.float32) if WIDEN else kernel
             total = tl.dot(kernel, column.to(kernel.dtype), total, input_precision=PRECISION)
-    to = (image * outputs + head * per_head + o)[:, None] * area + pixel[None]
-    tl.store(out + to, total, mask=(o < per_head)[:, None] & tile[None])
+    to = (image * outputs + conv_group * per_group + o)[:, None] * area + pixel[None]
+    tl.store(out + to, total, mask=(o < per_group)[:, None] & tile[None])

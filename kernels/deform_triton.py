@@ -1,10 +1,11 @@
-"""Triton kernels of deformable sampling and convolution: gather every tap of every output pixel.
+"""Triton kernels that gather the taps of deformable sampling and convolution, and scatter their gradients.
 
     columns[n, c, k, i, j] = mask[n, g, k, i, j] * bilinear(x[n, c], y, x),    g = c // (C / G)
     (y, x) = stride * (i, j) - padding + dilation * tap(k) + offset[n, g, k, :, i, j]
 
-`deform_sample` is the case of one tap. A program takes a tile of 16 x 8 output pixels, each warp 4 x 8 of them: the
-samples of neighbours share sectors of memory in both directions. Coordinates and sums are float32, float64 for float64.
+`deform_sample` is the case of a single tap. A program handles a tile of 16 x 8 output pixels, each of its warps 4 x 8,
+because the samples of neighbouring pixels share sectors of memory in both directions. Coordinates and sums are float32,
+or float64 for float64 inputs.
 """
 
 import torch
@@ -19,19 +20,23 @@ from dimofs.kernels.operators import operator
 from dimofs.kernels.scatter import new_sums, read_sums, scatter_add
 
 TILE_H, TILE_W = 16, 8
-NEAR = tl.constexpr(4)  # pixels: planes where nothing moves farther are collected, not scattered, to be deterministic
-
-
-SAMPLE = [1, 1, 1, 1, 0, 0, 1, 1]  # the geometry of deform_sample
+# In deterministic mode, planes whose largest offset is at most this many pixels are collected (each input pixel looks
+# for the samples that read it) instead of scattered in fixed point.
+NEAR = tl.constexpr(4)
+# The geometry of `deform_sample`: kernel, stride, padding and dilation, each (y, x).
+SAMPLE = [1, 1, 1, 1, 0, 0, 1, 1]
 
 
 def deform_sample_triton(x: Tensor, offset: Tensor) -> Tensor:
-    """`deform_sample` by Triton."""
+    """`deform_sample` of checked arguments on a GPU."""
     return deform_columns_triton(x, offset, None, (1, 1), (1, 1), (0, 0), (1, 1)).view(x.shape)
 
 
 def deform_columns_triton(x: Tensor, offset: Tensor, mask: Tensor | None, kernel, stride, padding, dilation) -> Tensor:
-    """x [N, C, H, W], offset [N, 2 G Ky Kx, h, w], mask [N, G Ky Kx, h, w] or None -> [N, C, Ky Kx, h w]."""
+    """Sample all taps of all output pixels.
+
+    x [N, C, H, W], offset [N, 2 G Ky Kx, h, w], mask [N, G Ky Kx, h, w] or None -> [N, C, Ky Kx, h w].
+    """
     return gather(x, offset, mask, [*kernel, *stride, *padding, *dilation])
 
 
@@ -97,7 +102,7 @@ def scatter(
 
 
 def _collect(grad: Tensor, offset: Tensor, sums: Tensor, scale: Tensor, reach: Tensor) -> Tensor:
-    """The gradient to `deform_sample`'s x: of near planes collected, of others what was scattered into `sums`."""
+    """The gradient with respect to the x of `deform_sample`: near planes are collected, others read from `sums`."""
     grad_x = grad.new_empty(sums.shape)
     if grad.numel():
         wrap_triton(collect_kernel)[(sums.shape[0] * sums.shape[1] * tiles(sums),)](
@@ -116,9 +121,9 @@ def _collect(grad: Tensor, offset: Tensor, sums: Tensor, scale: Tensor, reach: T
 
 
 def reaches(offset: Tensor) -> Tensor:
-    """How far, in whole pixels, the samples of each group of `offset` [N, 2 G, h, w] lie from their own -> int32 [N G].
+    """The largest absolute offset of each group of `offset` [N, 2 G, h, w], rounded up to pixels -> int32 [N G].
 
-    Samples outside the map count too; offsets that are not finite sample nothing.
+    Samples outside the map count too. Offsets that are not finite do not, because they sample nothing.
     """
     groups = offset.reshape(offset.shape[0] * offset.shape[1] // 2, -1).nan_to_num(0, 0, 0).abs()
     return groups.amax(dim=1).float().ceil().clamp(max=2**20).int() if groups.numel() else groups[:, :1].int()
@@ -131,7 +136,8 @@ def _keep(ctx, inputs, output) -> None:
 
 def _backward(ctx, grad: Tensor):
     x, offset, mask = ctx.saved_tensors
-    if torch.is_grad_enabled():  # somebody differentiates twice
+    if torch.is_grad_enabled():
+        # Second derivatives were asked for (create_graph=True).
         pairs = [ctx.geometry[i : i + 2] for i in range(0, 8, 2)]
         return *derivatives(lambda *t: deform_columns_torch(*t, *pairs), (x, offset, mask), grad), None
     grad_x, grad_offset, grad_mask = scatter(grad, x, offset, mask, ctx.geometry)
@@ -142,16 +148,17 @@ gather.register_autograd(_backward, setup_context=_keep)
 
 
 def _motion_like(offset: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Empty tensors for the gradients of the offsets and the mask; one of no elements stands for no mask."""
+    """Tensors to be filled with the gradients of offset and mask. Without a mask the second has no elements."""
     return offset.new_empty(offset.shape), offset.new_empty(0) if mask is None else mask.new_empty(mask.shape)
 
 
 def tiles(offset: Tensor) -> int:
+    """The number of tiles that cover the last two axes of `offset`."""
     return triton.cdiv(offset.shape[2], TILE_H) * triton.cdiv(offset.shape[3], TILE_W)
 
 
 def _sizes(x: Tensor, offset: Tensor, geometry: list[int]) -> tuple[int, ...]:
-    """The kernels' integers: channels, groups, H, W, h, w and the geometry."""
+    """The integer arguments of the kernels: channels, groups, H, W, h, w and the geometry."""
     groups = offset.shape[1] // (2 * geometry[0] * geometry[1])
     return (x.shape[1], groups, *x.shape[2:], *offset.shape[2:], *geometry)
 
@@ -163,7 +170,7 @@ def gather_kernel(
     kernel_y, kernel_x, stride_y, stride_x, padding_y, padding_x, dilation_y, dilation_x,
     MASKED: tl.constexpr, DOUBLE: tl.constexpr, TILE_H: tl.constexpr, TILE_W: tl.constexpr,
 ):  # fmt: skip
-    """One program: a tile of output pixels, one tap, one channel."""
+    """One program: a tile of output pixels for one tap of one channel."""
     i, j, tile, program = tile_of(out_h, out_w, TILE_H, TILE_W)
     area, taps = out_h * out_w, kernel_y * kernel_x
     tap, plane = program % taps, (program // taps).to(tl.int64)
@@ -190,7 +197,7 @@ def scatter_kernel(
     kernel_y, kernel_x, stride_y, stride_x, padding_y, padding_x, dilation_y, dilation_x,
     MASKED: tl.constexpr, COLLECTED: tl.constexpr, DOUBLE: tl.constexpr, TILE_H: tl.constexpr, TILE_W: tl.constexpr,
 ):  # fmt: skip
-    """One program: a tile of output pixels, one tap, one group of channels, which share the offset and its gradient."""
+    """One program: a tile of output pixels for one tap of one group of channels, which share an offset."""
     i, j, tile, program = tile_of(out_h, out_w, TILE_H, TILE_W)
     area, taps = out_h * out_w, kernel_y * kernel_x
     tap, group = program % taps, (program // taps).to(tl.int64)
@@ -234,7 +241,7 @@ def collect_kernel(
     grad, offset, sums, scale, reach, grad_x, channels, groups, height, width,
     DOUBLE: tl.constexpr, TILE_H: tl.constexpr, TILE_W: tl.constexpr,
 ):  # fmt: skip
-    """One program: a tile of pixels p of one channel, and all samples q that may have read them, in a fixed order.
+    """One program: a tile of input pixels p of one channel. It visits all samples q that may read p, in a fixed order.
 
     grad_x[p] = sum over q within reach of grad[q] * hat(q + offset[q] - p),    hat(y, x) = (1 - |y|)+ (1 - |x|)+
     """
@@ -263,7 +270,7 @@ def collect_kernel(
 
 @triton.jit
 def tile_of(out_h, out_w, TILE_H: tl.constexpr, TILE_W: tl.constexpr):
-    """Rows and columns of a tile's pixels, which of them exist, and the rest of the program's index."""
+    """Rows and columns of a tile's pixels, a mask of those inside the map, and the remaining index of the program."""
     across = tl.cdiv(out_w, TILE_W)
     tiles = across * tl.cdiv(out_h, TILE_H)
     tile = tl.program_id(0) % tiles
@@ -275,9 +282,9 @@ def tile_of(out_h, out_w, TILE_H: tl.constexpr, TILE_W: tl.constexpr):
 
 @triton.jit
 def cell(y, x, height, width, tile):
-    """The cell around (y, x): index of its first corner, position inside it, and which of its four corners exist.
+    """The cell around (y, x): the index of its first corner, the position inside it, and which corners are in the map.
 
-    A comparison with NaN is false, so a sample that is not finite has no corner.
+    Comparisons with NaN are false, so a sample that is not finite has no corner.
     """
     inside = tile & (y >= -1) & (y < height) & (x >= -1) & (x < width)
     y, x = tl.where(inside, y, 0.0), tl.where(inside, x, 0.0)
@@ -290,7 +297,7 @@ def cell(y, x, height, width, tile):
 
 @triton.jit
 def corners(at, width, m00, m01, m10, m11):
-    """The values at a cell's corners, 0 outside the map."""
+    """The values at the corners of a cell, 0 outside the map."""
     v00 = tl.load(at, mask=m00, other=0.0)
     v01 = tl.load(at + 1, mask=m01, other=0.0)
     v10 = tl.load(at + width, mask=m10, other=0.0)
@@ -300,5 +307,5 @@ def corners(at, width, m00, m01, m10, m11):
 
 @triton.jit
 def blend(v00, v01, v10, v11, fy, fx):
-    """The bilinear value: a value of 16 bits times a fraction of 32 is one of 32."""
+    """The bilinear value. 16-bit values are promoted by the 32-bit fractions."""
     return (v00 * (1 - fx) + v01 * fx) * (1 - fy) + (v10 * (1 - fx) + v11 * fx) * fy

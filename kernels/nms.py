@@ -1,4 +1,4 @@
-"""Non-maximum suppression: a box falls when a box of its class with a higher score, itself kept, overlaps it more.
+"""Non-maximum suppression: a box is suppressed by a kept box of its class with a higher score that overlaps it.
 
 keep[j] = not any(keep[i] and class(i) == class(j) and IoU(i, j) > threshold for i before j in descending score)
 """
@@ -10,17 +10,18 @@ from dimofs.kernels.nms_torch import batched_nms_torch
 
 
 def batched_nms(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: float) -> Tensor:
-    """The `boxes` [K, 4] that survive non-maximum suppression in their class -> int64 indices, scores descending.
+    """Suppress overlapping `boxes` [K, 4] of the same class -> int64 indices of those kept, by descending score.
 
-    `scores` [K], classes `idxs` [K]. Equal scores keep their order. Semantics of torchvision.ops.batched_nms: overlap
-    is computed in float32 (float64 for float64 boxes), and boxes that are not finite neither suppress nor fall.
+    `boxes` are (x1, y1, x2, y2), with `scores` [K] and classes `idxs` [K]. Boxes of equal score keep their order. The
+    arguments and the result are those of torchvision.ops.batched_nms. Overlaps are computed in float32 (float64 for
+    float64 boxes). Boxes that are not finite neither suppress others nor are suppressed.
     """
     return _batched_nms(boxes, scores, idxs, iou_threshold)
 
 
 @torch.library.custom_op("dimofs::batched_nms", mutates_args=())
 def _batched_nms(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: float) -> Tensor:
-    """An operator opaque to torch.compile: how many boxes survive depends on their values."""
+    """An operator that torch.compile does not trace, because the number of kept boxes depends on their values."""
     if boxes.is_cuda:
         from dimofs.kernels.nms_triton import batched_nms_triton
 

@@ -1,35 +1,44 @@
-"""PyTorch twin of the Triton kernels of non-maximum suppression, and the CPU path; the formula is in `nms`."""
+"""Non-maximum suppression in plain PyTorch: the twin of `nms_triton`, and the CPU path. The formula is in `nms`.
+
+Small classes are solved together in batches; large classes one by one, in blocks of boxes. Everywhere `sides` are boxes
+as rows (x1, y1, x2, y2) of shape [4, ...], sorted by descending score.
+"""
 
 import torch
 from torch import Tensor
 
-SMALL, BATCH = 160, 64  # boxes of a class that are all compared with one another, and classes at a time
-FIRST, BLOCK = 128, 1024  # boxes of a large class that are decided together, at first and later
-PART = 96  # of them that are compared together
-DENSE = 256  # boxes that are all compared with one another
+# Classes of up to this many boxes are solved in batches of classes, all pairs of a class at once.
+SMALL_CLASS, CLASSES_PER_BATCH = 160, 64
+# Boxes of a large class are decided in blocks: the first one small, as it may suppress most of the others.
+FIRST_BLOCK, BLOCK = 128, 1024
+# Within a block, this many boxes at a time are compared with those that may overlap them.
+STRIP = 96
+# Up to this many boxes are compared all with all, which is faster than looking for neighbours.
+ALL_PAIRS = 256
 
 
 def batched_nms_torch(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: float) -> Tensor:
-    """The twin of the Triton kernel in plain PyTorch, and the CPU path: small classes together, large ones alone."""
+    """`batched_nms` of checked arguments."""
     order = scores.argsort(descending=True, stable=True)
     sides = boxes.to(torch.promote_types(boxes.dtype, torch.float32)).t().index_select(1, order)
     threshold = rounded_down(iou_threshold, sides.dtype)
-    if len(idxs) > SMALL and (idxs == idxs[0]).all():
+    if len(idxs) > SMALL_CLASS and (idxs == idxs[0]).all():
         return order[_survivors(sides, threshold)]
     classes, members = idxs[order].sort(stable=True)
     counts = torch.unique_consecutive(classes, return_counts=True)[1]
     starts = counts.cumsum(0) - counts
-    small = (counts <= SMALL).nonzero()[:, 0]
-    small = small[counts[small].argsort()].split(BATCH)  # classes of like size together
+    small = (counts <= SMALL_CLASS).nonzero()[:, 0]
+    # Classes of similar size share a batch, so that little is padded.
+    small = small[counts[small].argsort()].split(CLASSES_PER_BATCH)
     kept = [_survivors_of_small(sides, members, starts[some], counts[some], threshold) for some in small if len(some)]
-    for start, count in torch.stack((starts, counts), dim=1)[counts > SMALL].tolist():
+    for start, count in torch.stack((starts, counts), dim=1)[counts > SMALL_CLASS].tolist():
         ranks = members[start : start + count]
         kept.append(ranks[_survivors(sides.index_select(1, ranks), threshold)])
     return order[torch.cat([order[:0], *kept]).sort().values]
 
 
 def _survivors_of_small(sides: Tensor, members: Tensor, starts: Tensor, counts: Tensor, threshold: float) -> Tensor:
-    """Ranks that survive in small classes: their boxes meet in one batch, padded by boxes without overlap."""
+    """The ranks kept in a batch of small classes, padded to equal size with boxes that overlap nothing."""
     index = torch.arange(int(counts.max()))
     exists = index < counts[:, None]
     ranks = members[(starts[:, None] + index).clamp(max=len(members) - 1)]
@@ -40,33 +49,38 @@ def _survivors_of_small(sides: Tensor, members: Tensor, starts: Tensor, counts: 
 
 
 def _survivors(sides: Tensor, threshold: float) -> Tensor:
-    """Indices of the boxes [4, K] of one class, best first, that survive.
+    """Indices of the kept boxes among `sides` [4, K] of one class.
 
-    Blocks of boxes meet those kept so far and one another. If few of the first are kept, these first meet all others.
+    Each block of boxes is compared with the boxes kept so far and within itself. If the first block keeps few boxes,
+    these are first compared with all other boxes at once, which removes most of them.
     """
-    block, rest = torch.arange(sides.shape[1]).tensor_split((FIRST,))
+    block, rest = torch.arange(sides.shape[1]).tensor_split((FIRST_BLOCK,))
     kept = block[_survivors_of_block(sides, block[:0], block, threshold)]
-    met = 0  # of those kept, so many have met all others
+    # The first `compared` kept boxes have been compared with all later boxes already.
+    compared = 0
     if 2 * len(kept) < len(block):
-        over = _suppresses(sides[:, kept], sides[:, FIRST:], threshold)
-        rest = rest[over.view(torch.uint8).amax(dim=0) == 0]  # any() takes twenty times as long
-        met = len(kept)
+        over = _suppresses(sides[:, kept], sides[:, FIRST_BLOCK:], threshold)
+        # The maximum of bytes is 20 times as fast as any() of booleans.
+        rest = rest[over.view(torch.uint8).amax(dim=0) == 0]
+        compared = len(kept)
     for block in rest.split(BLOCK) if len(rest) else ():
-        kept = torch.cat((kept, block[_survivors_of_block(sides, kept[met:], block, threshold)]))
+        kept = torch.cat((kept, block[_survivors_of_block(sides, kept[compared:], block, threshold)]))
     return kept
 
 
 def _survivors_of_block(sides: Tensor, kept: Tensor, block: Tensor, threshold: float) -> Tensor:
-    """Which of the indices `block` survive those that are `kept` and one another -> bool."""
+    """Which boxes of `block` are suppressed neither by a box of `kept` nor within the block -> bool."""
     rivals = torch.cat((kept, block))
     rival = sides.index_select(1, rivals)
-    if len(rivals) <= DENSE:
+    if len(rivals) <= ALL_PAIRS:
         return _settled_matrix(_suppresses(rival, rival[:, len(kept) :], threshold).triu_(1 - len(kept)))
     better, worse = [], []
     order = (sides[0, block] + sides[2, block]).argsort()
-    for part in order.split(PART):  # from left to right
+    # Strips of boxes from left to right, each compared with the boxes that may overlap it.
+    for part in order.split(STRIP):
         some = sides.index_select(1, block[part])
-        far = (rival[0] >= some[2].max()) | (rival[2] <= some[0].min())  # nothing is far from NaN
+        # Comparisons with NaN are false, so boxes that are not finite count as near.
+        far = (rival[0] >= some[2].max()) | (rival[2] <= some[0].min())
         near = (~far).nonzero()[:, 0]
         over = _suppresses(some, rival.index_select(1, near), threshold) & (near < part[:, None] + len(kept))
         pair = over.nonzero()
@@ -76,7 +90,10 @@ def _survivors_of_block(sides: Tensor, kept: Tensor, block: Tensor, threshold: f
 
 
 def _settled(better: Tensor, worse: Tensor, kept: int, count: int) -> Tensor:
-    """Solve the recurrence for `count` boxes after `kept` that are certain, given who overlaps whom -> bool."""
+    """Iterate the recurrence to its fixed point for `count` boxes that follow `kept` boxes known to be kept -> bool.
+
+    Box better[i] overlaps box worse[i]; `better` counts from the first of the kept, `worse` from the first after them.
+    """
     keep = torch.ones(kept + count, dtype=torch.bool)
     while True:
         after = torch.ones(kept + count, dtype=torch.bool)
@@ -87,7 +104,7 @@ def _settled(better: Tensor, worse: Tensor, kept: int, count: int) -> Tensor:
 
 
 def _settled_matrix(over: Tensor) -> Tensor:
-    """The same, given whether each box [kept + count, count] overlaps each of the last `count` after it."""
+    """The same for a matrix `over` [kept + count, count]: whether a box overlaps each of the last `count`, if later."""
     over = over.float()
     kept, count = len(over) - over.shape[1], over.shape[1]
     keep = torch.ones(kept + count)
@@ -100,7 +117,7 @@ def _settled_matrix(over: Tensor) -> Tensor:
 
 
 def _suppresses(a: Tensor, b: Tensor, threshold: float) -> Tensor:
-    """Whether boxes `a` [4, ..., N] overlap `b` [4, ..., M] beyond the threshold -> [..., N, M]."""
+    """Whether the IoU of boxes `a` [4, ..., N] and `b` [4, ..., M] exceeds the threshold -> [..., N, M]."""
     (x1, y1, x2, y2), (u1, v1, u2, v2) = a[..., None], b[..., None, :]
     shared = torch.minimum(x2, u2).sub_(torch.maximum(x1, u1)).clamp_(min=0)
     shared *= torch.minimum(y2, v2).sub_(torch.maximum(y1, v1)).clamp_(min=0)
@@ -109,7 +126,10 @@ def _suppresses(a: Tensor, b: Tensor, threshold: float) -> Tensor:
 
 
 def rounded_down(threshold: float, dtype: torch.dtype) -> float:
-    """The largest number of `dtype` up to `threshold`: just as many overlaps of that type exceed it."""
+    """The largest number of `dtype` that is not above `threshold`.
+
+    A number of that dtype exceeds it if and only if it exceeds `threshold` itself.
+    """
     rounded = torch.tensor(threshold, dtype=dtype)
     if rounded.item() > threshold:
         rounded = torch.nextafter(rounded, rounded.new_tensor(-torch.inf))

@@ -1,13 +1,13 @@
-"""Non-maximum suppression of PyTorch operators alone, for programs that must run where dimofs is not installed."""
+"""Non-maximum suppression from PyTorch operators only, for exported programs that run where dimofs is not installed."""
 
 import torch
 from torch import Tensor
 
 
 def batched_nms_traceable(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: float) -> Tensor:
-    """`batched_nms` for `torch.export`: the operator's decomposition. Takes memory for K x K overlaps.
+    """`batched_nms` for `torch.export`, as the decomposition of the operator. Needs memory for K x K overlaps.
 
-    The recurrence is solved by iterating it until nothing changes, 3 to 5 rounds as a rule.
+    The recurrence is iterated to its fixed point, which usually takes 3 to 5 rounds.
     """
     order = scores.argsort(descending=True, stable=True)
     sides = boxes[order].to(torch.promote_types(boxes.dtype, torch.float32)).t()
@@ -16,7 +16,8 @@ def batched_nms_traceable(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_thres
     shared = shared * (torch.minimum(y2, v2) - torch.maximum(y1, v1)).clamp(min=0)
     union = (x2 - x1) * (y2 - y1) + (u2 - u1) * (v2 - v1) - shared
     same = idxs[order][:, None] == idxs[order]
-    over = ((shared / union).double() > iou_threshold).logical_and(same).triu(1)  # i, the better, overlaps j
+    # over[i, j]: box i, which has the better score, overlaps box j.
+    over = ((shared / union).double() > iou_threshold).logical_and(same).triu(1)
 
     def unsettled(keep: Tensor, after: Tensor, over: Tensor) -> Tensor:
         return (keep != after).any()

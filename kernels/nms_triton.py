@@ -1,9 +1,10 @@
-"""Triton kernels of non-maximum suppression: a bit matrix of overlaps, then the recurrence to its fixed point.
+"""Triton kernels of non-maximum suppression: first a bit matrix of overlaps, then rounds of the recurrence.
 
     keep[j] = not any(keep[i] and overlaps[j, i] for i < j),    boxes sorted by descending score
 
-Every round recomputes all boxes at once; box j is settled one round after the last of the boxes that decide on it, so
-the rounds are as many as the longest chain of suppressions: three to five for thousands of boxes.
+A round recomputes `keep` for all boxes from that of the round before, until nothing changes. Box j is final one round
+after the boxes that decide it, so the number of rounds is the length of the longest chain of suppressions: three to
+five for thousands of boxes.
 """
 
 # pyright: reportArgumentType=false
@@ -16,13 +17,16 @@ from torch import Tensor
 
 from dimofs.kernels.nms_torch import rounded_down
 
-BOXES, WORDS = 64, 64  # of a program
-OPTIONS: Any = {"num_warps": 8, "enable_fp_fusion": False}  # overlaps equal the CPU's bit for bit
-BITS = tl.constexpr(32)  # of a word
+# Boxes per program of `overlap_kernel`, and words per step of `round_kernel`.
+BOXES, WORDS = 64, 64
+# Without fused multiply-add, overlaps equal those of the CPU bit for bit.
+OPTIONS: Any = {"num_warps": 8, "enable_fp_fusion": False}
+# Bits per word of the matrix.
+BITS = tl.constexpr(32)
 
 
 def batched_nms_triton(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: float) -> Tensor:
-    """`batched_nms` by Triton: nothing but the end of a round and the number of survivors reaches the host."""
+    """`batched_nms` of checked arguments on a GPU. The host waits once a round, and for the number of kept boxes."""
     order = scores.argsort(descending=True, stable=True)
     dtype = torch.promote_types(boxes.dtype, torch.float32)
     ranked, classes, count = boxes[order].to(dtype).contiguous(), idxs[order].contiguous(), len(order)
@@ -45,7 +49,7 @@ def batched_nms_triton(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshol
 
 @triton.jit
 def overlap_kernel(boxes, classes, overlaps, threshold, count, words, DOUBLE: tl.constexpr, BOXES: tl.constexpr):
-    """One program: which of the 32 boxes i of one word overlap each of some boxes j > i of their class, as bits."""
+    """One program: for each box j of a block one word, whose bits are the boxes i < j of its class that it overlaps."""
     j = tl.program_id(0) * BOXES + tl.arange(0, BOXES)
     i = tl.program_id(1) * BITS + tl.arange(0, BITS)
     left_j, top_j, right_j, bottom_j, class_j = _load(boxes, classes, j, count)
@@ -62,7 +66,7 @@ def overlap_kernel(boxes, classes, overlaps, threshold, count, words, DOUBLE: tl
 
 @triton.jit
 def round_kernel(overlaps, keep, after, count, words, WORDS: tl.constexpr):
-    """One program: one word of the recurrence's next round."""
+    """One program: one word of `keep` for the next round."""
     word = tl.program_id(0)
     j = word * BITS + tl.arange(0, BITS)
     suppressors = tl.zeros([BITS], tl.int32)

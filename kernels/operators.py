@@ -1,10 +1,11 @@
-"""Make PyTorch operators of functions that launch Triton kernels.
+"""Register functions that launch Triton kernels as PyTorch operators. Import this module only where Triton is.
 
-On a GPU torch.compile sees through them to the kernel; Triton's interpreter, which runs the kernels in NumPy on a
-machine without one (TRITON_INTERPRET=1), cannot be traced, so there they are opaque. Imported only where Triton runs.
+On a GPU, torch.compile traces through these operators to the kernels. Triton's interpreter (TRITON_INTERPRET=1), which
+runs kernels in NumPy on machines without a GPU, cannot be traced, so there the operators are opaque.
 
-torch.compile learns what a kernel writes by following the addresses of its stores back to its arguments, and counts
-every pointer that a called function takes on the way. So what decides an address is loaded in the kernel itself.
+A rule for the kernels: torch.compile finds the tensors that a kernel writes by tracing the addresses of its stores back
+to its arguments, and counts every pointer that a called function takes on the way as written. So a kernel itself loads
+whatever decides an address, and does not leave that to a function it calls.
 """
 
 import os
@@ -17,8 +18,7 @@ INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 
 
 def operator(name: str, fake: Callable) -> Callable[[Callable], Any]:
-    """Register the decorated function as the operator `dimofs::name`; `fake` makes its results without their values."""
-
+    """Register the decorated function as the operator `dimofs::name`. `fake` makes results of the right shapes only."""
     kind: Any = torch.library.custom_op if INTERPRETED else torch.library.triton_op
 
     def register(function: Callable) -> Any:

@@ -1,11 +1,12 @@
-"""RoIAlign: bilinear samples of a feature map, averaged over the bins of a box.
+"""RoIAlign: bilinear samples of a feature map, averaged over each bin of a box.
 
-    out[r, c, i, j] = mean over a bin's samples of bilinear(features[batch(r), c], y, x)
+    out[r, c, i, j] = mean over the samples (y, x) of bin (i, j) of bilinear(features[image(r), c], y, x)
 
-A box in image pixels is scaled to the map, where cell i covers [i, i + 1) and holds its value at its centre, i + 0.5.
-With `aligned` the sample at continuous coordinate y therefore reads index y - 0.5; without (Detectron's first version,
-and torchvision's default) it reads index y, half a cell too far, and a box is at least one cell wide and high. Samples
-up to one cell outside the map read its border, those farther away, and those of a box that is not finite, are 0.
+Boxes in image pixels are scaled to the map, where cell i covers [i, i + 1) and its value belongs to the centre i + 0.5.
+With `aligned`, a sample at the continuous coordinate y = 2.5 therefore reads index y - 0.5 = 2, the cell that it is the
+centre of. Without (the default of torchvision, after the first version of Detectron) it reads index 2.5, half a cell
+too far, and a box is at least one cell wide and high. Samples up to one cell outside the map read its border. Samples
+farther outside, and all samples of a box that is not finite, are 0.
 """
 
 from collections.abc import Sequence
@@ -30,12 +31,14 @@ def roi_align(
 ) -> Tensor:
     """Pool `boxes` from one feature map, or each from its level of a pyramid -> [K, C, *output_size], in their order.
 
-    `features`: [N, C, H, W], or one map per level, finest first, with as many `spatial_scale`s (powers of two).
-    `boxes`: [K, 5] rows of (image index, x1, y1, x2, y2) or per image [L, 4], in the pixels that `spatial_scale` maps
-    to the features. A bin takes sampling_ratio² samples or, if that is not positive, ceil(height) * ceil(width).
-    A pyramid's level is floor(canonical_level + log2(sqrt(area) / canonical_scale)), limited to those given (Feature
-    Pyramid Networks, eq. 1). Equals torchvision's roi_align and MultiScaleRoIAlign; coordinates and sums are float32
-    (float64 for float64 features), the result has the features' type, and gradients go to the features alone.
+    `features`: [N, C, H, W], or a list of maps, one per level and finest first, with one `spatial_scale` (a power of
+    two) each. `boxes`: [K, 5] rows of (image index, x1, y1, x2, y2), or a list of [L, 4], one per image. They are in
+    image pixels, and `spatial_scale` converts them to cells. A bin takes sampling_ratio x sampling_ratio samples or, if
+    `sampling_ratio` is not positive, ceil(bin height) x ceil(bin width). A box is pooled from level
+    floor(canonical_level + log2(sqrt(area) / canonical_scale)), clamped to those given (Feature Pyramid Networks,
+    Lin et al., 2017, eq. 1). Results equal those of torchvision's roi_align and MultiScaleRoIAlign. Coordinates and
+    sums are float32 (float64 for float64 features), the result has the dtype of the features, and only the features
+    receive gradients. Raises ValueError for shapes that do not match.
     """
     maps = [features] if isinstance(features, Tensor) else list(features)
     scales = list(spatial_scale) if isinstance(spatial_scale, Sequence) else [spatial_scale]

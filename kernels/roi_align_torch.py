@@ -1,4 +1,8 @@
-"""PyTorch twin of the Triton kernels of RoIAlign, and the CPU path; the formula is in `roi_align`."""
+"""RoIAlign in plain PyTorch: the twin of `roi_align_triton`, and the CPU path. The formula is in `roi_align`.
+
+A few boxes are pooled by matrix products with the patches of the map around them (`roi_patch`). For many boxes, each
+output cell is a weighted sum of rows of a table of pixels (`roi_pool`).
+"""
 
 from collections.abc import Sequence
 
@@ -9,31 +13,34 @@ from dimofs.kernels.roi_patch import PatchPooling
 from dimofs.kernels.roi_place import Placed, Regions, place, sample_positions
 from dimofs.kernels.roi_pool import BagPooling, Bags, pool
 
-FEW = 4  # boxes at most that are always pooled patch by patch
-PIXELS = 1024  # of the maps for each box that is
+# Up to this many boxes are always pooled patch by patch.
+MIN_PATCH_BOXES = 4
+# More boxes are pooled patch by patch as long as the maps have at least this many pixels for each of them.
+PIXELS_PER_BOX = 1024
 
 
 def pixel_table(maps: Sequence[Tensor]) -> Tensor:
-    """Maps [N, C, H, W] as one table [pixels, C] of rows."""
+    """Maps of [N, C, H, W] as one contiguous table [pixels, C]: gathers from strided rows are many times slower."""
     rows = [m.permute(0, 2, 3, 1).reshape(-1, m.shape[1]) for m in maps]
-    return rows[0].contiguous() if len(rows) == 1 else torch.cat(rows)  # strided rows cost many times as much
+    return rows[0].contiguous() if len(rows) == 1 else torch.cat(rows)
 
 
 def cells_first(sums: Tensor, size: tuple[int, int]) -> Tensor:
-    """[K * cells, C] -> [K, C, *size], a view."""
+    """View sums [K * cells, C] as [K, C, *size]."""
     return sums.view(-1, *size, sums.shape[1]).permute(0, 3, 1, 2)
 
 
 def pool_torch(maps: Sequence[Tensor], regions: Regions) -> Tensor:
-    """The twin of the Triton kernels in plain PyTorch, and the CPU path: maps of [N, C, H, W] -> [K, C, *size].
-
-    Few boxes are products with the patches around them; of many each output cell is a weighted sum of rows of pixels.
-    """
+    """`roi_align` of checked arguments: maps of [N, C, H, W] -> [K, C, *size]."""
     size = regions.size
     if torch.compiler.is_compiling():
         bags, order = _bags(place(maps, regions), regions)
-        pooled = cells_first(bags.of(pixel_table(maps).to(bags.weight.dtype)).to(maps[0].dtype), size)
-    elif 0 < len(regions.rois) <= max(FEW, sum(m.shape[0] * m.shape[2] * m.shape[3] for m in maps) // PIXELS):
+        pooled = cells_first(bags.sums(pixel_table(maps).to(bags.weight.dtype)).to(maps[0].dtype), size)
+    elif (
+        0
+        < len(regions.rois)
+        <= max(MIN_PATCH_BOXES, sum(m.shape[0] * m.shape[2] * m.shape[3] for m in maps) // PIXELS_PER_BOX)
+    ):
         return pool(PatchPooling(regions, maps), maps)
     else:
         bags, order = _bags(place(maps, regions), regions)
@@ -42,7 +49,7 @@ def pool_torch(maps: Sequence[Tensor], regions: Regions) -> Tensor:
 
 
 def _bags(placed: Placed, regions: Regions) -> tuple[Bags, Tensor | None]:
-    """What each output cell sums; if boxes change places, an order brings them back."""
+    """The pixels and weights that each output cell sums, and the order that restores that of the boxes, if changed."""
     if regions.sampling_ratio > 0 or len(regions.rois) == 0:
         samples = max(regions.sampling_ratio, 1)
         return sample_bags(placed, regions.size, (samples, samples)), None
@@ -50,7 +57,7 @@ def _bags(placed: Placed, regions: Regions) -> tuple[Bags, Tensor | None]:
 
 
 def sample_bags(placed: Placed, size: tuple[int, int], grid: tuple[int, int]) -> Bags:
-    """What each output cell sums: 4 pixels for each of the samples on its grid."""
+    """The pixels and weights that each output cell sums: 4 for each sample of its grid (rows, columns)."""
     pixel, weight = _taps(placed, max(size), max(grid))
     taps = 2 * grid[0], 2 * grid[1]
     (y, weight_y), (x, weight_x) = (
@@ -58,18 +65,19 @@ def sample_bags(placed: Placed, size: tuple[int, int], grid: tuple[int, int]) ->
     )
     y = (placed.origin[:, None, None] + y * placed.extent[:, 1, None, None].long()).to(x.dtype)
     row, weight = y[:, :, None] + x[:, None], weight_y[:, :, None] * weight_x[:, None]  # [K, bins y, bins x, taps]
-    cells = row.shape[0] * size[0] * size[1]  # len() is no symbol to torch.export
+    # row.shape[0] and not len(row), which torch.export would make a constant.
+    cells = row.shape[0] * size[0] * size[1]
     first = torch.arange(cells, device=row.device, dtype=row.dtype) * (taps[0] * taps[1])
     return Bags(row.flatten(), weight.flatten(), first)
 
 
 def _crossed(values: Tensor, axis: int, taps: tuple[int, int]) -> Tensor:
-    """Of the taps along one axis those of all pairs: [K, bins, taps[axis]] -> [K, bins, taps[0] * taps[1]]."""
+    """Repeat the taps along one axis for all taps along the other: [K, bins, taps[axis]] -> [K, bins, all pairs]."""
     return values.unsqueeze(3 - axis).expand(-1, -1, *taps).flatten(2)
 
 
 def _taps(placed: Placed, bins: int, samples: int) -> tuple[Tensor, Tensor]:
-    """Along each axis the two pixels of each sample and their weights -> two [K, 2, bins, 2 * samples]."""
+    """For each axis, the two pixels that each sample reads, and their weights -> two [K, 2, bins, 2 * samples]."""
     position, whole = sample_positions(placed, bins, samples)
     low = position.floor()
     share = position - low
@@ -78,7 +86,7 @@ def _taps(placed: Placed, bins: int, samples: int) -> tuple[Tensor, Tensor]:
 
 
 def _adaptive_bags(placed: Placed, size: tuple[int, int]) -> tuple[Bags, Tensor]:
-    """About one sample per pixel: boxes that share a sampling grid come together. The order brings them back."""
+    """As `_bags`, with about one sample per pixel. Boxes are grouped by sampling grid, which changes their order."""
     grids, group = torch.unique(placed.samples, dim=0, return_inverse=True)
     chosen = [(group == i).nonzero()[:, 0] for i in range(len(grids))]
     bags = [

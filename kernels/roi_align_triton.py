@@ -1,10 +1,10 @@
-"""Triton kernels of RoIAlign: every output cell sums rows of the table of pixels, all channels of a pixel at once.
+"""Triton kernels of RoIAlign: each output cell is a weighted sum of rows of a table of pixels, channels last.
 
     out[r, i, j, :] = mean over samples (a, b) of bilinear(map(r), y, x)
-    y = start_y + i * bin_y + (a + 1/2) * bin_y / samples_y,    x alike
+    y = start_y + i * bin_y + (a + 1/2) * bin_y / samples_y,    x likewise
 
-A pixel's channels lie together in memory, so every read and every atomic addition is contiguous. Coordinates and sums
-are float32, float64 for a float64 table.
+All channels of a pixel lie together in memory, so every read and every atomic addition is contiguous. Coordinates and
+sums are float32, or float64 for a float64 table.
 """
 
 from collections.abc import Sequence
@@ -20,11 +20,12 @@ from dimofs.kernels.roi_align_torch import cells_first, pixel_table
 from dimofs.kernels.roi_place import Regions, place
 from dimofs.kernels.scatter import new_sums, read_sums, scatter_add
 
-CHANNELS = 256  # of a program, at most
+# The most channels per program.
+CHANNELS = 256
 
 
 def pool_triton(maps: Sequence[Tensor], regions: Regions) -> Tensor:
-    """`pool_torch` by Triton: maps of [N, C, H, W] -> [K, C, *size]."""
+    """`roi_align` of checked arguments on a GPU: maps of [N, C, H, W] -> [K, C, *size]."""
     origin, extent, start, bins, samples = place(maps, regions)
     geometry = torch.stack((extent, start, bins, samples.to(bins.dtype)), dim=1)
     return cells_first(_pool(pixel_table(maps), origin, geometry, *regions.size), regions.size)
@@ -36,7 +37,7 @@ def _pool_fake(table: Tensor, origin: Tensor, geometry: Tensor, height: int, wid
 
 @operator("roi_pool", _pool_fake)
 def _pool(table: Tensor, origin: Tensor, geometry: Tensor, height: int, width: int) -> Tensor:
-    """`geometry` [K, 4, 2]: extent, start, bins and samples of `Placed`."""
+    """`geometry` [K, 4, 2] holds extent, start, bins and samples of `Placed`."""
     out = _pool_fake(table, origin, geometry, height, width)
     if out.numel():
         grid, block = _launch(out)
@@ -87,14 +88,14 @@ _spread.register_autograd(_backward_transposed, setup_context=_keep_transposed)
 
 
 def _launch(cells: Tensor) -> tuple[tuple[int], int]:
-    """The grid and the block of channels for cells [K * cells, C]."""
+    """The launch grid and the block of channels per program for `cells` [K * cells, C]."""
     block = min(triton.next_power_of_2(cells.shape[1]), CHANNELS)
     return (cells.shape[0] * triton.cdiv(cells.shape[1], block),), block
 
 
 @triton.jit
 def pool_kernel(table, origin, geometry, out, channels, size_y, size_x, BLOCK: tl.constexpr):
-    """One program: one output cell, a block of channels."""
+    """One program: one output cell and a block of channels."""
     cell, channel, exists = _program(channels, BLOCK)
     roi = cell // (size_y * size_x)
     box = geometry + roi * 8
@@ -119,7 +120,7 @@ def pool_kernel(table, origin, geometry, out, channels, size_y, size_x, BLOCK: t
 
 @triton.jit
 def spread_kernel(grad, origin, geometry, sums, scale, channels, size_y, size_x, BLOCK: tl.constexpr):
-    """The transpose of `pool_kernel`: one output cell's gradient to the pixels that it has read."""
+    """The transpose of `pool_kernel`: add the gradient of one output cell to the pixels that it reads."""
     cell, channel, exists = _program(channels, BLOCK)
     roi = cell // (size_y * size_x)
     box = geometry + roi * 8
@@ -142,7 +143,7 @@ def spread_kernel(grad, origin, geometry, sums, scale, channels, size_y, size_x,
 
 @triton.jit
 def _program(channels, BLOCK: tl.constexpr):
-    """The program's cell, its channels and which of them exist."""
+    """The cell of this program, its channels, and a mask of those that exist."""
     blocks = tl.cdiv(channels, BLOCK)
     channel = tl.program_id(0) % blocks * BLOCK + tl.arange(0, BLOCK)
     return (tl.program_id(0) // blocks).to(tl.int64), channel, channel < channels
@@ -150,7 +151,7 @@ def _program(channels, BLOCK: tl.constexpr):
 
 @triton.jit
 def _tap(begin, step, sample, count, extent):
-    """The two pixels along one axis that a sample reads, and their weights."""
+    """The two pixels that a sample reads along one axis, and their weights."""
     position = begin + (sample + 0.5) * step / count
     weight = tl.where((position >= -1) & (position <= extent), 1 / count, 0.0)
     position = tl.where(weight > 0, tl.minimum(tl.maximum(position, 0.0), extent - 1), 0.0)

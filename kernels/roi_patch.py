@@ -1,9 +1,9 @@
-"""Few boxes pooled on the CPU: each is a product with the patch of the map around it.
+"""Pool a few boxes on the CPU, each by two matrix products with the patch of the map around it.
 
     out[c] = down patch[c] across^T,    down[bin, y] = mean over the bin's samples of max(0, 1 - |sample - y|)
 
-Weights are a few dozen numbers a box, which plain Python makes in the time of two or three operators; their positions
-are float64. A feature that is not finite may spoil all bins of a box, not only those whose samples lie beside it.
+The weights are a few dozen numbers per box, which plain Python computes (in float64) in the time of two or three
+operators. A feature that is not finite may spoil all bins of a box, not only those whose samples lie beside it.
 """
 
 import math
@@ -17,21 +17,25 @@ from torch import Tensor
 
 from dimofs.kernels.roi_place import Regions
 
-FAR = 4  # lines for each sample, of which those between samples are left out
+# Patches with more lines of pixels per sample than this leave out the lines that no sample reads.
+MAX_LINES_PER_SAMPLE = 4
 
 
 class Patch(NamedTuple):
-    """The pixels maps[level][image][index] that a box reads, [C, rows, columns], and their weights."""
+    """The pixels maps[level][image][index] that a box reads, [C, rows, columns], and their weights.
+
+    `down` [bins, rows] and `across` [bins, columns] are the weights along each axis.
+    """
 
     level: int
     image: int
     index: tuple
-    down: Tensor  # [bins, rows]
-    across: Tensor  # [bins, columns]
+    down: Tensor
+    across: Tensor
 
 
 class PatchPooling:
-    """`Regions` of maps pooled patch by patch, a `Pooling`."""
+    """A `Pooling` of `Regions`, patch by patch."""
 
     def __init__(self, regions: Regions, maps: Sequence[Tensor]):
         self.shapes = [m.shape for m in maps]
@@ -52,7 +56,7 @@ class PatchPooling:
         return torch.stack(pooled).to(maps[0].dtype)
 
     def spread(self, grad: Tensor) -> tuple[Tensor, ...]:
-        """The gradient of a map without boxes is one zero, expanded: no memory is filled for it."""
+        """Gradients of the maps. That of a map without boxes is an expanded zero, which takes no memory."""
         touched = {p.level for p in self.patches}
         maps = tuple(
             grad.new_zeros(s) if i in touched else grad.new_zeros(()).expand(s) for i, s in enumerate(self.shapes)
@@ -65,13 +69,14 @@ class PatchPooling:
 def _lines(
     start: float, step: float, bins: int, samples: int, extent: int, dtype: torch.dtype
 ) -> tuple[slice | Tensor, Tensor]:
-    """Along one axis the lines of pixels that a box reads, and their weights [bins, lines]."""
+    """The lines of pixels (rows or columns) that a box reads along one axis, and their weights [bins, lines]."""
     if samples <= 0:
         samples = math.ceil(step) if 0 < step < math.inf else 0
     if samples == 0:
         return slice(0, 1), torch.zeros(bins, 1, dtype=dtype)
     whole, pitch, count, last = 1 / samples, step / samples, bins * samples, extent - 1
-    ends = [int(min(last, max(0.0, start + i * pitch))) for i in (0.5, count - 0.5)]  # NaN is 0
+    # max(0.0, NaN) is 0.
+    ends = [int(min(last, max(0.0, start + i * pitch))) for i in (0.5, count - 0.5)]
     first = min(ends)
     width = min(max(ends) + 2, extent) - first
     weights = array("f" if dtype == torch.float32 else "d", [0.0]) * (bins * width)
@@ -85,14 +90,14 @@ def _lines(
             if share:
                 weights[at + 1] += share
     matrix = torch.frombuffer(weights, dtype=dtype).view(bins, width)
-    if width <= FAR * count:
+    if width <= MAX_LINES_PER_SAMPLE * count:
         return slice(first, first + width), matrix
     lines = matrix.any(dim=0).nonzero()[:, 0]
     return first + lines, matrix[:, lines]
 
 
 def _weighted(pixels: Tensor, down: Tensor, across: Tensor) -> Tensor:
-    """down @ pixels @ across^T of [C, h, w], in the type of the weights."""
+    """down @ pixels @ across^T for pixels [C, h, w], in the dtype of the weights."""
     c, h, w = pixels.shape
     wide = down @ pixels.transpose(0, 1).reshape(h, c * w).to(down.dtype)
     return F.linear(wide.view(-1, w), across).view(len(down), c, -1).transpose(0, 1)

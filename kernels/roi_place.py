@@ -1,4 +1,4 @@
-"""Where boxes and their samples lie on the maps of a pyramid, in the convention of `dimofs.kernels.roi_align`."""
+"""The positions of boxes and their samples on the maps of a pyramid. Conventions are those of `roi_align`."""
 
 import math
 from collections.abc import Sequence
@@ -10,14 +10,17 @@ from torch import Tensor
 
 
 def image_boxes(boxes: Tensor | Sequence[Tensor]) -> Tensor:
-    """Per image [L, 4] -> [K, 5] rows of (image index, x1, y1, x2, y2); such rows pass through."""
+    """A list of boxes [L, 4], one tensor per image -> [K, 5] rows of (image index, x1, y1, x2, y2).
+
+    A tensor is taken to hold such rows already and is returned as it is.
+    """
     if isinstance(boxes, Tensor):
         return boxes
     return torch.cat([F.pad(b, (1, 0), value=i) for i, b in enumerate(boxes)])
 
 
 def assign_levels(boxes: Tensor, scales: Sequence[float], canonical_scale: int, canonical_level: int) -> Tensor:
-    """The level of the pyramid that each of `boxes` [K, 4] is pooled from -> int64 [K]."""
+    """The level of the pyramid from which each of `boxes` [K, 4] is pooled -> int64 [K], 0 for the finest."""
     finest, coarsest = (-round(math.log2(s)) for s in (scales[0], scales[-1]))
     area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
     level = torch.floor(canonical_level + torch.log2(area.sqrt() / canonical_scale) + 1e-6)
@@ -25,17 +28,21 @@ def assign_levels(boxes: Tensor, scales: Sequence[float], canonical_scale: int, 
 
 
 class Regions(NamedTuple):
-    """Boxes and how they are pooled."""
+    """Boxes and how they are pooled.
 
-    rois: Tensor  # [K, 5], rows of (image, x1, y1, x2, y2)
-    levels: Tensor | None  # [K] int64, their maps; None if there is only one
-    scales: Sequence[float]  # of each map
-    size: tuple[int, int]  # bins
+    `rois` [K, 5] are rows of (image index, x1, y1, x2, y2), `levels` [K] int64 their maps (None if there is only one),
+    `scales` one factor per map, `size` the bins (rows, columns).
+    """
+
+    rois: Tensor
+    levels: Tensor | None
+    scales: Sequence[float]
+    size: tuple[int, int]
     sampling_ratio: int
     aligned: bool
 
     def spans(self) -> tuple[Tensor, Tensor]:
-        """Where on their maps the boxes begin, and their lengths -> two [K, (x, y)]."""
+        """Where the boxes start on their maps, and their sizes -> two [K, (x, y)]."""
         scale = self.scales[0] if self.levels is None else self.rois.new_tensor(self.scales)[self.levels, None]
         corners = self.rois[:, 1:] * scale
         start, end = (corners - 0.5 if self.aligned else corners).view(-1, 2, 2).unbind(1)
@@ -43,17 +50,22 @@ class Regions(NamedTuple):
 
 
 class Placed(NamedTuple):
-    """Boxes on their maps. All maps are one table [pixels, C] of rows; the last axis of each [K, 2] is (y, x)."""
+    """Boxes on their maps, with the pixels of all maps numbered as the rows of one table.
 
-    origin: Tensor  # [K] int64, the row of the map's first pixel
-    extent: Tensor  # [K, 2] size of the map
-    start: Tensor  # [K, 2] where the box begins, an index into the map
-    bins: Tensor  # [K, 2] size of a bin
-    samples: Tensor  # [K, 2] int64, samples per bin
+    `origin` [K] int64 is the row of the first pixel of the box's map. The others are [K, (y, x)]: `extent` the size of
+    that map, `start` where the box starts (an index into the map), `bins` the size of a bin in cells, `samples` int64
+    the number of samples per bin.
+    """
+
+    origin: Tensor
+    extent: Tensor
+    start: Tensor
+    bins: Tensor
+    samples: Tensor
 
 
 def place(maps: Sequence[Tensor], regions: Regions) -> Placed:
-    """Where `regions` lie on `maps` of [N, C, H, W]."""
+    """Locate `regions` on `maps` of [N, C, H, W]."""
     rois, levels = regions.rois, regions.levels
     areas, image = [m.shape[2] * m.shape[3] for m in maps], rois[:, 0].long()
     extent = rois.new_tensor([[m.shape[2], m.shape[3]] for m in maps])
@@ -73,9 +85,9 @@ def place(maps: Sequence[Tensor], regions: Regions) -> Placed:
 
 
 def sample_positions(placed: Placed, bins: int, samples: int) -> tuple[Tensor, Tensor]:
-    """Along each axis the indices that the samples of each bin read, and the samples' weights.
+    """For each axis, the indices at which the samples of each bin lie, and their weights -> two [K, 2, bins, samples].
 
-    Two [K, 2, bins, samples]; samples outside the map and those that a box does not have weigh nothing.
+    Samples outside the map, and samples beyond the number that a box takes, have weight 0.
     """
     extent, start, step, count = (t[:, :, None, None] for t in placed[1:])
     sample = torch.arange(samples, device=start.device, dtype=start.dtype)

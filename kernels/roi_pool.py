@@ -1,7 +1,7 @@
-"""Weighted sums of pixels of feature maps, on the CPU: a sparse matrix times the maps, its transpose, and so on.
+"""Weighted sums of pixels of feature maps on the CPU: products with a sparse matrix and its transpose.
 
-Maps hold a pixel's channels far apart, and sums of rows of channels want them together. So the maps are transposed for
-a few channels at a time, into a buffer that stays in the caches, instead of into a second copy of them.
+Feature maps are NCHW, but this gather needs the channels of a pixel side by side. So a few channels at a time are
+transposed into a buffer that stays in the caches, which avoids a second copy of the maps.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,20 +11,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-BUFFER = 2**22  # values of a table at a time
-CHANNELS = 32  # at a time, at least
-TILE = 4096  # pixels that are transposed at a time
+# Values in the buffer of transposed pixels.
+BUFFER = 2**22
+# The fewest channels that are transposed at a time.
+CHANNELS = 32
+# Pixels per step of a transposition.
+TILE = 4096
 
 
 class Pooling(Protocol):
-    """A linear function of the pixels of maps, the same for all channels."""
+    """A linear function of the pixels of maps that is the same for all channels."""
 
     def pool(self, maps: Sequence[Tensor]) -> Tensor:
         """Maps of [N, C, H, W] -> [K, C, h, w]."""
         ...
 
     def spread(self, grad: Tensor) -> tuple[Tensor, ...]:
-        """The transpose: [K, C, h, w] to maps."""
+        """The transpose, which distributes [K, C, h, w] to maps."""
         ...
 
 
@@ -58,14 +61,17 @@ class _Spread(torch.autograd.Function):
 
 
 class Bags(NamedTuple):
-    """A sparse matrix [cells, rows]: cell i sums weight * table[row] over the entries from first[i] on."""
+    """A sparse matrix [cells, rows]: cell i sums weight * table[row] over its entries, which start at first[i].
 
-    row: Tensor  # [entries] int
-    weight: Tensor  # [entries]
-    first: Tensor  # [cells], of the type of row
+    `row` (integers) and `weight` are [entries], `first` is [cells] and has the dtype of `row`.
+    """
 
-    def of(self, table: Tensor) -> Tensor:
-        """The sums [cells, C] of a table [rows, C]."""
+    row: Tensor
+    weight: Tensor
+    first: Tensor
+
+    def sums(self, table: Tensor) -> Tensor:
+        """The sums [cells, C] over a table [rows, C]."""
         return F.embedding_bag(self.row, table, self.first, mode="sum", per_sample_weights=self.weight)
 
     def transposed(self, rows: int) -> "Bags":
@@ -78,11 +84,12 @@ class Bags(NamedTuple):
 
 
 class BagPooling:
-    """`Bags` of the pixels of maps, numbered image by image and map by map."""
+    """A `Pooling` by `Bags` of pixels, which are numbered map by map and image by image."""
 
     def __init__(self, bags: Bags, size: tuple[int, int], maps: Sequence[Tensor]):
         self.bags, self.size, self.shapes = bags, size, [m.shape for m in maps]
-        areas = [s[2] * s[3] for s in self.shapes for _ in range(s[0])]  # of each image of each map
+        # One area for each image of each map.
+        areas = [s[2] * s[3] for s in self.shapes for _ in range(s[0])]
         self.starts = [sum(areas[:i]) for i in range(len(areas) + 1)]
 
     def pool(self, maps: Sequence[Tensor]) -> Tensor:
@@ -96,7 +103,7 @@ class BagPooling:
             part = table[:, : channels.stop - channels.start]
             for plane, rows in self._planes(maps, channels):
                 _transpose(plane, part[rows])
-            out[:, channels] = self.bags.of(part).view(boxes, cells, -1).mT
+            out[:, channels] = self.bags.sums(part).view(boxes, cells, -1).mT
         return out.view(boxes, c, *self.size)
 
     def spread(self, grad: Tensor) -> tuple[Tensor, ...]:
@@ -105,9 +112,11 @@ class BagPooling:
         maps = tuple(grad.new_empty(shape) for shape in self.shapes)
         transposed = self.bags.transposed(self.starts[-1])
         for channels in self._chunks(grad.shape[1]):
-            cells = grad[:, channels].to(transposed.weight.dtype).flatten(2).mT.contiguous()  # [K, cells of a box, C]
-            self._write(transposed.of(cells.flatten(0, 1)), maps, channels)
-            del cells  # so that the next ones take its memory, still in the caches
+            # [K, cells of a box, C]
+            cells = grad[:, channels].to(transposed.weight.dtype).flatten(2).mT.contiguous()
+            self._write(transposed.sums(cells.flatten(0, 1)), maps, channels)
+            # The next chunk reuses this memory while it is still in the caches.
+            del cells
         return maps
 
     def _write(self, table: Tensor, maps: Sequence[Tensor], channels: slice) -> None:
@@ -121,15 +130,16 @@ class BagPooling:
         return [slice(i, min(i + self._step(), channels)) for i in range(0, channels, self._step())]
 
     def _planes(self, maps: Sequence[Tensor], channels: slice) -> Iterator[tuple[Tensor, slice]]:
-        """Of each image of each map some channels [channels, H W], and its rows of the table."""
+        """For each image of each map, the given channels as [channels, H W], and its rows in the table."""
         images = (image for m in maps for image in m.flatten(2))
         for image, start, stop in zip(images, self.starts, self.starts[1:], strict=False):
             yield image[channels], slice(start, stop)
 
 
 def _transpose(source: Tensor, target: Tensor) -> None:
-    """Copy a matrix transposed, in pieces that the caches hold."""
-    long = int(source.shape[1] > source.shape[0])  # the axis of the source
+    """Copy the transpose of `source` to `target`, in pieces that fit in the caches."""
+    # The longer axis of the source is split.
+    long = int(source.shape[1] > source.shape[0])
     pieces = source.split(TILE, dim=long), target.split(TILE, dim=1 - long)
     for piece, place in zip(*pieces, strict=True):
         place.copy_(piece.t())

@@ -1,9 +1,9 @@
-"""Sums into memory by atomic addition, in an order that does not matter where determinism is asked for.
+"""Sums by atomic addition, order-independent (hence deterministic) when determinism is requested.
 
-A sum is a float buffer: float32, or float64 for float64 gradients; never a 16-bit type, whose atomics are loops of
-compare-and-swap. Floating-point addition is not associative and atomics come in any order; so under
-torch.use_deterministic_algorithms the buffer is int64 in fixed point, scaled by the power of two that lets every term
-reach its bound without overflow. Each term is then off by less than 2^-60 of the largest possible sum.
+Sums are float32, or float64 for float64 gradients, but never 16-bit types, whose atomics are slow loops of
+compare-and-swap. Atomics come in any order and floating-point addition is not associative. So under
+torch.use_deterministic_algorithms the sums are int64 in fixed point, scaled by a power of two such that the largest
+possible sum does not overflow. The rounding error of each term is then below 2^-60 of the largest possible sum.
 """
 
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor
 
 
 def new_sums(shape: tuple[int, ...], terms: int, *factors: Tensor) -> tuple[Tensor, Tensor]:
-    """A zeroed buffer for sums of up to `terms` products of an element of each of `factors` each, and its scale."""
+    """A zeroed buffer and its scale. Each sum has up to `terms` terms, which are products of one element per factor."""
     dtype = torch.promote_types(factors[0].dtype, torch.float32)
     if not torch.are_deterministic_algorithms_enabled() or factors[0].numel() == 0:
         buffer = factors[0].new_zeros(shape, dtype=dtype)
@@ -25,13 +25,13 @@ def new_sums(shape: tuple[int, ...], terms: int, *factors: Tensor) -> tuple[Tens
 
 
 def read_sums(buffer: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor:
-    """The sums as `dtype`; NaN if a term's bound was not finite."""
+    """The sums as `dtype`. In fixed point all are NaN if any factor was not finite."""
     return (buffer.double() / scale if buffer.dtype == torch.int64 else buffer).to(dtype)
 
 
 @triton.jit
 def scatter_add(buffer, scale, index, value, mask):
-    """buffer[index] += value where `mask`, for a buffer and scale of `new_sums`."""
+    """buffer[index] += value where `mask` is set, for a buffer and scale made by `new_sums`."""
     if buffer.dtype.element_ty == tl.int64:
         value = (value.to(tl.float64) * tl.load(scale)).to(tl.int64)
     tl.atomic_add(buffer + index, value, mask=mask, sem="relaxed")

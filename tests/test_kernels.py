@@ -44,9 +44,9 @@ def pooling(request, monkeypatch) -> str:
     if request.param == "triton":
         return request.getfixturevalue("triton")
     monkeypatch.setattr(
-        importlib.import_module("dimofs.kernels.roi_align_torch"), "FEW", 99 * (request.param == "patches")
+        importlib.import_module("dimofs.kernels.roi_align_torch"), "MIN_PATCH_BOXES", 99 * (request.param == "patches")
     )
-    monkeypatch.setattr(importlib.import_module("dimofs.kernels.roi_align_torch"), "PIXELS", 2**40)
+    monkeypatch.setattr(importlib.import_module("dimofs.kernels.roi_align_torch"), "PIXELS_PER_BOX", 2**40)
     return "cpu"
 
 
