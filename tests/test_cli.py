@@ -1,5 +1,6 @@
 """Command lines from signatures: types, defaults, choices, exit codes."""
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import pytest
@@ -24,6 +25,29 @@ def test_types_and_defaults():
     assert vars(parse(["fit"])) == {"task": "fit", "video": None, "delta": 0, "overlay": True}
     given = parse(["test", "--video", "a", "b", "--delta", "5", "--no-overlay"])
     assert vars(given) == {"task": "test", "video": ["a", "b"], "delta": 5, "overlay": False}
+
+
+def placed(
+    first: int,
+    second: int = 4,
+    *,
+    wide: Annotated[bool, "not narrow"] = False,
+    step: Annotated[int, "frames"] = 3,
+    names: Annotated[Sequence[str], "of files"] = (),
+) -> None:
+    pass
+
+
+def test_positions_may_be_left_out_where_they_have_a_default():
+    parse = parser(placed).parse_args
+    assert vars(parse(["3"])) == {"first": 3, "second": 4, "wide": False, "step": 3, "names": ()}
+    assert vars(parse(["3", "5", "--wide"])) == {"first": 3, "second": 5, "wide": True, "step": 3, "names": ()}
+
+
+def test_help_tells_defaults_that_say_something():
+    text = parser(placed).format_help()
+    assert "frames (default: 3)" in text
+    assert "of files (" not in text and "not narrow (" not in text
 
 
 def test_choices_are_told():

@@ -59,6 +59,38 @@ def test_unsure_and_absurd_joints_are_not_drawn():
     draw(image, one, [(1, 3)])  # a limb that leaves the frame is cut at its edge
 
 
+@pytest.mark.parametrize(("confidence", "drawn"), [(0.49, False), (0.51, True)])
+def test_joints_are_drawn_from_a_confidence_of_a_half(confidence, drawn):
+    image = np.zeros((40, 40, 3), dtype=np.uint8)
+    one = people([[[20.0, 20]]], [0], OUTSIDE)
+    one.keypoint_scores[:] = torch.tensor(confidence).logit()
+    draw(image, one, [])
+    assert image[18:22, 18:22].any() == drawn
+
+
+LABEL = """\
+...............................................................
+...............................................................
+....#....###..#####....#..#####...##..#####..###...###...###...
+...##...#...#....#....##..#......#........#.#...#.#...#.#...#..
+....#.......#...#....#.#..####..#........#..#...#.#...#.#..##..
+....#......#.....#..#..#......#.####....#....###...####.#.#.#..
+....#.....#.......#.#####.....#.#...#..#....#...#.....#.##..#..
+....#....#....#...#....#..#...#.#...#..#....#...#....#..#...#..
+...###..#####..###.....#...###...###...#.....###...##....###...
+...............................................................
+...............................................................
+"""
+
+
+def test_an_id_is_written_in_digits_above_its_box():
+    image = np.full((100, 100, 3), 255, dtype=np.uint8)
+    draw(image, people([[[-50.0, -50]]], [1234567890], torch.tensor([[20.0, 50, 90, 90]])), [])
+    plate = image[39:50, 20:83]
+    assert "".join("".join(".#"[ink] for ink in row) + "\n" for row in (plate == 0).all(-1).astype(int)) == LABEL
+    assert (plate[0] == colour(1234567890)).all() and (image[:39] == 255).all()
+
+
 def test_boxes_and_ids_at_the_edges():
     boxes = torch.tensor([[-20.0, -20, 15, 15], [0, 0, 1, 1], [30, 30, 900, 900], [38, 2, 39, 39]])
     image = np.zeros((40, 40, 3), dtype=np.uint8)

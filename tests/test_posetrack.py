@@ -20,7 +20,10 @@ from dimofs.eval.keypoints.scores import by_group
 from dimofs.formats.posetrack import JOINTS
 from tests.support.posetrack_sets import both, constant, evaluate, file17, file18, person
 
-CASES = Path(__file__).parents[2] / "shared/data/posetrack_cases"
+CASES = [
+    Path(__file__).parent / "cases/posetrack",
+    *sorted((Path(__file__).parents[2] / "shared/data/posetrack_cases").glob("case*")),
+]
 
 
 # --- by hand -------------------------------------------------------------------------------------------------------
@@ -294,11 +297,11 @@ def same(expected: dict, result: dict) -> None:
         assert not counts or result["counts"][ours] == counts[f"num_{ours}"]
 
 
-@pytest.mark.skipif(not CASES.is_dir(), reason="the official tool's cases are not at ../shared/data/posetrack_cases")
-@pytest.mark.parametrize("case", sorted(p.name for p in CASES.glob("case*")))
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_official_cases(tmp_path, case):
-    expected = json.loads((CASES / case / "expected.json").read_text())
-    posetrack.main(gt=CASES / case / "gt", pred=CASES / case / "pred", json=tmp_path / "figures.json")
+    """A small case stands in this repository; larger ones, of real frames, are used where ../shared has them."""
+    expected = json.loads((case / "expected.json").read_text())
+    posetrack.main(gt=case / "gt", pred=case / "pred", json=tmp_path / "figures.json")
     result = json.loads((tmp_path / "figures.json").read_text())
     same(expected, result)
     assert set(result["sequences"]) == set(expected["per_sequence"])
@@ -327,6 +330,14 @@ def test_oks_ap_is_cocos(tmp_path, seed):
     assert ours["AP"] == pytest.approx(100 * theirs[0]) and ours["AP50"] == pytest.approx(100 * theirs[1])
     assert ours["AP75"] == pytest.approx(100 * theirs[2]) and ours["AR"] == pytest.approx(100 * theirs[5])
     assert 5 < ours["AP"] < 95
+
+
+@pytest.mark.parametrize(("wrong", "found"), [(19, 100), (20, 0)])
+def test_the_best_20_of_a_frame_count(tmp_path, wrong, found):
+    """The one person who is right has the lowest score."""
+    crowd = [person(i, y=1000 * (i + 1), score=0.9) for i in range(wrong)] + [person(99, score=0.1)]
+    result = evaluate(tmp_path, file18([[person(0)]], True), file18([crowd], False), oks=True)
+    assert result["AR"] == found
 
 
 def _coco_ap(truth: list[list[dict]], predicted: list[list[dict]]) -> np.ndarray:

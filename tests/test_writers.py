@@ -229,6 +229,16 @@ def test_folder_that_cannot_be_written(tmp_path, format):
         written(tmp_path / "file" / "x", format, [(frame(), two())])
 
 
+WITHOUT_IDS = {
+    "jsonl": lambda text: [person["id"] for person in json.loads(text.splitlines()[1])["people"]],
+    "csv": lambda text: [row["id"] or None for row in csv.DictReader(text.splitlines())],
+    "posetrack": lambda text: [entry["track_id"] for entry in json.loads(text)["annotations"]],
+    "coco": lambda text: [result.get("id") for result in json.loads(text)],
+}
+
+
 @pytest.mark.parametrize("format", FORMATS)
 def test_people_without_ids(tmp_path, format):
-    written(tmp_path / "x", format, [(frame(), replace(two(), ids=None))])
+    """No id is written; PoseTrack's format needs one, so there people are numbered within their frame."""
+    text = written(tmp_path / "x", format, [(frame(), replace(two(), ids=None))])
+    assert WITHOUT_IDS[format](text) == ([0, 1] if format == "posetrack" else [None, None])
