@@ -25,7 +25,7 @@ from dataclasses import dataclass, replace
 from math import inf
 from pathlib import Path
 from statistics import fmean, pstdev
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from tqdm import tqdm
@@ -43,16 +43,17 @@ from dimofs.eval.tables.runs import find_all
 from dimofs.files import read_json, write_json
 from dimofs.tracking import tracker_named
 from dimofs.zoo import checkpoints
-from dimofs.zoo.calibrate import calibrated
 from dimofs.zoo.detection.detector import PoseDetector
 from dimofs.zoo.presets import VARIANTS
-from dimofs.zoo.train import SYNTHETIC, Settings, train
 from dimofs.zoo.training import initialize
-from dimofs.zoo.training.data import Every, JhmdbClips, JhmdbLabels, Paths, taught
-from dimofs.zoo.training.distributed import process
+from dimofs.zoo.training.calibration import calibrated
+from dimofs.zoo.training.data import SYNTHETIC_CLIPS, Every, JhmdbClips, JhmdbLabels, Paths, taught
+from dimofs.zoo.training.distributed import join_processes
+from dimofs.zoo.training.poses import POSE_RECIPES, PoseTask
 from dimofs.zoo.training.recipes import RECIPES
+from dimofs.zoo.training.run import RunOptions, train
 
-RUNS = {  # what sets each apart from the recipe
+RUNS: dict[str, dict[str, Any]] = {  # what sets each apart from the recipe
     "single": {"single": 1.0},
     "dimofs": {"single": 0.0},
     "mixed": {"single": 0.5},
@@ -90,15 +91,16 @@ def main(
         check_choices(runs=(name, RUNS))
     check_ranges(steps=(steps, 1, inf), batch=(batch, 1, inf), size=(size, 64, inf), rate=(rate, 0, inf))
     check_ranges(videos=(videos, 1, inf), longer=(longer, 32, inf), every=(every, 1, inf))
-    paths = Paths(jhmdb, jhmdb_labels).or_synthetic(SYNTHETIC)
+    paths = Paths(jhmdb, jhmdb_labels).or_synthetic(SYNTHETIC_CLIPS)
     sources = taught(paths.sources(every=every), teacher)
     recipe = RECIPES["mobile"].changed(
-        steps=steps, batch=batch, size=size, learning_rate=rate, dtype=dtype, warmup=min(WARMUP, steps // 5)
+        steps=steps, batch=batch, learning_rate=rate, dtype=dtype, warmup=min(WARMUP, steps // 5)
     )
-    with process(device) as here:
+    poses = POSE_RECIPES["mobile"].changed(canvas=size, mix=dict.fromkeys(sources, 1.0))
+    with join_processes(device) as here:
         beginning = out / "start"
         _without_motion(start, beginning)
-        settings = Settings(str(beginning), False, save_every=100, validate=0, held_out=0, workers=0, quiet=False)
+        options = RunOptions(init=str(beginning), save_every=100, workers=0)
         bench = Bench(None, jhmdb, jhmdb_labels, None, (0,), out, SETTING, None)
         clips = bench.videos(0)
         labelled = clips if videos is None else replace(bench, most=videos).videos(0)
@@ -106,8 +108,8 @@ def main(
         found: dict[str, list[dict]] = {name: [] for name in runs}
         for seed, name in ((seed, name) for seed in seeds for name in runs):
             folder = out / f"{name}-{seed}"
-            changes = RUNS[name] | {"seed": seed, "weights": tuple((n, 1.0) for n in sources)}
-            train(recipe.changed(**changes), sources, {}, str(folder), here, settings)
+            task = PoseTask(recipe=poses.changed(**RUNS[name]), sources=sources)
+            train(task, recipe.changed(seed=seed), str(folder), here, options)
             found[name].append(test(folder, steps, pairs=name != "single"))
     print(f"{'JHMDB' if jhmdb else 'synthetic clips'}, %, mean ± standard deviation over {len(seeds)} seeds")
     print(*tables(found, test.deltas), sep="\n")

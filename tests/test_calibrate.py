@@ -7,20 +7,21 @@ import torch
 from dimofs.zoo import calibrate, checkpoints
 from dimofs.zoo.detection.keypoint_head import decode
 from dimofs.zoo.presets import dimofs_mobile
+from dimofs.zoo.training import calibration
 
 
 def test_fit_recovers_a_known_curve():
     random = np.random.default_rng(0)
     logits = random.normal(4, 3, 20_000)
     right = random.random(20_000) < 1 / (1 + np.exp(-(0.7 * logits - 2)))
-    slope, shift = calibrate.fit(logits, right)
+    slope, shift = calibration.fit(logits, right)
     assert slope == pytest.approx(0.7, abs=0.05)
     assert shift == pytest.approx(-2, abs=0.15)
 
 
 def test_fit_without_data_is_its_center():
     none = np.zeros(0)
-    assert calibrate.fit(none, none.astype(bool), (0.5, -1.0)) == pytest.approx((0.5, -1.0))
+    assert calibration.fit(none, none.astype(bool), (0.5, -1.0)) == pytest.approx((0.5, -1.0))
 
 
 @torch.no_grad()
@@ -33,7 +34,7 @@ def test_apply_moves_scores_and_leaves_places():
     points, before = decode(model.keypoint_head(levels, [regions], scales), regions)
     logits = before.repeat(300, 1)
     right = torch.rand(logits.shape, generator=torch.Generator().manual_seed(0)) < 0.8
-    calibrate.apply(model, logits, right, torch.ones_like(right))
+    calibration.apply(model, logits, right, torch.ones_like(right))
     moved, after = decode(model.keypoint_head(levels, [regions], scales), regions)
     torch.testing.assert_close(moved, points)
     assert after.sigmoid().mean().item() == pytest.approx(0.8, abs=0.02)

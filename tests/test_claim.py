@@ -7,11 +7,12 @@ import torch
 
 from dimofs.cli import InputError
 from dimofs.eval import claim
-from dimofs.zoo import checkpoints, train
+from dimofs.zoo import checkpoints
 from dimofs.zoo.detection.detector import PoseDetector
 from dimofs.zoo.detection.offsets import DeformableLayer, OffsetNet
 from dimofs.zoo.presets import VARIANTS, dimofs_mobile
 from dimofs.zoo.training import initialize
+from dimofs.zoo.training.trainer import Trainer
 
 
 def row(ap: float, found: list, copied: list, pck: float) -> dict:
@@ -52,9 +53,9 @@ def test_runs_are_trained_measured_and_not_repeated(tmp_path, monkeypatch, capsy
     pixel = checkpoints.load_as(PoseDetector, tmp_path / "pixel-0" / "model")
     assert [parameter.shape[0] for parameter in pixel.offset_net.parameters()] == [2] * 4
     recipes = [json.loads((tmp_path / f"{name}-0" / "recipe.json").read_text()) for name in ("single", "pixel")]
-    assert {k for k in recipes[0] if recipes[0][k] != recipes[1][k]} == {"single", "variant"}
+    assert {k for k in recipes[0] if recipes[0][k] != recipes[1][k]} == {"single", "arguments"}
 
-    monkeypatch.setattr(train.Trainer, "update", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(Trainer, "update", lambda *_: pytest.fail("trained again"))
     monkeypatch.setattr(claim.Test, "_measure", lambda *_: pytest.fail("measured again"))
     claim.main(out=tmp_path, runs=["single", "dimofs"], **options)
     assert capsys.readouterr().out.splitlines()[1:3] == first.splitlines()[1:3]

@@ -13,13 +13,14 @@ from dimofs.zoo.backbones.fpn import FeaturePyramid
 from dimofs.zoo.detection import box_coder, keypoint_head
 from dimofs.zoo.detection.detector import Features, PoseDetector
 from dimofs.zoo.detection.keypoint_head import KeypointHead
-from dimofs.zoo.detection.losses import Sampling, keypoint_loss, means, pose_losses
+from dimofs.zoo.detection.losses import Sampling, keypoint_loss, pose_losses
 from dimofs.zoo.detection.matcher import BETWEEN, NEGATIVE, match, sample
 from dimofs.zoo.detection.offsets import DeformableLayer, OffsetNet
 from dimofs.zoo.detection.pose_nms import distinct
 from dimofs.zoo.detection.preprocess import Preprocess
 from dimofs.zoo.detection.rpn import RegionProposals, grid_anchors
 from dimofs.zoo.presets import dimofs_mobile
+from dimofs.zoo.training.terms import means
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ import pytest
 from dimofs.cli import InputError
 from dimofs.zoo.presets import PRESETS
 from dimofs.zoo.training.data import Paths, mixed
+from dimofs.zoo.training.poses import POSE_RECIPES
 from dimofs.zoo.training.recipes import RECIPES, Recipe
 
 
@@ -25,27 +26,29 @@ def test_the_papers_steps_by_hand():
 
 
 def test_the_papers_numbers():
-    paper = RECIPES["paper"]
-    assert (paper.preset, paper.size, paper.steps, paper.optimizer) == ("dimofs_resnet101", 800, 13_000, "sgd")
-    assert (paper.momentum, paper.weight_decay, paper.sampling.regions) == (0.9, 1e-4, 512)
+    paper, poses = RECIPES["paper"], POSE_RECIPES["paper"]
+    assert (paper.steps, paper.optimizer, paper.momentum, paper.weight_decay) == (13_000, "sgd", 0.9, 1e-4)
+    assert (poses.preset, poses.canvas, poses.sampling.regions) == ("dimofs_resnet101", 800, 512)
 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_recipes_can_be_run_and_written(name):
-    recipe = RECIPES[name]
-    assert recipe.preset in PRESETS
-    json.dumps(asdict(recipe), allow_nan=False)
+    recipe, poses = RECIPES[name], POSE_RECIPES[name]
+    assert poses.preset in PRESETS
+    json.dumps([asdict(recipe), asdict(poses)], allow_nan=False)
     used = {f.name for f in fields(Paths)} - {"jhmdb_labels", "coco_images"}
-    assert set(dict(recipe.weights)) == used
+    assert set(poses.mix) == used
 
 
 def test_a_change_of_none_is_none():
-    recipe = RECIPES["paper"].changed(steps=7, size=None, recompute=False)
-    assert (recipe.steps, recipe.size, recipe.recompute) == (7, 800, False)
+    recipe = RECIPES["paper"].changed(steps=7, batch=None, recompute=False)
+    assert (recipe.steps, recipe.batch, recipe.recompute) == (7, 8, False)
+    poses = POSE_RECIPES["paper"].changed(canvas=None, variant="pixel", single=0.25)
+    assert (poses.canvas, poses.arguments, poses.single) == (800, {"variant": "pixel"}, 0.25)
 
 
 def test_shares_by_hand():
-    defaults = (("jhmdb", 0.4), ("lspet", 0.35), ("coco", 0.25))
+    defaults = {"jhmdb": 0.4, "lspet": 0.35, "coco": 0.25}
     assert mixed(defaults, [], ["coco", "jhmdb"]) == {"coco": 0.25, "jhmdb": 0.4}
     assert mixed(defaults, ["coco=2", "jhmdb=0"], ["jhmdb", "coco"]) == {"jhmdb": 0, "coco": 2}
 
@@ -57,4 +60,4 @@ def test_shares_by_hand():
 )
 def test_bad_shares_are_refused(entries):
     with pytest.raises(InputError, match="--mix"):
-        mixed((("jhmdb", 0.4), ("coco", 0.25)), entries, ["jhmdb", "coco"])
+        mixed({"jhmdb": 0.4, "coco": 0.25}, entries, ["jhmdb", "coco"])

@@ -19,7 +19,7 @@ from dimofs.cli import InputError
 from dimofs.zoo import checkpoints, train
 from dimofs.zoo.training.run_folder import RunFolder
 from dimofs.zoo.training.trainer import Trainer
-from tests.support.tiny import TINY, tiny_model, use_tiny
+from tests.support.tiny import TINY, TINY_TASK, tiny_model, use_tiny
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -123,7 +123,7 @@ def killed(command: list[str], when: Callable[[], bool]) -> None:
 
 def test_sigkill_in_mid_run_and_in_mid_write(tmp_path):
     """The real command, killed between checkpoints, then while it writes one, then finished."""
-    out, options = tmp_path / "killed", {"steps": 7, "save_every": 3, "size": 64, "init": "dimofs_mobile", "seed": 5}
+    out, options = tmp_path / "killed", {"steps": 7, "save_every": 3, "canvas": 64, "init": "dimofs_mobile", "seed": 5}
     words = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
     command = [sys.executable, "-m", "dimofs.zoo.train", "pose", "--quiet", "--workers=0", "--synthetic=3", "--batch=1"]
     command += [f"--out={out}", *words]
@@ -202,10 +202,10 @@ def test_a_line_on_a_full_disk(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"size": 96}, "recipe.json: size is 64 in this run, 96 now; give the same options"),
+        ({"canvas": 96}, "recipe.json: canvas is 64 in this run, 96 now; give the same options"),
         ({"rate": 0.5}, "recipe.json: learning_rate is 0.001 in this run, 0.5 now"),
         ({"synthetic": 4}, "recipe.json: data.synthetic is 3 in this run, 4 now"),
-        ({"mix": ["synthetic=1"]}, 'recipe.json: weights is [["synthetic", 0.3]] in this run, [["synthetic", 1.0]]'),
+        ({"mix": ["synthetic=1"]}, "recipe.json: mix.synthetic is 0.3 in this run, 1.0 now"),
         ({"init": "dimofs_mobile"}, 'recipe.json: init is null in this run, "dimofs_mobile" now'),
         ({"steps": 1}, "state.pt: is at step 2, beyond --steps 1; give that many or more"),
     ],
@@ -253,7 +253,7 @@ def test_lines_after_the_checkpoint_are_cut(tmp_path):
 
 def test_the_best_weights_are_kept(monkeypatch, tmp_path):
     use_tiny(monkeypatch)
-    folder, trainer = RunFolder(tmp_path), Trainer(tiny_model(), TINY)
+    folder, trainer = RunFolder(tmp_path), Trainer(TINY_TASK, tiny_model(), TINY)
     folder.begin({}, 0)
     best = []
     for step, found in enumerate((0.25, 0.5, 0.5, 0.375)):

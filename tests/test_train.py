@@ -27,9 +27,10 @@ from dimofs.zoo.detection.keypoint_head import decode
 from dimofs.zoo.presets import dimofs_mobile, movenet_multipose
 from dimofs.zoo.training import initialize, throughput
 from dimofs.zoo.training.data import Paths
-from dimofs.zoo.training.validation import Validation, joints_found
+from dimofs.zoo.training.poses import PoseTask, count_found_joints
+from dimofs.zoo.training.validation import Validation
 from tests.support.scenes import person, write_clip, write_image
-from tests.support.tiny import TINY, tiny_model, use_tiny
+from tests.support.tiny import TINY, TINY_POSES, tiny_model, use_tiny
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -68,7 +69,7 @@ def test_the_commands_from_labels_to_a_checkpoint(tmp_path):
             teacher=str(tmp_path / "labels"),
             steps=steps,
             batch=1,
-            size=64,
+            canvas=64,
             save_every=1,
             workers=0,
             quiet=True,
@@ -133,7 +134,7 @@ def test_without_data_it_trains_on_synthetic_clips(tiny, tmp_path, capsys):
         ({"videos": "."}, "no video"),
         ({"posetrack": "."}, "annotations/train: holds no .json files; --posetrack"),
         ({"steps": 0}, "--steps 0: must be at least 1"),
-        ({"size": 20}, "--size 20: must be at least 64"),
+        ({"canvas": 20}, "--canvas 20: must be at least 64"),
         ({"single": 1.5}, "--single 1.5: must be at least 0 and at most 1"),
         ({"synthetic": 2_000_000}, "--synthetic 2000000: must be"),
         ({"save_every": 0}, "--save-every 0: must be at least 1"),
@@ -170,9 +171,10 @@ def test_the_benchmark_reports_and_writes_nothing(tiny, tmp_path, capsys, monkey
     monkeypatch.chdir(tmp_path)
     train.main("pose", benchmark=2, batch=2, workers=0, quiet=True)
     lines = capsys.readouterr().out.splitlines()
-    speeds = [float(re.match(rf"{name} +([\d.]+) pairs/s", line)[1]) for name, line in zip(SPEEDS, lines, strict=False)]  # type: ignore[index]
+    matches = [re.match(rf"{name} +([\d.]+) samples/s", line) for name, line in zip(SPEEDS, lines, strict=False)]
+    speeds = [float(match[1]) for match in matches if match]
     assert len(speeds) == 3 and min(speeds) > 0
-    assert re.match(r"[\d.]+ GFLOP a pair, forward and backward; memory [\d.]+ GiB$", lines[3])
+    assert re.match(r"[\d.]+ GFLOP per sample, forward and backward; memory [\d.]+ GiB$", lines[3])
     assert list(tmp_path.iterdir()) == []
 
 
@@ -190,8 +192,8 @@ def test_speeds_by_hand(monkeypatch):
     monkeypatch.setattr(throughput.time, "perf_counter", lambda: clock[0])
     alone = SimpleNamespace(world=1, device=torch.device("cpu"))
     one: Any = SimpleNamespace(recipe=replace(TINY, accumulate=2), process=alone, update=lambda _: passing(3, None))
-    batches = (passing(2, None) for _ in range(throughput.needed(5)))
-    speed = throughput.measure(one, batches, 5)
+    batches = (passing(2, None) for _ in range(throughput.steps_read(5)))
+    speed = throughput.measure_throughput(one, batches, 5)
     assert (speed.loader, speed.model, speed.both, speed.step) == (2, 4 / 3, 4 / 5, 3) and not list(batches)
 
 
@@ -203,7 +205,7 @@ def test_two_processes_train_as_one(tmp_path):
         "steps": 3,
         "batch": 4,
         "accumulate": 2,
-        "size": 64,
+        "canvas": 64,
         "init": "dimofs_mobile",
         "optimizer": "sgd",
     }
@@ -254,15 +256,15 @@ class Placed(SimpleNamespace):
         return heatmaps
 
 
-def test_joints_found_by_hand():
+def test_found_joints_by_hand():
     """A box of 100 x 60 pixels from (10, 20): joints within 20 pixels of its middle (60, 50) are found."""
     people = person((10, 20, 110, 80), nose=(61, 50), neck=(60, 68), left_wrist=(60, 74), right_wrist=(82, 50))
     people.keypoints[0, DIMOFS.index("left_hip")] = torch.tensor([60.0, 50])  # where it would be found, but no label
     model: Any = Placed()
     a, b = torch.zeros(2, 3, 8, 8), torch.ones(2, 3, 8, 8)
-    found = joints_found(model, a, None, [people, People.empty()])
+    found = count_found_joints(model, a, None, [people, People.empty()])
     assert (found.total.item(), found.count) == (2, 4)
-    found = joints_found(model, a, b, [people, person((10, 20, 110, 80), left_hip=(12, 55))])
+    found = count_found_joints(model, a, b, [people, person((10, 20, 110, 80), left_hip=(12, 55))])
     assert (found.total.item(), found.count) == (1, 5)
 
 
@@ -270,10 +272,10 @@ def test_validation_is_the_same_each_time_and_of_clips_that_no_training_sees():
     held_out = Paths().held_out()
     source = held_out["synthetic"]
     assert isinstance(source, Synthetic) and source.seed == 1_000_000
-    recipe, model = replace(TINY, batch=2), tiny_model().eval()
-    validation = Validation(held_out, recipe, 3)
-    assert [len(batch[3]) for batch in validation.batches] == [2, 1]
-    assert all(name >= "synthetic_1000000" for batch in validation.batches for name in batch[3])
+    task, model = PoseTask(recipe=TINY_POSES, sources={}, held_out_sources=held_out), tiny_model().eval()
+    validation = Validation(task, count=3, batch=2)
+    assert [len(batch) for batch in validation.batches] == [2, 1]
+    assert all(name >= "synthetic_1000000" for batch in validation.batches for name in batch.names)
     first = validation(model, torch.device("cpu"))
     assert first == validation(model, torch.device("cpu")) and 0 <= first["pck"] <= 1 and first["keypoint"] > 0
 

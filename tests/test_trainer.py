@@ -12,15 +12,17 @@ from dimofs.cli import InputError
 from dimofs.datasets.people import Pair, People
 from dimofs.skeletons import DIMOFS
 from dimofs.zoo.backbones.resnet import resnet18
-from dimofs.zoo.detection.losses import means, pose_losses
+from dimofs.zoo.detection.losses import pose_losses
 from dimofs.zoo.training import distributed
 from dimofs.zoo.training.batches import loader
 from dimofs.zoo.training.distributed import Process
+from dimofs.zoo.training.poses import PairBatch, PoseTask
 from dimofs.zoo.training.recipes import Recipe
-from dimofs.zoo.training.trainer import ALONE, Batch, Trainer, recompute_blocks
-from tests.support.tiny import TINY, tiny_model
+from dimofs.zoo.training.terms import means
+from dimofs.zoo.training.trainer import ALONE, Trainer, recompute_blocks
+from tests.support.tiny import TINY, TINY_POSES, tiny_model
 
-SGD = replace(TINY, optimizer="sgd", learning_rate=0.01, clip=None, mosaic=0.0, weights=(("noise", 1.0),))
+SGD = replace(TINY, optimizer="sgd", learning_rate=0.01, clip=None)
 CPU = torch.device("cpu")
 
 
@@ -41,23 +43,30 @@ class Noise:
         yield from ()
 
 
-def steps(recipe: Recipe, start: int = 0, process: Process = ALONE) -> list[list[Batch]]:
-    return list(loader({"noise": Noise()}, recipe, start=start, workers=0, process=process))
+def task(**changes) -> PoseTask:
+    return PoseTask(
+        recipe=TINY_POSES.changed(**{"mosaic": 0.0, "mix": {"noise": 1.0}, **changes}), sources={"noise": Noise()}
+    )
+
+
+def steps(
+    recipe: Recipe, start: int = 0, process: Process = ALONE, learned: PoseTask | None = None
+) -> list[list[PairBatch]]:
+    return list(loader(learned or task(), recipe, start=start, workers=0, process=process))  # type: ignore[arg-type]
 
 
 def weights(trainer: Trainer) -> dict[str, torch.Tensor]:
     return {name: p.detach().clone() for name, p in trainer.model.named_parameters()}
 
 
-def gradients(trainer: Trainer, batches: Sequence[Batch], single: bool) -> dict[str, torch.Tensor]:
+def gradients(trainer: Trainer, batches: Sequence[PairBatch], single: bool) -> dict[str, torch.Tensor]:
     """Of the mean over the batches of the sums of their losses, at the trainer's weights, by another way."""
     model = tiny_model()
     model.load_state_dict(trainer.model.state_dict())
-    for number, (a, b, people, _) in enumerate(batches):
-        random = trainer._random(number, len(people))
-        losses = means(
-            pose_losses(model, a / 255, None if single else b / 255, people, trainer.recipe.sampling, random)
-        )
+    for number, batch in enumerate(batches):
+        random = trainer._randomness(number, len(batch)).samples
+        a, b = batch.frames_a / 255, None if single else batch.frames_b / 255
+        losses = means(pose_losses(model, a, b, batch.people, TINY_POSES.sampling, random))
         (sum(losses.values(), torch.zeros(())) / len(batches)).backward()
     return {name: torch.zeros_like(p) if p.grad is None else p.grad for name, p in model.named_parameters()}
 
@@ -66,8 +75,8 @@ def gradients(trainer: Trainer, batches: Sequence[Batch], single: bool) -> dict[
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_a_step_of_sgd_by_hand(accumulate, single):
     """w -= rate (gradient + decay w), the gradient that of the mean of the batches' losses."""
-    recipe = replace(SGD, accumulate=accumulate, single=single, frozen=())
-    one = Trainer(tiny_model(), recipe)
+    recipe = replace(SGD, accumulate=accumulate, frozen=())
+    one = Trainer(task(single=single), tiny_model(), recipe)
     batches = steps(recipe)[0]
     assert len(batches) == accumulate
     before, expected = weights(one), gradients(one, batches, bool(single))
@@ -80,7 +89,7 @@ def test_a_step_of_sgd_by_hand(accumulate, single):
 
 def test_the_average_by_hand():
     """Its decay is 2 / 11 after one step, 3 / 12 after two, and `average` in the long run."""
-    one = Trainer(tiny_model(), SGD)
+    one = Trainer(task(), tiny_model(), SGD)
     first, *_ = one.trained
     values = [first.detach().clone()]
     for batches in steps(SGD)[:2]:
@@ -88,13 +97,13 @@ def test_the_average_by_hand():
         values.append(first.detach().clone())
     once = values[0] * 2 / 11 + values[1] * 9 / 11
     torch.testing.assert_close(one.average[0], once * 3 / 12 + values[2] * 9 / 12)
-    late = Trainer(tiny_model(), replace(SGD, average=0.1))
+    late = Trainer(task(), tiny_model(), replace(SGD, average=0.1))
     late.update(steps(SGD)[0])
     torch.testing.assert_close(late.average[0], values[0] * 0.1 + values[1] * 0.9)
 
 
 def test_within_averaged_the_model_is_its_average():
-    one = Trainer(tiny_model(), SGD)
+    one = Trainer(task(), tiny_model(), SGD)
     one.update(steps(SGD)[0])
     before = weights(one)
     with one.averaged():
@@ -105,8 +114,8 @@ def test_within_averaged_the_model_is_its_average():
 
 
 def test_the_frozen_thaw_in_time_at_a_tenth_of_the_rate():
-    recipe = replace(SGD, unfreeze=2, single=0.0)
-    one = Trainer(tiny_model(), recipe)
+    recipe = replace(SGD, unfreeze=2)
+    one = Trainer(task(single=0.0), tiny_model(), recipe)
     start = weights(one)
     for number, batches in enumerate(steps(recipe)[:3]):
         if number == 2:  # the step from which the stem trains
@@ -122,7 +131,7 @@ def test_the_frozen_thaw_in_time_at_a_tenth_of_the_rate():
 
 
 def test_a_gradient_is_clipped():
-    loose, tight = (Trainer(tiny_model(), replace(SGD, clip=clip, weight_decay=0.0)) for clip in (None, 1e-3))
+    loose, tight = (Trainer(task(), tiny_model(), replace(SGD, clip=clip, weight_decay=0.0)) for clip in (None, 1e-3))
     for one in (loose, tight):
         one.update(steps(SGD)[0])
     norms = [torch.cat([p.grad.flatten() for p in one.trained if p.grad is not None]).norm() for one in (loose, tight)]
@@ -132,7 +141,7 @@ def test_a_gradient_is_clipped():
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_half_precision_is_near(dtype):
     """The losses, and the step that they lead to; small gradients of 16 bits would be 0 if they were not scaled."""
-    full, half = (Trainer(tiny_model(), replace(SGD, dtype=d, clip=0.1)) for d in ("float32", dtype))
+    full, half = (Trainer(task(), tiny_model(), replace(SGD, dtype=d, clip=0.1)) for d in ("float32", dtype))
     start = weights(full)
     losses = [one.update(steps(SGD)[0]) for one in (full, half)]
     assert losses[0] != losses[1]
@@ -160,15 +169,15 @@ def test_recomputing_changes_no_gradient():
 
 
 def test_a_state_goes_on_bit_for_bit():
-    recipe = replace(TINY, unfreeze=2, weights=(("noise", 1.0),))
-    whole, cut = Trainer(tiny_model(), recipe), Trainer(tiny_model(), recipe)
-    for batches in steps(recipe):
+    recipe, mosaic = replace(TINY, unfreeze=2), task(mosaic=0.3)
+    whole, cut = Trainer(mosaic, tiny_model(), recipe), Trainer(mosaic, tiny_model(), recipe)
+    for batches in steps(recipe, learned=mosaic):
         whole.update(batches)
-    for batches in steps(recipe)[:3]:
+    for batches in steps(recipe, learned=mosaic)[:3]:
         cut.update(batches)
-    again = Trainer(tiny_model(seed=9), recipe)
+    again = Trainer(mosaic, tiny_model(seed=9), recipe)
     again.restore(cut.state())
-    for batches in steps(recipe, start=3):
+    for batches in steps(recipe, start=3, learned=mosaic):
         again.update(batches)
     assert again.step == whole.step == 4
     assert all(torch.equal(p, weights(again)[name]) for name, p in weights(whole).items())
@@ -176,13 +185,13 @@ def test_a_state_goes_on_bit_for_bit():
 
 
 def test_a_loss_that_is_not_finite_names_the_samples():
-    one = Trainer(tiny_model(), SGD)
+    one = Trainer(task(), tiny_model(), SGD)
     with torch.no_grad():
-        one.model.rpn.objectness.weight.fill_(torch.nan)
+        one.model.get_parameter("rpn.objectness.weight").fill_(torch.nan)
     batches = steps(SGD)[0]
     with pytest.raises(InputError) as fault:
         one.update(batches)
-    assert str(fault.value).startswith(f"loss nan at step 0 on {', '.join(batches[0][3])}; try a lower --rate")
+    assert str(fault.value).startswith(f"loss nan at step 0 on {', '.join(batches[0].names)}; try a lower --rate")
 
 
 def test_gradients_of_two_processes_by_hand(monkeypatch):
@@ -207,9 +216,9 @@ def test_processes_share_each_batch():
     assert len(whole) == 3 and all(len(batches) == 2 for batches in whole)
     for step in range(3):
         for number in range(2):
-            frames, left, right = (run[step][number][0] for run in (whole, *halves))
+            frames, left, right = (run[step][number].frames_a for run in (whole, *halves))
             assert torch.equal(frames, torch.cat((left, right))) and len(left) == 2
-    assert torch.equal(steps(recipe, start=2)[0][1][0], whole[2][1][0]) and len(steps(recipe, start=2)) == 1
+    assert torch.equal(steps(recipe, start=2)[0][1].frames_a, whole[2][1].frames_a) and len(steps(recipe, start=2)) == 1
 
 
 def test_shares_choose_the_source():
@@ -217,9 +226,10 @@ def test_shares_choose_the_source():
         def pair(self, index, random):
             return replace(super().pair(index, random), name="other")
 
-    recipe = replace(SGD, steps=60, weights=(("noise", 1.0), ("other", 3.0)))
-    drawn = list(loader({"noise": Noise(), "other": Other()}, recipe, start=0, workers=0))
-    names = [name for batches in drawn for name in batches[0][3]]
+    recipe = TINY_POSES.changed(mosaic=0.0, mix={"noise": 1.0, "other": 3.0})
+    both = PoseTask(recipe=recipe, sources={"noise": Noise(), "other": Other()})
+    drawn = list(loader(both, replace(SGD, steps=60), start=0, workers=0))
+    names = [name for batches in drawn for name in batches[0].names]
     assert len(names) == 120 and 75 <= names.count("other") <= 105
 
 
@@ -229,7 +239,8 @@ def test_a_broken_file_is_one_line(workers):
         def pair(self, index, random: np.random.Generator):
             raise InputError("x.avi: cannot be decoded; download it again")
 
-    batches = loader({"noise": Broken()}, SGD, start=0, workers=workers)
+    broken = PoseTask(recipe=TINY_POSES.changed(mosaic=0.0, mix={"noise": 1.0}), sources={"noise": Broken()})
+    batches = loader(broken, SGD, start=0, workers=workers)
     with pytest.raises(InputError) as fault:
         next(batches)
     assert str(fault.value) == "x.avi: cannot be decoded; download it again"

@@ -6,7 +6,7 @@
     python -m dimofs.zoo.train pose --out runs/videos --init dimofs_mobile --videos DIR --teacher LABELS --every 10
     torchrun --nproc-per-node 8 -m dimofs.zoo.train pose --recipe paper --out runs/paper --posetrack DIR \\
         --model dimofs_resnet50 --init keypointrcnn_resnet50_fpn_coco
-    python -m dimofs.zoo.train pose --benchmark 20 --synthetic 1000 --size 256 --batch 4
+    python -m dimofs.zoo.train pose --benchmark 20 --synthetic 1000 --canvas 256 --batch 4
 
 Without data it trains on synthetic clips, which need no files. Data sets given by path are mixed, --mix sets their
 shares; each image or clip that a teacher has labelled (python -m dimofs.zoo.label) gains the people and joints that its
@@ -25,22 +25,16 @@ torchrun spreads each batch over its processes: same losses, same weights. --ben
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
 from math import inf
-from typing import Annotated, Literal
-
-import torch
-from tqdm import tqdm
+from typing import Annotated, Any, Literal
 
 from dimofs.cli import InputError, check_choices, check_ranges, run
 from dimofs.datasets.people import PairSource
 from dimofs.datasets.synthetic.clips import HELD_OUT
-from dimofs.skeletons import DIMOFS
-from dimofs.zoo.presets import PRESETS, VARIANTS
-from dimofs.zoo.training import initialize, throughput
-from dimofs.zoo.training.batches import loader
+from dimofs.zoo.presets import VARIANTS
 from dimofs.zoo.training.data import (
+    SYNTHETIC_CLIPS,
     Coco,
     CocoImages,
     Every,
@@ -54,112 +48,16 @@ from dimofs.zoo.training.data import (
     taught,
     unlabelled,
 )
-from dimofs.zoo.training.distributed import Process, process
-from dimofs.zoo.training.recipes import RECIPES, Recipe
-from dimofs.zoo.training.run_folder import RunFolder
-from dimofs.zoo.training.trainer import Batch, Trainer
-from dimofs.zoo.training.validation import Validation
-
-SYNTHETIC = 10_000  # clips, where no data is given
+from dimofs.zoo.training.distributed import join_processes
+from dimofs.zoo.training.poses import POSE_RECIPES, PoseTask
+from dimofs.zoo.training.recipes import RECIPES
+from dimofs.zoo.training.run import RunOptions, benchmark_run, plan, train
 
 
-@dataclass(frozen=True)
-class Settings:
-    """How a run goes about it; what it learns does not depend on these, but for the weights that it starts from."""
-
-    init: str | None
-    compile: bool
-    save_every: int  # steps
-    validate: int  # steps, 0 for never
-    held_out: int  # pairs
-    workers: int
-    quiet: bool
-
-
-def fit(
-    trainer: Trainer,
-    batches: Iterator[list[Batch]],
-    folder: RunFolder,
-    settings: Settings,
-    validation: Validation | None = None,
-) -> None:
-    """Train to the recipe's last step; the leading process logs every step to `folder`, validates and saves there."""
-    steps, leads = trainer.recipe.steps, trainer.process.leads
-    with tqdm(total=steps, initial=trainer.step, unit="step", disable=settings.quiet or not leads) as bar:
-        while trainer.step < steps:
-            rate = trainer.recipe.rate(trainer.step)
-            losses = trainer.update(next(batches))
-            bar.set_postfix({name: f"{value:.3f}" for name, value in losses.items()}, refresh=False)
-            bar.update()
-            if not leads:
-                continue
-            folder.log(trainer.step, {"rate": rate, **losses})
-            last = trainer.step == steps
-            if validation is not None and (last or trainer.step % settings.validate == 0):
-                with trainer.averaged():
-                    figures = validation(trainer.model, trainer.process.device)
-                folder.validated(trainer, figures)
-            if last or trainer.step % settings.save_every == 0:
-                folder.save(trainer)
-
-
-def train(
-    recipe: Recipe,
-    sources: dict[str, PairSource],
-    held_out: dict[str, PairSource],
-    out: str,
-    here: Process,
-    settings: Settings,
-) -> None:
-    """Begin the run in the folder `out`, or go on with it.
-
-    InputError: the folder holds another run, it cannot be written, or a loss is not finite.
-    """
-    folder = RunFolder(out)
-    plan = {"init": settings.init, **asdict(recipe), "data": {name: len(source) for name, source in sources.items()}}
-    state = folder.state(plan)
-    trainer = prepared(recipe, here, settings, fresh=state is None)
-    if state is not None:
-        trainer.restore(state)
-    validation = Validation(held_out, recipe, settings.held_out) if settings.validate and here.leads else None
-    if here.leads:
-        folder.begin(plan, trainer.step)
-    batches = loader(sources, recipe, start=trainer.step, workers=settings.workers, process=here)
-    fit(trainer, batches, folder, settings, validation)
-
-
-def prepared(recipe: Recipe, here: Process, settings: Settings, *, fresh: bool = True) -> Trainer:
-    """The trainer of a recipe at its first step; unless `fresh` its weights are of no matter."""
-    torch.manual_seed(recipe.seed)
-    model = PRESETS[recipe.preset](keypoint_names=DIMOFS, variant=recipe.variant)
-    if settings.init and fresh:
-        initialize.start(model, settings.init)
-    if settings.compile:
-        model.backbone.compile()
-    return Trainer(model, recipe, here)
-
-
-def check_share(recipe: Recipe, here: Process) -> None:
-    """InputError: the processes cannot share a batch equally."""
-    if recipe.batch % here.world:
-        raise InputError(f"--batch {recipe.batch}: must be a multiple of the {here.world} processes")
-
-
-def benchmark_speed(
-    recipe: Recipe, sources: dict[str, PairSource], here: Process, settings: Settings, steps: int
-) -> None:
-    """Print the speed of the loader alone, the model alone and both; at a rate of 0, so that any weights will do."""
-    recipe = replace(recipe, steps=max(recipe.steps, throughput.needed(steps)), learning_rate=0.0)
-    batches = loader(sources, recipe, start=0, workers=settings.workers, process=here)
-    speed = throughput.measure(prepared(recipe, here, settings), batches, steps)
-    if here.leads:
-        print(speed)
-
-
-def describe(recipe: Recipe, sources: dict[str, PairSource]) -> None:
-    """Print the recipe and the data."""
-    print("\n".join(f"{name}: {value}" for name, value in asdict(recipe).items()))
-    print("\n".join(f"data {name}: {len(source)} items" for name, source in sources.items()))
+def describe(planned: Mapping[str, Any], sources: Mapping[str, PairSource]) -> None:
+    """Print what defines a run."""
+    print("\n".join(f"{name}: {value}" for name, value in planned.items() if name != "data"))
+    print("\n".join(f"data {name}: {count} items" for name, count in planned["data"].items()))
     for name in unlabelled(sources):
         print(f"note: people that {name} does not label count as background; give --teacher LABELS", file=sys.stderr)
 
@@ -176,7 +74,7 @@ def main(
     lspet: LspetFolder = None,
     posetrack: PoseTrackRoot = None,
     videos: VideoFolder = None,
-    synthetic: Annotated[int, f"number of synthetic clips (default: {SYNTHETIC} without other data, else 0)"] = 0,
+    synthetic: Annotated[int, f"number of synthetic clips (default: {SYNTHETIC_CLIPS} without other data, else 0)"] = 0,
     mix: Annotated[list[str] | None, "shares of the data sets, as in jhmdb=0.4 coco=0.25"] = None,
     teacher: Annotated[str | None, "folder of labels written by python -m dimofs.zoo.label"] = None,
     every: Every = 5,
@@ -186,7 +84,7 @@ def main(
     steps: Annotated[int | None, "optimizer steps (default, as below: the recipe's)"] = None,
     batch: Annotated[int | None, "pairs of a batch, over all processes"] = None,
     accumulate: Annotated[int | None, "batches a step, whose gradients are averaged"] = None,
-    size: Annotated[int | None, "pixels of the square training canvas"] = None,
+    canvas: Annotated[int | None, "side of the square training images, pixels"] = None,
     optimizer: Annotated[Literal["adamw", "sgd"] | None, "AdamW, or SGD with momentum"] = None,
     rate: Annotated[float | None, "highest learning rate"] = None,
     single: Annotated[float | None, "part of the batches with Frame B = Frame A"] = None,
@@ -206,29 +104,41 @@ def main(
 ) -> None:
     ranges = {"steps": steps, "batch": batch, "accumulate": accumulate, "every": every, "held_out": held_out}
     ranges |= {"save_every": save_every, "benchmark": benchmark}
-    check_ranges(**{name: (value, 1, inf) for name, value in ranges.items()}, size=(size, 64, inf), rate=(rate, 0, inf))
+    check_ranges(
+        **{name: (value, 1, inf) for name, value in ranges.items()}, canvas=(canvas, 64, inf), rate=(rate, 0, inf)
+    )
     check_ranges(single=(single, 0, 1), paste=(paste, 0, 1), synthetic=(synthetic, 0, HELD_OUT))
     least = {"unfreeze": unfreeze, "validate": validate, "workers": workers, "seed": seed}
     check_ranges(**{name: (value, 0, inf) for name, value in least.items()})
     check_choices(variant=(variant, VARIANTS))
     if unfreeze is not None and not init:
         raise InputError("--unfreeze needs --init beside it: without weights to start from nothing is frozen")
-    paths = Paths(jhmdb, jhmdb_labels, coco, coco_images, lspet, posetrack, videos, synthetic).or_synthetic(SYNTHETIC)
+    paths = Paths(jhmdb, jhmdb_labels, coco, coco_images, lspet, posetrack, videos, synthetic)
+    paths = paths.or_synthetic(SYNTHETIC_CLIPS)
     sources = taught(paths.sources(every=every), teacher)
     chosen = RECIPES[recipe].changed(
-        preset=model, variant=variant, steps=steps, batch=batch, accumulate=accumulate, size=size, optimizer=optimizer,
-        learning_rate=rate, single=single, paste=paste, unfreeze=unfreeze, dtype=dtype, recompute=recompute, seed=seed,
-        weights=tuple(mixed(RECIPES[recipe].weights, mix or (), list(sources)).items()), frozen=None if init else (),
+        steps=steps, batch=batch, accumulate=accumulate, optimizer=optimizer, learning_rate=rate, unfreeze=unfreeze,
+        dtype=dtype, recompute=recompute, seed=seed, frozen=None if init else (),
     )  # fmt: skip
-    settings = Settings(init, compile, save_every, validate, held_out, workers, quiet)
-    with process(device) as here:
-        check_share(chosen, here)
-        if here.leads and not quiet:
-            describe(chosen, sources)
-        if benchmark is not None:
-            benchmark_speed(chosen, sources, here, settings, benchmark)
-        else:
-            train(chosen, sources, paths.held_out(), out, here, settings)
+    poses = POSE_RECIPES[recipe]
+    poses = poses.changed(
+        preset=model, variant=variant, canvas=canvas, single=single, paste=paste,
+        mix=mixed(poses.mix, mix or (), list(sources)),
+    )  # fmt: skip
+    learned = PoseTask(recipe=poses, sources=sources, held_out_sources=paths.held_out())
+    options = RunOptions(
+        init=init, compile=compile, save_every=save_every, validate=validate, held_out=held_out, workers=workers,
+        quiet=quiet,
+    )  # fmt: skip
+    with join_processes(device) as process:
+        if process.leads and not quiet:
+            describe(plan(learned, chosen, init), sources)
+        if benchmark is None:
+            train(learned, chosen, out, process, options)
+            return
+        speed = benchmark_run(learned, chosen, process, options, benchmark)
+        if process.leads:
+            print(speed)
 
 
 if __name__ == "__main__":

@@ -18,8 +18,9 @@ from dimofs.eval.timing.torchvision_peer import keypointrcnn_resnet50_fpn, twin
 from dimofs.skeletons import DIMOFS
 from dimofs.zoo.detection.losses import Sampling
 from dimofs.zoo.training.distributed import Process
+from dimofs.zoo.training.poses import PairBatch, PoseRecipe, PoseTask
 from dimofs.zoo.training.recipes import RECIPES
-from dimofs.zoo.training.trainer import Batch, Trainer
+from dimofs.zoo.training.trainer import Trainer
 
 RECIPE = RECIPES["paper"].changed(recompute=False, warmup=0)
 
@@ -33,25 +34,25 @@ def train_cases(device: str = "cpu", quick: bool = False) -> Iterator[Case]:
             torch.manual_seed(0)
             settings = {"num_keypoints": len(DIMOFS), "box_batch_size_per_image": regions}
             peer = keypointrcnn_resnet50_fpn(side, side, trainable=3, **settings).to(device)
-            ours = twin(peer, side, side)
-        recipe = RECIPE.changed(single=single, batch=count, size=side, sampling=Sampling(regions=regions))
-        trainer = Trainer(ours, recipe, Process(0, 1, torch.device(device)))
+            ours = twin(peer, side, side).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        task = PoseTask(recipe=PoseRecipe(single=single, sampling=Sampling(regions=regions)), sources={})
+        trainer = Trainer(task, ours, RECIPE.changed(batch=count), Process(0, 1, torch.device(device)))
         size = 12 * sum(p.numel() for p in trainer.trained)  # read, their gradients written, and changed
         shape = f"{count} of {side}x{side}"
         step = torchvision_step(peer.train(), batch, device)
         yield Case(name, shape, "fp32", lambda t=trainer: t.update([batch]), "torchvision", step, size)
 
 
-def synthetic_batch(side: int, count: int) -> Batch:
+def synthetic_batch(side: int, count: int) -> PairBatch:
     """`count` pairs of square frames with people."""
     source, random = Synthetic(count, height=side, width=side, people=(2, 4)), np.random.default_rng(0)
-    return collate([source.pair(i, random) for i in range(count)])
+    return PairBatch(*collate([source.pair(i, random) for i in range(count)]))
 
 
-def torchvision_step(model: torch.nn.Module, batch: Batch, device: str):
+def torchvision_step(model: torch.nn.Module, batch: PairBatch, device: str):
     """A function that makes torchvision's training step on the Frames A of a batch."""
-    frames, _, people, _ = batch
-    images, targets = [frame.to(device) / 255 for frame in frames], [target(p.to(device)) for p in people]
+    images = [frame.to(device) / 255 for frame in batch.frames_a]
+    targets = [target(people.to(device)) for people in batch.people]
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.SGD(trained, 1e-3, RECIPE.momentum, weight_decay=RECIPE.weight_decay)
 

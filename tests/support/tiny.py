@@ -14,11 +14,11 @@ from dimofs.zoo.detection.losses import Sampling
 from dimofs.zoo.detection.preprocess import Preprocess
 from dimofs.zoo.detection.rpn import RegionProposals
 from dimofs.zoo.presets import PRESETS, motion_parts, preset
+from dimofs.zoo.training.poses import POSE_RECIPES, PoseRecipe, PoseTask
 from dimofs.zoo.training.recipes import RECIPES, Recipe
 
-TINY = Recipe(
-    preset="tiny", steps=4, batch=2, size=64, warmup=0, frozen=("backbone.stem",), sampling=Sampling(32, 8, 2, 0.5)
-)
+TINY = Recipe(steps=4, batch=2, warmup=0, frozen=("backbone.stem",))
+TINY_POSES = PoseRecipe(preset="tiny", canvas=64, sampling=Sampling(32, 8, 2, 0.5))
 
 
 class Strides(nn.Module):
@@ -58,3 +58,7 @@ def use_tiny(patch: pytest.MonkeyPatch) -> None:
     """Have the training command train this model, when told of no other recipe."""
     patch.setitem(PRESETS, "tiny", tiny)
     patch.setitem(RECIPES, "mobile", TINY)
+    patch.setitem(POSE_RECIPES, "mobile", TINY_POSES)
+
+
+TINY_TASK = PoseTask(recipe=TINY_POSES, sources={})

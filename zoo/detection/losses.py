@@ -7,9 +7,8 @@ those of the whole.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +20,7 @@ from dimofs.zoo.detection import box_coder, box_head, keypoint_head, rpn
 from dimofs.zoo.detection.detector import SCALES, PoseDetector
 from dimofs.zoo.detection.matcher import match, sample
 from dimofs.zoo.detection.rpn import Prediction
+from dimofs.zoo.training.terms import Term
 
 
 @dataclass(frozen=True)
@@ -35,22 +35,6 @@ class Sampling:
     keypoint_regions: int = 128
     positive_fraction: float = 0.25
     keypoint_weight: float = 1.0
-
-
-class Term(NamedTuple):
-    """A loss as the sum over what it counts, a scalar with gradient, and how many those are."""
-
-    total: Tensor
-    count: int
-
-    def mean(self) -> Tensor:
-        """The loss; 0 where nothing counts."""
-        return self.total / max(self.count, 1)
-
-
-def means(terms: Mapping[str, Term]) -> dict[str, Tensor]:
-    """The losses, scalars by name."""
-    return {name: term.mean() for name, term in terms.items()}
 
 
 def pose_losses(

@@ -2,45 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import islice
+from typing import Any
 
 from torch.utils.data import DataLoader, Dataset
 
 from dimofs.cli import InputError
-from dimofs.datasets.augment.mixture import Mixture, collate
-from dimofs.datasets.people import Pair, PairSource
 from dimofs.zoo.training.distributed import Process
 from dimofs.zoo.training.recipes import Recipe
-from dimofs.zoo.training.trainer import ALONE, Batch
+from dimofs.zoo.training.tasks import Batch, Samples, Task
+from dimofs.zoo.training.trainer import ALONE
 
 
-def loader(
-    sources: Mapping[str, PairSource], recipe: Recipe, *, start: int, workers: int, process: Process = ALONE
-) -> Iterator[list[Batch]]:
-    """For each step from `start` to the recipe's last, its batches, or this process's equal part of each.
+def loader(task: Task, recipe: Recipe, *, start: int, workers: int, process: Process = ALONE) -> Iterator[list[Batch]]:
+    """For each step from `start` to the recipe's last: its batches, or this process's equal part of each of them.
 
-    InputError: a file of the data sets is absent or damaged.
+    `workers` is the number of processes that load samples, 0 for none beside this one. InputError: a file of the data
+    sets is absent or damaged.
     """
-    weights = dict(recipe.weights)
-    size, count = (recipe.size, recipe.size), recipe.steps * recipe.accumulate
-    mixture = Mixture(
-        [(source, weights[name]) for name, source in sources.items()],
-        size,
-        count * recipe.batch,
-        seed=recipe.seed,
-        mosaic=recipe.mosaic,
-        paste=recipe.paste,
-    )
+    samples = task.samples(recipe.steps * recipe.accumulate * recipe.batch, recipe.seed)
     share = recipe.batch // process.world
     first = process.rank * share
-    numbers = [range(n, n + share) for n in range(first, len(mixture), recipe.batch)][start * recipe.accumulate :]
+    numbers = [range(n, n + share) for n in range(first, len(samples), recipe.batch)][start * recipe.accumulate :]
     loaded = iter(
         DataLoader(
-            _Careful(mixture),
+            _ErrorsAsSamples(samples),
             batch_sampler=numbers,  # type: ignore[arg-type]
             num_workers=workers,
-            collate_fn=_collate,
+            collate_fn=partial(_collate, task),
             pin_memory=process.device.type == "cuda",
         )
     )
@@ -48,26 +39,25 @@ def loader(
         yield batches
 
 
-class _Careful(Dataset):
-    """A mixture that gives an InputError in place of a pair: a loader's processes would bury it in a traceback."""
+class _ErrorsAsSamples(Dataset):
+    """The samples, or the InputError that a sample raised: a loader's worker would turn it into a traceback."""
 
-    def __init__(self, mixture: Mixture):
-        self.mixture = mixture
+    def __init__(self, samples: Samples):
+        self.samples = samples
 
     def __len__(self) -> int:
-        return len(self.mixture)
+        return len(self.samples)
 
-    def __getitem__(self, number: int) -> Pair | InputError:
+    def __getitem__(self, number: int) -> Any:
         try:
-            return self.mixture[number]
+            return self.samples[number]
         except InputError as error:
             return error
 
 
-def _collate(pairs: Sequence[Pair | InputError]) -> Batch | InputError:
-    good = [pair for pair in pairs if not isinstance(pair, InputError)]
-    faults = [pair for pair in pairs if isinstance(pair, InputError)]
-    return faults[0] if faults else collate(good)
+def _collate(task: Task, samples: Sequence[Any]) -> Batch | InputError:
+    errors = [sample for sample in samples if isinstance(sample, InputError)]
+    return errors[0] if errors else task.collate(samples)
 
 
 def _checked(batch: Batch | InputError) -> Batch:

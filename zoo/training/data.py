@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
@@ -28,6 +28,8 @@ VideoFolder = Annotated[str | None, "a folder of videos, whose people a teacher 
 Every = Annotated[int, "JHMDB and videos: one frame in so many is a Frame A, as the teacher labelled them"]
 
 
+# The number of synthetic clips to train on where no data set is given.
+SYNTHETIC_CLIPS = 10_000
 INCOMPLETE = {"jhmdb", "lspet"}  # where people in the pictures have no labels
 
 
@@ -98,17 +100,17 @@ def taught(sources: dict[str, PairSource], labels: str | Path | None) -> dict[st
     return merged
 
 
-def unlabelled(sources: dict[str, PairSource]) -> list[str]:
+def unlabelled(sources: Mapping[str, PairSource]) -> list[str]:
     """The data sets among `sources` in which people without labels count as background, as no teacher has seen them."""
     return [name for name, source in sources.items() if name in INCOMPLETE and not isinstance(source, teacher.Taught)]
 
 
-def mixed(defaults: Sequence[tuple[str, float]], entries: Sequence[str], names: Sequence[str]) -> dict[str, float]:
+def mixed(defaults: Mapping[str, float], entries: Sequence[str], names: Sequence[str]) -> dict[str, float]:
     """The weight of each data set of `names`: those of `entries`, "<name>=<weight>", else the default.
 
     InputError: an entry names no data set in use, its weight is no number from 0, or all weights are 0.
     """
-    weights = {name: weight for name, weight in defaults if name in names}
+    weights = {name: weight for name, weight in defaults.items() if name in names}
     for entry in entries:
         name, _, text = entry.partition("=")
         if name not in names:

@@ -32,7 +32,7 @@ class Process:
 
 
 @contextmanager
-def process(device: str | None = None) -> Iterator[Process]:
+def join_processes(device: str | None = None) -> Iterator[Process]:
     """This process, joined with the others that torchrun started: by nccl on GPUs, by gloo on a CPU.
 
     device: default a GPU if there is one, with torchrun the process's own. InputError: it is not there.

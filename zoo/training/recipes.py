@@ -1,51 +1,49 @@
-"""Recipes: all that decides a training run but for its data, and how the learning rate goes; `RECIPES` has two."""
+"""Recipes: everything that defines a training run except its task and data, including the learning-rate schedule."""
 
 from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from dimofs.zoo.detection.losses import Sampling
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """A step reads `batch` pairs `accumulate` times and averages the gradients.
+    """How the weights are optimized; `RECIPES` holds two. A step averages the gradients of `accumulate` batches.
 
-    The rate climbs from `warmup_from` of its height in `warmup` steps; then it falls along half a cosine to zero, or to
-    a tenth at each of `drops`.
+    The learning rate rises linearly from `warmup_from * learning_rate` during the first `warmup` steps. Then it falls
+    to zero along half a cosine ("cosine"), or to a tenth at each of the steps `drops` ("steps").
+
+    steps:        optimizer steps.
+    batch:        samples of a batch, over all processes.
+    momentum:     of SGD.
+    clip:         largest norm of the gradient; None does not clip.
+    average:      decay of the moving average of the weights, which is what a run exports.
+    frozen:       name prefixes of the parameters that do not train.
+    unfreeze:     the step from which frozen parameters train too, with UNFROZEN_LR_SCALE of the learning rate.
+    dtype:        of the forward pass, by autocast.
+    recompute:    recompute the backbone's activations in the backward pass instead of keeping them.
     """
 
-    preset: str = "dimofs_mobile"
-    variant: str = "paper"  # of its motion parts, one of `dimofs.zoo.presets.VARIANTS`
     steps: int = 10_000
-    batch: int = 8  # of all processes together
+    batch: int = 8
     accumulate: int = 1
-    size: int = 320  # pixels of the square training canvas
     optimizer: Literal["adamw", "sgd"] = "adamw"
     learning_rate: float = 1e-3
-    momentum: float = 0.9  # of sgd
+    momentum: float = 0.9
     weight_decay: float = 1e-4
     schedule: Literal["cosine", "steps"] = "cosine"
-    drops: tuple[int, ...] = ()  # steps
-    warmup: int = 200  # steps
+    drops: tuple[int, ...] = ()
+    warmup: int = 200
     warmup_from: float = 0.005
-    single: float = 0.5  # the part of batches whose Frame B is Frame A
-    clip: float | None = 10.0  # largest norm of the gradient
-    average: float = 0.999  # decay of the averaged weights
+    clip: float | None = 10.0
+    average: float = 0.999
     frozen: tuple[str, ...] = ("backbone.body", "backbone.top_down", "backbone.hints")
-    unfreeze: int | None = None  # the step from which the frozen train too, at a tenth of the rate
-    mosaic: float = 0.3  # the part of samples that hold four pairs
-    paste: float = 0.0  # the part of samples with one more person in front of another
-    weights: tuple[tuple[str, float], ...] = (
-        ("jhmdb", 0.4), ("lspet", 0.35), ("coco", 0.25), ("posetrack", 0.5), ("videos", 0.3), ("synthetic", 0.3),
-    )  # fmt: skip
-    dtype: str = "float32"  # of autocast
-    recompute: bool = False  # the backbone's activations, instead of keeping them for the backward pass
+    unfreeze: int | None = None
+    dtype: str = "float32"
+    recompute: bool = False
     seed: int = 0
-    sampling: Sampling = field(default_factory=lambda: Sampling(regions=64, keypoint_regions=8, positive_fraction=0.5))
 
     def changed(self, **fields: Any) -> Recipe:
         """The recipe with other values of some fields; those that are None stay."""
@@ -63,23 +61,18 @@ class Recipe:
 
 RECIPES = {
     "mobile": Recipe(),
-    # [16]: Girdhar et al., Detect-and-Track, CVPR 2018; one image a GPU on eight of them, from weights trained on COCO
+    # Detect-and-Track (Girdhar et al., CVPR 2018): one image a GPU on eight GPUs, from weights trained on COCO.
     "paper": Recipe(
-        preset="dimofs_resnet101",
         steps=13_000,
         batch=8,
-        size=800,
         optimizer="sgd",
         learning_rate=1e-3,
         schedule="steps",
         drops=(10_000, 12_000),
         warmup=500,
         warmup_from=1 / 3,
-        single=0.0,
         clip=None,
         frozen=("backbone.body.conv1", "backbone.body.layer1"),
-        mosaic=0.0,
         recompute=True,
-        sampling=Sampling(regions=512),
     ),
 }

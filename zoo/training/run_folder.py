@@ -78,7 +78,7 @@ class RunFolder:
 
     def validated(self, trainer: Trainer, figures: dict[str, float]) -> None:
         """Add a line about a validation; its weights become best/ if its score is higher than any before."""
-        score = (figures["pck"] + figures["pck_pairs"]) / 2
+        score = trainer.task.score(figures)
         self.log(trainer.step, {"score": score, **figures}, VALIDATIONS)
         if score > self.best:
             self.best = score

@@ -1,7 +1,7 @@
 """`Trainer`: a model, its averaged weights and its optimizer at one step of a recipe.
 
-Everything random in a step is a function of the recipe's seed, the step and a pair's place in the batch: a step does
-the same after a resume, and however many processes share its batch.
+Everything random in a step is a function of the recipe's seed, the step and a sample's place in the batch: a step does
+the same after a resume, and for any number of processes that share its batch.
 """
 
 from __future__ import annotations
@@ -16,39 +16,37 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from dimofs.cli import InputError
-from dimofs.datasets.people import People
 from dimofs.zoo import checkpoints
 from dimofs.zoo.backbones.mobilenet import InvertedResidual
 from dimofs.zoo.backbones.resnet import BasicBlock, Bottleneck
-from dimofs.zoo.detection.detector import PoseDetector
-from dimofs.zoo.detection.losses import pose_losses
 from dimofs.zoo.training import distributed
 from dimofs.zoo.training.distributed import Process
 from dimofs.zoo.training.recipes import Recipe
+from dimofs.zoo.training.tasks import Batch, Randomness, Task
 
-Batch = tuple[Tensor, Tensor, Sequence[People], Sequence[str]]  # frames A and B [N, 3, H, W] uint8, people of A, names
-LATE_RATE = 0.1  # of what unfreezes, in units of the rate
+# Learning-rate multiplier of parameters that are frozen first and unfrozen later.
+UNFROZEN_LR_SCALE = 0.1
 ALONE = Process(0, 1, torch.device("cpu"))
 
 
 class Trainer:
-    """`update` makes a step; `state` and `restore` make it resumable, `export` writes what it has learned."""
+    """`update` makes a step; `state` and `restore` make training resumable; `export` writes what has been learned."""
 
-    def __init__(self, model: PoseDetector, recipe: Recipe, process: Process = ALONE):
-        self.recipe, self.process, self.step = recipe, process, 0
+    def __init__(self, task: Task, model: nn.Module, recipe: Recipe, process: Process = ALONE):
+        self.task, self.recipe, self.process, self.step = task, recipe, process, 0
         self.dtype = getattr(torch, recipe.dtype)
-        self.model = model.to(process.device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+        self.model = model.to(process.device).train()
         if recipe.recompute:
-            recompute_blocks(model.backbone)
+            recompute_blocks(task.backbone(model))
         named = list(model.named_parameters())
         main = [p for name, p in named if not name.startswith(recipe.frozen)]
-        self.late = [p for name, p in named if name.startswith(recipe.frozen)]
-        for parameter in self.late:
+        self.frozen = [p for name, p in named if name.startswith(recipe.frozen)]
+        for parameter in self.frozen:
             parameter.requires_grad_(False)
-        later = self.late if recipe.unfreeze is not None else []
-        self.trained = [*main, *later]
+        unfrozen_later = self.frozen if recipe.unfreeze is not None else []
+        self.trained = [*main, *unfrozen_later]
         self.average = [p.detach().clone() for p in self.trained]
-        self.optimizer = _optimizer(recipe, main, later)
+        self.optimizer = _optimizer(recipe, main, unfrozen_later)
         self.scaler = torch.amp.GradScaler(process.device.type, enabled=self.dtype == torch.float16)
 
     def update(self, batches: Sequence[Batch]) -> dict[str, float]:
@@ -57,9 +55,9 @@ class Trainer:
         InputError, naming the samples: a loss is not finite.
         """
         recipe = self.recipe
-        thawed = recipe.unfreeze is not None and self.step >= recipe.unfreeze
-        for parameter in self.late:
-            parameter.requires_grad_(thawed)
+        unfrozen = recipe.unfreeze is not None and self.step >= recipe.unfreeze
+        for parameter in self.frozen:
+            parameter.requires_grad_(unfrozen)
         for group in self.optimizer.param_groups:
             group["lr"] = group["scale"] * recipe.rate(self.step)
         self.optimizer.zero_grad()
@@ -71,39 +69,35 @@ class Trainer:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.step += 1
-        self._track_average()
+        self._update_average()
         return {name: sum(part[name] for part in parts) / len(parts) for name in parts[0]}
 
     def _backward(self, number: int, batch: Batch) -> dict[str, float]:
         """Add the gradients of batch `number` of this step; returns the losses over all processes."""
-        frames_a, frames_b, people, names = batch
-        device, recipe = self.process.device, self.recipe
-        single = np.random.default_rng((recipe.seed, self.step, number)).random() < recipe.single
+        device = self.process.device
         with torch.autocast(device.type, self.dtype, enabled=self.dtype != torch.float32):
-            a, b = (frames.to(device, non_blocking=True) / 255 for frames in (frames_a, frames_b))
-            people = [p.to(device) for p in people]
-            terms = pose_losses(
-                self.model, a, None if single else b, people, recipe.sampling, self._random(number, len(a))
-            )
+            terms = self.task.losses(self.model, batch.to(device), self._randomness(number, len(batch)))
         own = torch.stack([term.total for term in terms.values()])
         counts = torch.tensor([term.count for term in terms.values()], device=device)
         losses = own / distributed.total(counts).clamp(min=1)
         whole = distributed.total(losses.detach())
         if not torch.isfinite(whole).all():
-            guilty = distributed.gathered([] if torch.isfinite(own).all() else names)
+            guilty = distributed.gathered([] if torch.isfinite(own).all() else batch.names)
             where = f"loss {whole.sum()} at step {self.step} on {', '.join(guilty)}"
             raise InputError(f"{where}; try a lower --rate, or look at these samples")
-        self.scaler.scale(losses.sum() / recipe.accumulate).backward()
+        self.scaler.scale(losses.sum() / self.recipe.accumulate).backward()
         return dict(zip(terms, whole.tolist(), strict=True))
 
-    def _random(self, number: int, count: int) -> list[torch.Generator]:
-        """A generator for each of this process's `count` pairs of batch `number`."""
+    def _randomness(self, number: int, count: int) -> Randomness:
+        """The random numbers of batch `number` of this step, of which this process has `count` samples."""
+        seed = self.recipe.seed
         first = number * self.recipe.batch + self.process.rank * count
-        seeds = [np.random.SeedSequence((self.recipe.seed, self.step, first + i, 1)) for i in range(count)]
-        return [torch.Generator().manual_seed(int(seed.generate_state(1)[0])) for seed in seeds]
+        seeds = [np.random.SeedSequence((seed, self.step, first + i, 1)) for i in range(count)]
+        generators = [torch.Generator().manual_seed(int(each.generate_state(1)[0])) for each in seeds]
+        return Randomness(np.random.default_rng((seed, self.step, number)), generators)
 
     @torch.no_grad()
-    def _track_average(self) -> None:
+    def _update_average(self) -> None:
         decay = min(self.recipe.average, (1 + self.step) / (10 + self.step))
         for mean, parameter in zip(self.average, self.trained, strict=True):
             mean.lerp_(parameter, 1 - decay)
@@ -119,7 +113,7 @@ class Trainer:
         }
 
     def restore(self, state: dict) -> None:
-        """Go on from what `state` gave, on whatever device. KeyError, ValueError or RuntimeError: of another model."""
+        """Resume from what `state` gave, on any device. KeyError, ValueError or RuntimeError: it is another model's."""
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
@@ -135,7 +129,7 @@ class Trainer:
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
-        """Within, the model has its averaged weights and is in evaluation mode."""
+        """A block in which the model has its averaged weights and is in evaluation mode."""
         current = [p.detach().clone() for p in self.trained]
         self._assign(self.average)
         self.model.eval()
@@ -151,15 +145,17 @@ class Trainer:
             parameter.copy_(value)
 
 
-def _optimizer(recipe: Recipe, main: list[nn.Parameter], late: list[nn.Parameter]) -> torch.optim.Optimizer:
-    groups = [{"params": main, "scale": 1.0}, {"params": late, "scale": LATE_RATE}][: 2 if late else 1]
+def _optimizer(recipe: Recipe, main: list[nn.Parameter], unfrozen_later: list[nn.Parameter]) -> torch.optim.Optimizer:
+    groups = [{"params": main, "scale": 1.0}]
+    if unfrozen_later:
+        groups.append({"params": unfrozen_later, "scale": UNFROZEN_LR_SCALE})
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(groups, recipe.learning_rate, recipe.momentum, weight_decay=recipe.weight_decay)
     return torch.optim.AdamW(groups, recipe.learning_rate, weight_decay=recipe.weight_decay)
 
 
 def recompute_blocks(backbone: nn.Module) -> None:
-    """Have each residual block keep its input alone; the backward pass computes its activations again."""
+    """Let each residual block keep only its input; the backward pass recomputes the block's activations."""
     for block in backbone.modules():
         if isinstance(block, (BasicBlock, Bottleneck, InvertedResidual)):
             block.forward = _recomputed(block.forward)

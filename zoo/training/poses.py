@@ -1,0 +1,168 @@
+"""The task `pose`: find the people of Frame A, their boxes and joints, in the features of Frame B.
+
+Validation figures: the losses, and `pck` and `pck_pairs`, the share of labelled joints that the keypoint branch, given
+the labelled boxes, places within a fifth of the longer side of the person's box, in the features of Frame A itself and
+in those of Frame B. The score is the mean of the two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dimofs.datasets.augment.colour import Colours
+from dimofs.datasets.augment.geometry import Augmentation
+from dimofs.datasets.augment.mixture import Mixture, collate
+from dimofs.datasets.people import Pair, PairSource, People
+from dimofs.skeletons import DIMOFS
+from dimofs.zoo.detection.detector import SCALES, PoseDetector
+from dimofs.zoo.detection.keypoint_head import decode
+from dimofs.zoo.detection.losses import Sampling, pose_losses
+from dimofs.zoo.presets import PRESETS
+from dimofs.zoo.training import initialize
+from dimofs.zoo.training.tasks import Randomness
+from dimofs.zoo.training.terms import Term
+
+PCK_ALPHA = 0.2
+# Held-out samples keep their colours and orientation; people are a little smaller than the canvas.
+CALM = Augmentation(
+    mirror=0.0,
+    rotation=0.0,
+    person=(0.5, 0.9),
+    colours=Colours(brightness=0, contrast=0, saturation=0, tint=0, grey=0, blur=0),
+)
+# Data sets given together are drawn with these weights unless --mix says otherwise.
+MIX = {"jhmdb": 0.4, "lspet": 0.35, "coco": 0.25, "posetrack": 0.5, "videos": 0.3, "synthetic": 0.3}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoseRecipe:
+    """The part of a recipe that only poses have: the model, the samples and the losses.
+
+    preset, arguments: the model, one of `dimofs.zoo.presets.PRESETS`, and what it is built with beside the joint names.
+    canvas:            side of the square training images, in pixels.
+    single:            share of the batches whose Frame B is Frame A.
+    mosaic:            share of the samples that hold four pairs.
+    paste:             share of the samples in which one more person is pasted in front of another.
+    mix:               the weight with which each data set is drawn.
+    """
+
+    preset: str = "dimofs_mobile"
+    arguments: Mapping[str, Any] = field(default_factory=lambda: {"variant": "paper"})
+    canvas: int = 320
+    single: float = 0.5
+    mosaic: float = 0.3
+    paste: float = 0.0
+    mix: Mapping[str, float] = field(default_factory=lambda: dict(MIX))
+    sampling: Sampling = field(default_factory=lambda: Sampling(regions=64, keypoint_regions=8, positive_fraction=0.5))
+
+    def changed(self, *, variant: str | None = None, **fields: Any) -> PoseRecipe:
+        """The recipe with other values of some fields; those that are None stay. `variant` is one of the arguments."""
+        if variant is not None:
+            fields["arguments"] = {**self.arguments, "variant": variant}
+        return replace(self, **{name: value for name, value in fields.items() if value is not None})
+
+
+POSE_RECIPES = {
+    "mobile": PoseRecipe(),
+    "paper": PoseRecipe(preset="dimofs_resnet101", canvas=800, single=0.0, mosaic=0.0, sampling=Sampling(regions=512)),
+}
+
+
+@dataclass(frozen=True)
+class PairBatch:
+    """N pairs: Frames A and B [N, 3, H, W] uint8, the people of each Frame A, the names of the pairs."""
+
+    frames_a: Tensor
+    frames_b: Tensor
+    people: Sequence[People]
+    names: Sequence[str]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def to(self, device: torch.device) -> PairBatch:
+        """The same on `device`."""
+        a, b = (frames.to(device, non_blocking=True) for frames in (self.frames_a, self.frames_b))
+        return replace(self, frames_a=a, frames_b=b, people=[people.to(device) for people in self.people])
+
+    def pin_memory(self) -> PairBatch:
+        """The same with frames that a GPU can fetch while the CPU works on; PyTorch's loader calls this."""
+        return replace(self, frames_a=self.frames_a.pin_memory(), frames_b=self.frames_b.pin_memory())
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoseTask:
+    """Train on pairs from `sources`, validate on pairs from `held_out_sources`; see `Task` for the methods."""
+
+    recipe: PoseRecipe
+    sources: Mapping[str, PairSource]
+    held_out_sources: Mapping[str, PairSource] = field(default_factory=dict)
+    name = "pose"
+
+    def plan(self) -> dict[str, Any]:
+        plan = asdict(self.recipe)
+        plan["mix"] = {name: self.recipe.mix[name] for name in self.sources}
+        return plan | {"data": {name: len(source) for name, source in self.sources.items()}}
+
+    def build(self) -> PoseDetector:
+        model = PRESETS[self.recipe.preset](keypoint_names=DIMOFS, **self.recipe.arguments)
+        return model.to(memory_format=torch.channels_last)
+
+    def start(self, model: PoseDetector, weights: str) -> None:
+        initialize.start(model, weights)
+
+    def backbone(self, model: PoseDetector) -> nn.Module:
+        return model.backbone
+
+    def samples(self, count: int, seed: int) -> Mixture:
+        recipe = self.recipe
+        mixed = [(source, recipe.mix[name]) for name, source in self.sources.items()]
+        return Mixture(mixed, self._size, count, seed=seed, mosaic=recipe.mosaic, paste=recipe.paste)
+
+    def held_out(self, count: int) -> Mixture:
+        equal = [(source, 1.0) for source in self.held_out_sources.values()]
+        return Mixture(equal, self._size, count, mosaic=0.0, augmentation=CALM)
+
+    @property
+    def _size(self) -> tuple[int, int]:
+        return self.recipe.canvas, self.recipe.canvas
+
+    def collate(self, samples: Sequence[Pair]) -> PairBatch:
+        return PairBatch(*collate(samples))
+
+    def losses(self, model: PoseDetector, batch: PairBatch, random: Randomness) -> dict[str, Term]:
+        single = random.shared.random() < self.recipe.single
+        a, b = batch.frames_a / 255, batch.frames_b / 255
+        return pose_losses(model, a, None if single else b, batch.people, self.recipe.sampling, random.samples)
+
+    def figures(self, model: PoseDetector, batch: PairBatch, random: Randomness) -> dict[str, Term]:
+        a, b = batch.frames_a / 255, batch.frames_b / 255
+        return {
+            "pck": count_found_joints(model, a, None, batch.people),
+            "pck_pairs": count_found_joints(model, a, b, batch.people),
+            **pose_losses(model, a, b, batch.people, self.recipe.sampling, random.samples),
+        }
+
+    def score(self, figures: dict[str, float]) -> float:
+        return (figures["pck"] + figures["pck_pairs"]) / 2
+
+
+def count_found_joints(model: PoseDetector, a: Tensor, b: Tensor | None, people: Sequence[People]) -> Term:
+    """The number of labelled joints that the model finds, and the number of labelled joints.
+
+    The people of Frames A are found in the features of Frames B, or of A itself without B; frames are [N, 3, H, W] in
+    [0, 1] and have the network's size.
+    """
+    features = model.features(a, resize=False)
+    levels = model.align(features, None if b is None else model.features(b, resize=False))
+    boxes = [p.boxes for p in people]
+    points, _ = decode(model.keypoint_head(levels, boxes, SCALES), torch.cat(boxes))
+    everyone = People.join(people)
+    tolerance = PCK_ALPHA * (everyone.boxes[:, 2:] - everyone.boxes[:, :2]).amax(1)
+    right = (points - everyone.keypoints).norm(dim=-1) <= tolerance[:, None]
+    return Term((right & everyone.labelled).sum().float(), int(everyone.labelled.sum()))
