@@ -24,11 +24,11 @@ def iou(a: Tensor, b: Tensor) -> Tensor:
 
 
 def covered(a: Tensor, b: Tensor) -> Tensor:
-    """The part of each box of `a` that lies in each box of `b`, [N, 4], [M, 4] -> [N, M]."""
+    """The share of the area of each box of `a` that lies in each box of `b`, [N, 4], [M, 4] -> [N, M]."""
     return intersection(a, b) / area(a)[:, None].clamp(min=torch.finfo(a.dtype).tiny)
 
 
 def clip(boxes: Tensor, height: float, width: float) -> Tensor:
-    """[..., 4] boxes limited to a frame of `height` x `width` pixels."""
+    """[..., 4] -> [..., 4]: the part of each box inside a frame of `height` x `width` pixels."""
     x, y = boxes[..., 0::2].clamp(0, width), boxes[..., 1::2].clamp(0, height)
     return torch.stack((x, y), dim=-1).flatten(-2)

@@ -1,4 +1,4 @@
-"""`Detections`: the people found in one frame, the object that models return and every other part reads."""
+"""`Detections`: the people found in one frame. Models return it; tracking, drawing, writers and metrics read it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Detections:
         return self._map(lambda t: t[index])
 
     def to(self, *args, **kwargs) -> Detections:
-        """`Tensor.to` on every field of floating point; ids keep their type and follow the device of the boxes."""
+        """`Tensor.to` on every floating-point field; ids keep their type and move to the device of the boxes."""
         moved = self._map(lambda t: t.to(*args, **kwargs) if t.is_floating_point() else t)
         if moved.ids is not None:
             moved.ids = moved.ids.to(moved.boxes.device)
@@ -42,7 +42,7 @@ class Detections:
 
     @property
     def confidences(self) -> Tensor:
-        """[P, J] keypoint scores for people to read, in [0, 1]: the logits' sigmoid."""
+        """[P, J] keypoint scores as numbers from 0 to 1: the sigmoid of the logits."""
         return self.keypoint_scores.sigmoid()
 
     def _map(self, function) -> Detections:
@@ -52,7 +52,10 @@ class Detections:
 
     @staticmethod
     def join(parts: Sequence[Detections]) -> Detections:
-        """The people of all parts, in order; those without people do not count. ValueError: some have ids, some not."""
+        """The people of all parts, in order. Parts without people are skipped.
+
+        ValueError: some of the parts have ids and some have none.
+        """
         parts = [part for part in parts if len(part)] or parts[:1]
         with_ids = [part.ids for part in parts if part.ids is not None]
         if len(with_ids) not in (0, len(parts)):
@@ -70,4 +73,5 @@ class Detections:
         return Detections(*(torch.zeros(shape, device=device) for shape in shapes))
 
 
-torch.export.register_dataclass(Detections, serialized_type_name="dimofs.Detections")  # models that return them export
+# `torch.export` accepts models that return a dataclass only if the dataclass is registered.
+torch.export.register_dataclass(Detections, serialized_type_name="dimofs.Detections")

@@ -1,4 +1,4 @@
-"""`Motion`: where everything in one frame has gone in the next, as a field that moves points."""
+"""`Motion`: a dense flow field from one frame to another, which moves points."""
 
 from dataclasses import dataclass
 
@@ -9,14 +9,21 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Motion:
-    """flow: [2, h, w] float, (dx, dy) in pixels, over `height` x `width` pixels from the frame's upper left corner."""
+    """How far each point of one frame moves to reach its place in the other.
+
+    flow:          [2, h, w] float, (dx, dy) in pixels of the frame.
+    height, width: the extent in pixels, from the frame's upper left corner, that the flow's cells cover evenly.
+    """
 
     flow: Tensor
     height: float
     width: float
 
     def move(self, points: Tensor) -> Tensor:
-        """[..., 2] x y in the one frame -> in the next; bilinear, beyond the field as at its edge."""
+        """[..., 2] x y in the first frame -> their places in the other.
+
+        The flow is interpolated bilinearly; points outside the field take the flow of its edge. NaN stays NaN.
+        """
         size = points.new_tensor([self.width, self.height])
         grid = (2 * points / size - 1).reshape(1, 1, -1, 2)
         if not points.numel():

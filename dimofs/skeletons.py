@@ -1,7 +1,7 @@
-"""Joint names, mirror pairs and limbs of the skeletons in use; joints map between skeletons by name.
+"""Joint names, mirror pairs and limbs of the skeletons in use. Joints are matched between skeletons by name.
 
-The shipped models predict `DIMOFS`: COCO's 17 joints, then neck and head top, so that every data set can train them
-and every benchmark can read them.
+The shipped models predict `DIMOFS`: COCO's 17 joints, then neck and head top. Every data set can train some of these
+joints, and every benchmark can be computed from them.
 """
 
 from collections.abc import Sequence
@@ -39,8 +39,8 @@ _LIMBS = (
     ("neck", "nose"), ("neck", "head_top"),
 )  # fmt: skip
 
-# Per-joint standard deviations of the COCO keypoint challenge; neck and head top take MPII-style values used for
-# PoseTrack's OKS: as wide as a shoulder.
+# Standard deviation of each joint in the COCO keypoint challenge. COCO has no neck and no head top: they take the value
+# of a shoulder.
 OKS_SIGMAS = {
     "nose": 0.026, "eye": 0.025, "ear": 0.035, "shoulder": 0.079, "elbow": 0.072, "wrist": 0.062, "hip": 0.107,
     "knee": 0.087, "ankle": 0.089, "neck": 0.079, "head_top": 0.079,
@@ -55,19 +55,27 @@ def indices(source: Sequence[str], target: Sequence[str]) -> list[int]:
 
 def mirror(names: Sequence[str]) -> list[int]:
     """The permutation that swaps left and right joints, for horizontal flips."""
-    swap = {"left": "right", "right": "left"}
-    flipped = [name.replace(side, swap[side], 1) if (side := name.split("_")[0]) in swap else name for name in names]
-    return indices(names, flipped)
+    return indices(names, [_other_side(name) for name in names])
+
+
+def _other_side(name: str) -> str:
+    if name.startswith("left_"):
+        return "right_" + name.removeprefix("left_")
+    if name.startswith("right_"):
+        return "left_" + name.removeprefix("right_")
+    return name
 
 
 def limbs(names: Sequence[str]) -> list[tuple[int, int]]:
-    """Pairs of joint indices to draw as lines; pairs with a joint that `names` lacks are left out."""
+    """Pairs of joint indices to draw as lines. A limb is left out if `names` lacks one of its ends."""
     where = {name: i for i, name in enumerate(names)}
     return [(where[a], where[b]) for a, b in _LIMBS if a in where and b in where]
 
 
 def oks_sigmas(names: Sequence[str]) -> list[float]:
-    """Standard deviation of each joint in units of the square root of the object's area (COCO keypoint challenge);
-    joints that are not in OKS_SIGMAS count as wide as a shoulder."""
+    """The standard deviation of each joint, in units of the square root of the person's area (COCO keypoint challenge).
+
+    A joint that is not in OKS_SIGMAS takes the value of a shoulder.
+    """
     bare = (name.removeprefix("left_").removeprefix("right_") for name in names)
     return [OKS_SIGMAS.get(name, OKS_SIGMAS["shoulder"]) for name in bare]

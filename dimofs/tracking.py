@@ -1,16 +1,17 @@
-"""Tracks: people joined from frame to frame by Hungarian assignment, on boxes, poses, or poses moved by the DiMoFs.
+"""Tracking: link people from frame to frame by Hungarian assignment on boxes, poses, or poses moved by the DiMoFs.
 
     tracks = NONE
     for people in ...:
         tracks, people = follow(tracks, people, TRACKERS["default"], height, width)
 
-A pair of a track and a person costs the weighted mean of
+The cost of linking a track with a person is the weighted mean of
 
     1 - IoU   of their boxes
-    1 - OKS   of their joints: mean of exp(-d^2 / (2 k^2 area)), d the joint's distance, area that of the track's box
-    1 - PCK   of their joints: share of those with d <= k sqrt(area)
+    1 - OKS   of their joints: the mean of exp(-d^2 / (2 k^2 area)), d the distance between the two places of a joint,
+              area that of the track's box
+    1 - PCK   of their joints: the share of joints with d <= k sqrt(area)
 
-where a joint counts as much as the product of its two confidences, and k = 0.2 allows for a frame's motion.
+Each joint is weighted by the product of its two confidences. k = 0.2 allows for the motion between two frames.
 """
 
 from __future__ import annotations
@@ -27,20 +28,22 @@ from dimofs.cli import InputError, check_ranges
 from dimofs.detections import Detections
 from dimofs.motion import Motion
 
-REACH = 0.2  # k
+# k: the distance that counts as near, in units of the square root of the area of the track's box.
+REACH = 0.2
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Tracker:
-    """How people are joined.
+    """How people are linked.
 
     iou, oks, pck: weights of the three costs.
-    gate:     pairs that cost more are not joined; 1 joins whatever the assignment pairs.
-    patience: frames that a track may miss before it dies; it waits where it was last seen.
-    motion:   tracks first move as the model says that the picture moved since the frame before.
-    birth:    people below this score join tracks but begin none, and are dropped where they join none.
-    score, area: people below this score, or below this many square pixels in the frame, are dropped.
-    smooth:   the part of a track's last pose in its next one, 0 to 1; 0 leaves poses as they are found.
+    gate:     highest cost of a link; 1 accepts every link of the assignment.
+    patience: frames that a track may miss before it ends; until then it waits where it was last seen.
+    motion:   before linking, move the tracks by the motion that the model estimated since the previous frame.
+    birth:    minimum score to start a track. Lower scores may still extend one, and are dropped otherwise.
+    score:    minimum score of a person; people below it are dropped.
+    area:     minimum area of a person's box inside the frame, in square pixels; people below it are dropped.
+    smooth:   weight of the track's previous pose in its next one, 0 (no smoothing) to 1.
     """
 
     gate: float
@@ -62,7 +65,8 @@ TRACKERS = {
     "pck": Tracker(gate=0.9, patience=10, iou=0.0, pck=1.0),
     "dimofs": Tracker(gate=0.9, patience=10, iou=0.0, oks=1.0, motion=True),
     "iou+dimofs": Tracker(gate=0.9, patience=10, oks=1.0, motion=True),
-    # [16]: the previous frame only, no gate. (Its boxes are inclusive and its IoU adds 1 to sizes: the IoU of these.)
+    # Detect-and-Track (Girdhar et al., 2018): the previous frame only, no gate. Its boxes are inclusive and its IoU
+    # adds 1 to their sizes, which is the IoU of the continuous boxes here.
     "detect-and-track": Tracker(gate=1.0, patience=0, score=0.95, area=50.0),
 }
 
@@ -75,7 +79,7 @@ def tracker_named(
     birth: float | None = None,
     smooth: float | None = None,
 ) -> Tracker:
-    """TRACKERS[name], changed where something is given. InputError: no such tracker, or a value out of range."""
+    """TRACKERS[name] with the given values in place of its own. InputError: unknown name, or a value out of range."""
     if name not in TRACKERS:
         raise InputError(f"--tracker {name}: is unknown; choose one of {', '.join(TRACKERS)}")
     check_ranges(gate=(gate, 0, 1), patience=(patience, 0, inf), birth=(birth, -inf, inf), smooth=(smooth, 0, 1))
@@ -85,7 +89,12 @@ def tracker_named(
 
 @dataclass(frozen=True)
 class Tracks:
-    """T tracks that may go on: where each was last, with its id; the frames [T] since then; and the next new id."""
+    """T tracks that can still be extended.
+
+    last:    where each was last seen, with its id.
+    missed:  [T] int64, the number of frames since then.
+    next_id: the id of the next new track.
+    """
 
     last: Detections
     missed: Tensor
@@ -102,11 +111,16 @@ NONE = Tracks(replace(Detections.empty(0), ids=_NO_IDS), _NO_IDS, 0)
 def follow(
     tracks: Tracks, people: Detections, tracker: Tracker, height: float, width: float, motion: Motion | None = None
 ) -> tuple[Tracks, Detections]:
-    """The tracks after a frame of `height` x `width` pixels with these people (on the CPU), and the people with ids.
+    """The tracks after one more frame of `height` x `width` pixels, and the people of this frame with their ids.
 
-    People keep their order; boxes are clipped to the frame. Ids count from 0 and are never used twice. `motion` is from
-    the frame before to this one, for trackers that use it.
+    people: those found in the frame, on the CPU. They keep their order; their boxes are clipped to the frame. People
+            whose box or score is NaN are dropped; a joint that is NaN, or whose score is, counts as not found.
+    motion: from the previous frame to this one, for trackers that use it.
+
+    Ids count from 0 and are never reused. ValueError: the fields of `people` have different lengths, or people have
+    another number of joints than the tracks.
     """
+    _check_shapes(tracks, people)
     people = people[people.scores >= tracker.score]
     people.boxes = boxes.clip(people.boxes, height, width)
     people = people[boxes.area(people.boxes) >= tracker.area]
@@ -133,48 +147,66 @@ def follow(
     return Tracks(Detections.join((people, last[waits])), missed, next_id), people
 
 
+def _check_shapes(tracks: Tracks, people: Detections) -> None:
+    count, joints = len(people.boxes), people.keypoints.shape[1]
+    expected = ((count, 4), (count,), (count, joints, 2), (count, joints))
+    shapes = tuple(tuple(t.shape) for t in (people.boxes, people.scores, people.keypoints, people.keypoint_scores))
+    if shapes != expected:
+        raise ValueError(f"boxes, scores, keypoints and keypoint_scores have shapes {shapes}, not {expected}")
+    before = tracks.last.keypoints.shape[1]
+    if len(tracks) and count and joints != before:
+        raise ValueError(f"people have {joints} joints, the tracks {before}; start anew with NONE")
+
+
 def moved(people: Detections, motion: Motion) -> Detections:
-    """People where the motion takes their joints; boxes go as far as their joints on average, by confidence."""
+    """People with their joints moved by the motion; boxes are moved by the mean of their joints, by confidence."""
     keypoints = motion.move(people.keypoints)
-    weight = people.confidences[..., None]
-    shift = (weight * (keypoints - people.keypoints)).sum(dim=1) / weight.sum(dim=1).clamp(min=1e-6)
+    step = keypoints - people.keypoints
+    weight = _weights(people)[..., None]
+    shift = (weight * step.nan_to_num(0, 0, 0)).sum(dim=1) / weight.sum(dim=1).clamp(min=1e-6)
     return replace(people, boxes=people.boxes + shift.repeat(1, 2), keypoints=keypoints)
 
 
+def _weights(people: Detections) -> Tensor:
+    """[P, J] confidences; 0 where the place of a joint or its score is not a number."""
+    return people.confidences.nan_to_num(0).where(people.keypoints.isfinite().all(dim=2), 0.0)
+
+
 def pair_costs(last: Detections, people: Detections, tracker: Tracker) -> Tensor:
-    """[T, P] costs in [0, 1] of joining T tracks' last people with P new ones; 1 where they share nothing."""
+    """[T, P] costs in [0, 1] of linking T tracks, last seen so, with P new people; 1 where they share nothing."""
     similarity = tracker.iou * boxes.iou(last.boxes, people.boxes)
     if tracker.oks or tracker.pck:
         squared = _joint_distances(last, people)
         near = tracker.oks * (squared / -2).exp() if tracker.oks else torch.zeros_like(squared)
         if tracker.pck:
             near += tracker.pck * (squared <= 1)
-        ours, theirs = last.confidences[:, None], people.confidences
+        ours, theirs = _weights(last)[:, None], _weights(people)
         total = ours[:, 0] @ theirs.T
         similarity = similarity + (near * ours * theirs).sum(dim=2) / total.clamp(min=1e-6)
     return 1 - similarity / (tracker.iou + tracker.oks + tracker.pck)
 
 
 def _joint_distances(last: Detections, people: Detections) -> Tensor:
-    """[T, P, J] squared distances in units of REACH times the root of the track's area, inf for NaN."""
+    """[T, P, J] squared distances in units of REACH times the square root of the track's area; inf in place of NaN."""
     unit = REACH * boxes.area(last.boxes).clamp(min=1).sqrt()[:, None]
     x, y = (last.keypoints / unit[..., None])[:, None].unbind(-1)
     dx, dy = (x - people.keypoints[..., 0] / unit[:, None]), (y - people.keypoints[..., 1] / unit[:, None])
     return torch.nan_to_num(dx * dx + dy * dy, nan=torch.inf)
 
 
-def _smooth(people: Detections, index: Tensor, last: Detections, part: float) -> None:
-    """Draw the people [index] towards where they were `last`, in place; joints that are absent there stay."""
-    known = part * (last.confidences > 0)[..., None]
-    people.boxes[index] = people.boxes[index].lerp(last.boxes, part)
-    people.keypoints[index] = people.keypoints[index].lerp(last.keypoints, known.to(last.keypoints.dtype))
+def _smooth(people: Detections, index: Tensor, last: Detections, weight: float) -> None:
+    """Average the people [index] with their `last` poses, in place. Joints that either pose lacks stay as they are."""
+    known = (_weights(last) > 0) & people.keypoints[index].isfinite().all(dim=2)
+    people.boxes[index] = people.boxes[index].lerp(last.boxes, weight)
+    averaged = people.keypoints[index].lerp(last.keypoints, weight)
+    people.keypoints[index] = averaged.where(known[..., None], people.keypoints[index])
 
 
 def assign(cost: Tensor, gate: float) -> tuple[Tensor, Tensor]:
-    """Which row goes with which column of [T, P] costs: two index lists of equal length.
+    """The best assignment of rows to columns of [T, P] costs: two index lists of equal length.
 
-    A cost above the gate counts as the gate, so that no pair is given up to make room for a poor one.
+    A cost above the gate counts as the gate, so that no good link is given up to make room for a bad one.
     """
-    rows, columns = map(torch.from_numpy, linear_sum_assignment(cost.clamp(max=gate).numpy()))
+    rows, columns = map(torch.from_numpy, linear_sum_assignment(cost.clamp(max=gate).double().numpy()))
     joined = cost[rows, columns] <= gate
     return rows[joined], columns[joined]

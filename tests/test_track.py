@@ -175,7 +175,7 @@ def test_a_person_without_joints_stays_with_a_box_alone(tmp_path):
 
 
 def test_people_are_clipped_where_the_size_is_known(tmp_path):
-    """[16] wants 50 square pixels in the frame, of 1000 pixels: from x = 978 there are 22 x 44, from 999 1 x 44."""
+    """Detect-and-Track wants 50 square pixels inside the frame, 1000 wide: x = 978 leaves 22 x 44, 999 only 1 x 44."""
     content = lines([[stand(980, score=1.0), stand(1001, score=1.0)]])
     assert ids(tracked(tmp_path, content, tracker="detect-and-track")) == [0]
     content[1] |= {"width": 2000}

@@ -1,4 +1,4 @@
-"""Tracks by hand: walks, crossings, gaps, gates, ties and empty frames, and the setting of [16]."""
+"""Tracks by hand: walks, crossings, gaps, gates, ties, empty frames, NaN, and the Detect-and-Track baseline."""
 
 import math
 from dataclasses import replace
@@ -120,7 +120,8 @@ def test_boxes_without_numbers_are_dropped():
     assert ids([people(0, float("nan"))]) == [[0]]
 
 
-# [16]: score >= 0.95, clip, area >= 50; Hungarian on 1 - IoU with the previous frame, no gate; new ids for the rest.
+# Detect-and-Track (Girdhar et al., 2018): score >= 0.95, clip, area >= 50; Hungarian assignment on 1 - IoU with the
+# previous frame, no gate; new ids for the rest.
 
 
 def test_baseline_keeps_sure_and_large_people():
@@ -264,3 +265,43 @@ def test_people_of_several_parts_are_joined():
     assert len(Detections.join((people(), people()))) == 0
     with pytest.raises(ValueError, match="ids"):
         Detections.join((people(0), pose((0.0, 0.0), (1.0, 1.0), (2.0, 2.0))))
+
+
+@pytest.mark.parametrize("name", TRACKERS)
+def test_people_without_a_place_or_a_score_are_dropped(name):
+    """Of four people the second has a NaN in its box and the third a NaN score; the others keep their ids."""
+    found = people(0.0, 40.0, 80.0, 120.0)
+    broken = replace(found, boxes=found.boxes.clone(), scores=found.scores.clone())
+    broken.boxes[1, 2], broken.scores[2] = math.nan, math.nan
+    still = Motion(torch.zeros(2, 1, 1), 100, 200)
+    tracks, first = follow(NONE, broken, TRACKERS[name], 100, 200, still)
+    tracks, second = follow(tracks, broken, TRACKERS[name], 100, 200, still)
+    for result in (first, second):
+        assert result.ids is not None and result.ids.tolist() == [0, 1]
+        assert result.boxes[:, 0].tolist() == [0.0, 120.0]
+
+
+@pytest.mark.parametrize("name", TRACKERS)
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_joints_that_are_not_numbers_count_as_not_found(name, value):
+    """Two people stand still. One joint of each is broken, the score of another is NaN: the rest links them."""
+    found = people(0.0, 60.0)
+    broken = replace(found, keypoints=found.keypoints.clone(), keypoint_scores=found.keypoint_scores.clone())
+    broken.keypoints[:, 0], broken.keypoint_scores[:, 1] = value, math.nan
+    tracker, drift = replace(TRACKERS[name], smooth=0.5), Motion(torch.ones(2, 1, 1), 100, 200)
+    tracks, _ = follow(NONE, broken, tracker, 100, 200, drift)
+    for _ in range(2):
+        tracks, result = follow(tracks, broken, tracker, 100, 200, drift)
+        assert result.ids is not None and result.ids.tolist() == [0, 1]
+        assert result.boxes.isfinite().all() and result.keypoints[:, 1:].isfinite().all()
+
+
+def test_another_number_of_joints_is_refused():
+    tracks, _ = follow(NONE, people(0.0), PLAIN, 100, 200)
+    more = replace(people(0.0), keypoints=torch.zeros(1, 5, 2), keypoint_scores=torch.zeros(1, 5))
+    with pytest.raises(ValueError, match="5 joints, the tracks 3"):
+        follow(tracks, more, PLAIN, 100, 200)
+    tracks, _ = follow(tracks, Detections.empty(5), PLAIN, 100, 200)
+    assert len(tracks) == 1
+    with pytest.raises(ValueError, match="have shapes"):
+        follow(NONE, replace(people(0.0), scores=torch.ones(2)), PLAIN, 100, 200)
