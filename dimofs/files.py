@@ -4,6 +4,7 @@ import gc
 import gzip
 import json
 import os
+import re
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -11,6 +12,19 @@ from pathlib import Path
 from typing import Any
 
 from dimofs.cli import InputError
+
+
+def inside(folder: str | Path, name: str) -> Path:
+    """The path of a file that a data file names, which must lie inside `folder`.
+
+    InputError: the name is empty, absolute, leads out of the folder by "..", or looks like a URL or an FFmpeg protocol.
+    """
+    if not isinstance(name, str) or not name.strip() or "\0" in name:
+        raise InputError(f"{folder}: {name!r} is not a file name; correct the file that names it")
+    parts = name.replace("\\", "/").split("/")
+    if not parts[0] or ".." in parts or re.match(r"[A-Za-z][A-Za-z0-9+.-]*:", name):
+        raise InputError(f"{folder}: {name!r} does not name a file in this folder; give names relative to it")
+    return Path(folder) / name
 
 
 def read_json(path: str | Path) -> Any:

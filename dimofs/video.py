@@ -17,6 +17,8 @@ from av.stream import Disposition
 from av.video.stream import VideoStream
 
 from dimofs.cli import InputError
+from dimofs.images import read_image
+from dimofs.pixels import orientation_of_frame, rgb
 from dimofs.sources import Source
 
 IMAGE_RATE = 25.0  # frames a second of a folder of images
@@ -115,22 +117,6 @@ class ImageClip(Clip):
             return None
 
 
-def read_image(path: Path) -> np.ndarray:
-    """[H, W, 3] uint8 RGB, upright. InputError: absent or damaged."""
-    try:
-        # A file object, since FFmpeg reads % and brackets in the name of an image as a pattern.
-        with path.open("rb") as file, av.open(file) as container:
-            return _upright(next(container.decode(video=0)))
-    except (OSError, FFmpegError, StopIteration, IndexError) as error:
-        raise InputError(f"{path}: cannot be read as an image ({_reason(error)})") from error
-
-
-def _upright(frame: av.VideoFrame) -> np.ndarray:
-    """[H, W, 3] uint8 RGB, turned as the file asks."""
-    turns = round(frame.rotation / 90)  # counterclockwise
-    return np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), turns))
-
-
 class VideoClip(Clip):
     """A video file, a stream or a webcam."""
 
@@ -174,7 +160,7 @@ class VideoClip(Clip):
         self.complaint = self._verdict(number + 1 if size else 0, until)
 
     def _frame(self, frame: av.VideoFrame, number: int, time: float, shown: float) -> Frame:
-        return Frame(_upright(frame), number, time, shown)
+        return Frame(orientation_of_frame(frame).apply(rgb(frame)), number, time, shown)
 
     def _time(self, pts: int | None, number: int) -> float:
         if pts is None or self.origin is None:

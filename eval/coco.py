@@ -25,13 +25,14 @@ from tqdm import tqdm
 
 from dimofs import skeletons
 from dimofs.cli import InputError, run
-from dimofs.datasets.decoding import read_image
 from dimofs.datasets.synthetic.clips import HELD_OUT, Synthetic
 from dimofs.datasets.synthetic.stills import write_stills
 from dimofs.detections import Detections
 from dimofs.eval.models import PoseModel, load_model
 from dimofs.files import read_json, write_json
 from dimofs.formats.records import MISSING, Records, as_list
+from dimofs.images import read_image
+from dimofs.pixels import to_tensor
 
 Kind = Literal["keypoints", "bbox"]
 
@@ -85,7 +86,7 @@ def predict(model: PoseModel, entries: list[dict], folder: Path, device: str = "
     results = []
     with torch.inference_mode():
         for entry in tqdm(entries, desc="images", disable=None):
-            image = read_image(folder / entry["file_name"]).to(device) / 255
+            image = to_tensor(read_image(folder / entry["file_name"])).to(device) / 255
             (people,) = model(image[None])
             results += to_results(people.to("cpu"), model.keypoint_names, entry["id"])
     return results

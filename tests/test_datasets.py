@@ -12,12 +12,13 @@ from dimofs.cli import InputError
 from dimofs.datasets import teacher
 from dimofs.datasets.augment.mixture import Mixture
 from dimofs.datasets.coco import CocoKeypoints
-from dimofs.datasets.decoding import read_clip, read_frames, read_image
+from dimofs.datasets.decoding import read_clip, read_frames
 from dimofs.datasets.jhmdb import Jhmdb, read_joint_positions, read_puppet_boxes, read_split
 from dimofs.datasets.lspet import Lspet
 from dimofs.datasets.people import People, box_of_joints
 from dimofs.datasets.teacher import Taught, merge
 from dimofs.detections import Detections
+from dimofs.images import read_image
 from dimofs.skeletons import DIMOFS
 from tests.support.scenes import Dots, joint, person, write_clip, write_image
 

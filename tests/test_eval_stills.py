@@ -12,7 +12,6 @@ import torch
 
 from dimofs import skeletons
 from dimofs.cli import InputError
-from dimofs.datasets.decoding import read_image
 from dimofs.datasets.jhmdb import Jhmdb
 from dimofs.datasets.people import People
 from dimofs.datasets.sequences import LabelledVideo, Labels, annotate, jhmdb_videos
@@ -20,6 +19,8 @@ from dimofs.datasets.synthetic.clips import HELD_OUT, Synthetic
 from dimofs.datasets.synthetic.stills import NUMBER, write_stills
 from dimofs.detections import Detections
 from dimofs.eval import coco, models, pck
+from dimofs.images import read_image
+from dimofs.pixels import to_tensor
 from dimofs.video import Frame
 from dimofs.zoo.detection.detector import PoseDetector
 from tests.support import scenes
@@ -409,5 +410,5 @@ def test_stills_are_labelled_by_hand(tmp_path):
     nose, flag = people[0]["keypoints"][:2], people[0]["keypoints"][2]
     assert nose == pytest.approx((scene.keypoints[NUMBER, 0, 0] - 0.5).tolist(), abs=0.006) or flag == 0
     assert flag == 1 + shot.visible[0, 0] or not (0 <= scene.keypoints[NUMBER, 0, 0, 0] < 320)
-    image = read_image(tmp_path / content["images"][1]["file_name"])
+    image = to_tensor(read_image(tmp_path / content["images"][1]["file_name"]))
     assert torch.equal(image.permute(1, 2, 0), torch.from_numpy(shot.frame))

@@ -14,9 +14,10 @@ from dimofs.cli import InputError
 from dimofs.detections import Detections
 from dimofs.drawing import colour, draw
 from dimofs.formats.writers import About
+from dimofs.images import read_image
 from dimofs.overlay import film, png
 from dimofs.overlay import picture as still
-from dimofs.video import Frame, read_image
+from dimofs.video import Frame
 from tests.support.clips import number, picture
 
 OUTSIDE = torch.tensor([[900.0, 900, 1200, 1200]])  # a box that gives limbs their thickness and is not seen

@@ -11,9 +11,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dimofs.datasets.decoding import read_image
 from dimofs.detections import Detections
 from dimofs.eval.timing.torchvision_peer import BIAS, SPREAD, rescale
+from dimofs.images import read_image
+from dimofs.pixels import to_tensor
 from dimofs.zoo import checkpoints, convert
 from dimofs.zoo.detection.detector import PoseDetector
 
@@ -92,7 +93,7 @@ def photo() -> Tensor:
     path = PHOTOS / "000000000036.jpg"
     if not path.exists():
         pytest.skip("no photographs: ../shared/data/coco_people is absent")
-    return read_image(path)[None] / 255
+    return to_tensor(read_image(path))[None] / 255
 
 
 @pytest.mark.parametrize(

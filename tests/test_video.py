@@ -13,8 +13,9 @@ import pytest
 
 from dimofs.ahead import ahead, behind
 from dimofs.cli import InputError
+from dimofs.images import read_image
 from dimofs.sources import sources
-from dimofs.video import Frame, VideoClip, open_clip, read_image
+from dimofs.video import Frame, VideoClip, open_clip
 from tests.support.clips import number, picture, write_clip, write_image, write_video
 
 

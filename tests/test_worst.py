@@ -9,8 +9,8 @@ from dimofs.cli import InputError
 from dimofs.datasets.people import People
 from dimofs.detections import Detections
 from dimofs.eval.worst import SIDE, Worst
+from dimofs.images import read_image
 from dimofs.skeletons import DIMOFS
-from dimofs.video import read_image
 from tests.support import scenes
 
 NOBODY = Detections.empty(19)

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from dimofs.cli import InputError
-from dimofs.datasets.decoding import read_image
 from dimofs.datasets.people import Pair, People, to_dimofs
 from dimofs.files import read_json
+from dimofs.images import read_image
+from dimofs.pixels import to_tensor
 from dimofs.skeletons import COCO
 
 
@@ -46,13 +47,13 @@ class CocoKeypoints:
     def pair(self, index: int, random: np.random.Generator) -> Pair:
         """The image twice."""
         name, people = self.items[index]
-        image = read_image(self.images / name)
+        image = to_tensor(read_image(self.images / name))
         return Pair(image, image, people, 0, name)
 
     def frames(self) -> Iterator[tuple[str, Tensor]]:
         """Each image with its file name."""
         for name, _ in self.items:
-            yield name, read_image(self.images / name)
+            yield name, to_tensor(read_image(self.images / name))
 
 
 def _people(annotations: list[dict]) -> People:

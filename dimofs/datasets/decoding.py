@@ -30,14 +30,6 @@ def _pixels(frame: av.VideoFrame) -> Tensor:
     return torch.from_numpy(frame.to_ndarray(format="rgb24")).permute(2, 0, 1).contiguous()
 
 
-def read_image(path: str | Path) -> Tensor:
-    """[3, H, W] uint8 RGB. InputError: absent or damaged."""
-    with _video(path) as (container, stream):
-        for frame in container.decode(stream):
-            return _pixels(frame)
-    raise InputError(f"{path}: holds no image; download it again")
-
-
 def read_clip(path: str | Path) -> Iterator[Tensor]:
     """Each frame [3, H, W] uint8 RGB in order of presentation. InputError: absent or damaged."""
     with _video(path) as (container, stream):

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from dimofs.cli import InputError
-from dimofs.datasets.decoding import read_image
 from dimofs.datasets.matlab import read_mat
 from dimofs.datasets.people import Pair, People, box_of_joints, inside, to_dimofs
+from dimofs.images import read_image
+from dimofs.pixels import to_tensor
 from dimofs.skeletons import LSP
 
 
@@ -54,4 +55,4 @@ class Lspet:
 
     def _image(self, index: int) -> tuple[str, Tensor]:
         name = f"im{index + 1:05d}.jpg"
-        return name, read_image(self.images / name)
+        return name, to_tensor(read_image(self.images / name))

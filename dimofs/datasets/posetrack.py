@@ -14,10 +14,11 @@ from tqdm import tqdm
 
 from dimofs.boxes import area, clip
 from dimofs.cli import InputError
-from dimofs.datasets.decoding import read_image
 from dimofs.datasets.people import Pair, People, box_of_joints, draw_partner, inside, to_dimofs
 from dimofs.formats import posetrack
 from dimofs.formats.posetrack import JOINTS, Video
+from dimofs.images import read_image
+from dimofs.pixels import to_tensor
 
 CENTRE = 0.5  # PoseTrack's coordinates are numbers of pixels: this leads to the pixel's centre
 
@@ -54,8 +55,8 @@ class PoseTrack:
         video = self.videos[index]
         a = int(random.choice(self.labelled(video)))
         b = draw_partner(a, len(video.frames), random, self.reach)
-        frame_a = read_image(self.root / video.frames[a])
-        frame_b = frame_a if a == b else read_image(self.root / video.frames[b])
+        frame_a = to_tensor(read_image(self.root / video.frames[a]))
+        frame_b = frame_a if a == b else to_tensor(read_image(self.root / video.frames[b]))
         return Pair(frame_a, frame_b, people(video, a, *frame_a.shape[1:]), b - a, video.frames[a])
 
     def labelled(self, video: Video) -> np.ndarray:
@@ -66,7 +67,7 @@ class PoseTrack:
         """Every frame of every video that may be a Frame A, named as `pair` names it."""
         for video in self.videos:
             for number in self.labelled(video):
-                yield video.frames[number], read_image(self.root / video.frames[number])
+                yield video.frames[number], to_tensor(read_image(self.root / video.frames[number]))
 
 
 def people(video: Video, number: int, height: int, width: int) -> People:

@@ -35,8 +35,9 @@ from dimofs.formats import posetrack
 from dimofs.formats.posefiles import Poses
 from dimofs.formats.posetrack import Video
 from dimofs.formats.writers import content18
+from dimofs.images import read_image
 from dimofs.skeletons import DIMOFS
-from dimofs.video import IMAGE_RATE, Frame, read_image
+from dimofs.video import IMAGE_RATE, Frame
 
 FAR = 1e5  # pixels: beyond any frame
 

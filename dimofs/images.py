@@ -1,0 +1,209 @@
+"""Still images, read by image decoders only, upright as their EXIF orientation says.
+
+A file is recognized by its first bytes, not by its name, and decoded from memory: neither its name nor its content can
+make FFmpeg open anything else.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.error import FFmpegError
+from av.stream import Disposition
+from av.video.codeccontext import VideoCodecContext
+from av.video.stream import VideoStream
+
+from dimofs.cli import InputError
+from dimofs.pixels import Orientation, orientation_of_exif, orientation_of_frame, rgb, tiff_tags
+
+# FFmpeg's decoders by the first bytes of a file. WebP and the formats of `_CONTAINERS` need a closer look.
+DECODERS = {
+    b"\xff\xd8\xff": "mjpeg",
+    b"\x89PNG\r\n\x1a\n": "png",
+    b"BM": "bmp",
+    b"II*\0": "tiff",
+    b"MM\0*": "tiff",
+    b"P1": "pbm",
+    b"P2": "pgm",
+    b"P3": "ppm",
+    b"P4": "pbm",
+    b"P5": "pgm",
+    b"P6": "ppm",
+    b"P7": "pam",
+    b"PF": "pfm",
+    b"Pf": "pfm",
+}
+# Brands of the file type box of AVIF and HEIC.
+HEIF_BRANDS = (b"avif", b"avis", b"heic", b"heix", b"heif", b"hevc", b"mif1", b"msf1")
+TIFF_COMPRESSION_TAG = 0x0103
+TIFF_JPEG = (6, 7)
+PNG_HEADER_BYTES = 8
+# FFmpeg's disposition of a stream that is a part of a picture.
+DEPENDENT = 1 << 19
+
+
+def read_image(path: str | Path, size: tuple[int, int] | None = None) -> np.ndarray:
+    """[H, W, 3] uint8 RGB, upright.
+
+    size: the (height, width) that an annotation file states for the image, which decides what its labels mean. If only
+    the stored pixels have this size and the upright ones do not, the labels refer to the stored pixels, and these are
+    returned.
+    InputError: the file is absent, damaged, animated, made of tiles, of an unknown kind, or of another size.
+    """
+    path = Path(path)
+    pixels, orientation = _decoded(path)
+    upright = orientation.apply(pixels)
+    if size is None or upright.shape[:2] == tuple(size):
+        return upright
+    if pixels.shape[:2] == tuple(size):
+        return np.ascontiguousarray(pixels)
+    height, width = upright.shape[:2]
+    raise InputError(
+        f"{path}: has {width} x {height} pixels, its annotations say {size[1]} x {size[0]}; "
+        "give the images that were annotated"
+    )
+
+
+def is_animated(path: Path) -> bool:
+    """Whether the file is an animated PNG or AVIF or a GIF: a video, whatever its suffix says."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(1 << 16)
+    except (OSError, ValueError):
+        return False
+    if head[:4] == b"GIF8":
+        return True
+    if head.startswith(b"\x89PNG"):
+        return any(kind == b"acTL" for kind, _ in _png_chunks(head))
+    return head[4:12] == b"ftypavis"
+
+
+def _decoded(path: Path) -> tuple[np.ndarray, Orientation]:
+    """The pixels as stored and how to show them."""
+    try:
+        if not path.is_file():
+            raise InputError(f"{path}: no such image file")
+        content = path.read_bytes()
+        if content[:4] == b"GIF8":
+            return _from_container(path, content, "gif")
+        if content[4:8] == b"ftyp" and content[8:12] in HEIF_BRANDS:
+            return _from_container(path, content, "mov")
+        return _from_decoder(path, content)
+    except (OSError, FFmpegError, MemoryError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise InputError(f"{path}: cannot be read as an image ({reason})") from error
+
+
+def _from_decoder(path: Path, content: bytes) -> tuple[np.ndarray, Orientation]:
+    name = _decoder(content)
+    if name is None:
+        raise InputError(f"{path}: not an image of a known kind; give a JPEG, PNG, WebP, TIFF, BMP or PPM")
+    if _animation(content, name):
+        raise InputError(f"{path}: is an animation, not one image; give its frames as single images, or a video")
+    codec = av.CodecContext.create(name, "r")
+    assert isinstance(codec, VideoCodecContext)
+    frames = [*codec.decode(av.Packet(content)), *codec.decode(None)]
+    if not frames:
+        raise InputError(f"{path}: cannot be read as an image (nothing decodes)")
+    pixels = rgb(frames[0])
+    if name == "tiff" and tiff_tags(content).get(TIFF_COMPRESSION_TAG) in TIFF_JPEG and not pixels.any():
+        raise InputError(f"{path}: is a JPEG within a TIFF, which cannot be decoded; convert it to JPEG or PNG")
+    return pixels, orientation_of_exif(_exif(content, name))
+
+
+def _from_container(path: Path, content: bytes, format: str) -> tuple[np.ndarray, Orientation]:
+    """The only frame of an AVIF, HEIC or GIF file."""
+    with av.open(io.BytesIO(content), format=format, metadata_errors="replace") as container:
+        if tiles := count_tiles(container):
+            raise InputError(f"{path}: is made of {tiles} tiles, which are not joined here; convert it to JPEG")
+        frames = container.decode(picture_stream(container))
+        frame = next(frames, None)
+        if frame is None:
+            raise InputError(f"{path}: cannot be read as an image (nothing decodes)")
+        if next(frames, None) is not None:
+            raise InputError(f"{path}: is an animation, not one image; give its frames as single images, or a video")
+        return rgb(frame), orientation_of_frame(frame)
+
+
+def count_tiles(container: InputContainer) -> int:
+    """How many tiles the picture of an AVIF or HEIC file is made of; 0 if it is whole. FFmpeg lists each as stream."""
+    return sum(bool(stream.disposition & DEPENDENT) for stream in container.streams.video)
+
+
+def picture_stream(container: InputContainer) -> VideoStream:
+    """The stream to show of a container: the one marked as default, of an animated AVIF the one with all frames.
+
+    Covers of songs are passed over. LookupError: there is no other.
+    """
+    streams = [s for s in container.streams.video if not s.disposition & (Disposition.attached_pic)]
+    if not streams:
+        raise LookupError("no video stream")
+    default = [s for s in streams if s.disposition & Disposition.default] or streams
+    # An animated AVIF marks both its first frame, as a picture, and its film as default.
+    animated = [s for s in default if s.frames > 1] if default[0].frames == 1 else []
+    return (animated or default)[0]
+
+
+def _decoder(content: bytes) -> str | None:
+    if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
+        return "webp"
+    return next((name for start, name in DECODERS.items() if content.startswith(start)), None)
+
+
+def _animation(content: bytes, name: str) -> bool:
+    if name == "png":
+        return any(kind == b"acTL" for kind, _ in _png_chunks(content))
+    return name == "webp" and any(kind == b"ANIM" for kind, _ in _webp_chunks(content))
+
+
+def _exif(content: bytes, name: str) -> bytes:
+    """The EXIF data of an image, from its TIFF header on; a TIFF file is its own."""
+    if name == "tiff":
+        return content
+    if name == "png":
+        return next((data for kind, data in _png_chunks(content) if kind == b"eXIf"), b"")
+    if name == "webp":
+        data = next((data for kind, data in _webp_chunks(content) if kind == b"EXIF"), b"")
+        return data.removeprefix(b"Exif\0\0")
+    if name == "mjpeg":
+        found = (data for kind, data in _jpeg_segments(content) if kind == 0xE1 and data.startswith(b"Exif\0"))
+        return next(found, b"")[6:]
+    return b""
+
+
+def _png_chunks(content: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Kind and data of each chunk; the data of the picture itself is left out."""
+    at = PNG_HEADER_BYTES
+    while at + 8 <= len(content):
+        length, kind = struct.unpack_from(">I4s", content, at)
+        yield kind, b"" if kind == b"IDAT" else content[at + 8 : at + 8 + length]
+        at += length + 12
+
+
+def _webp_chunks(content: bytes) -> Iterator[tuple[bytes, bytes]]:
+    at = 12
+    while at + 8 <= len(content):
+        kind, length = struct.unpack_from("<4sI", content, at)
+        yield kind, content[at + 8 : at + 8 + length] if kind == b"EXIF" else b""
+        at += 8 + length + length % 2
+
+
+def _jpeg_segments(content: bytes) -> Iterator[tuple[int, bytes]]:
+    """Marker and data of each segment before the compressed picture."""
+    at = 2
+    while at + 4 <= len(content) and content[at] == 0xFF:
+        marker, length = struct.unpack_from(">xBH", content, at)
+        if marker == 0xFF:
+            # A fill byte before the marker.
+            at += 1
+            continue
+        if marker == 0xDA:
+            return
+        yield marker, content[at + 4 : at + 2 + length]
+        at += 2 + max(length, 2)
