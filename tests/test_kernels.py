@@ -13,6 +13,7 @@ ops = pytest.importorskip("torchvision.ops")
 pytestmark = pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")  # of NumPy in the interpreter
 NAN = float("nan")
 TRITON = {  # twin -> the function of the same arguments that launches Triton
+    "correlate.correlate_torch": "correlate_triton.correlate_triton",
     "deform.deform_sample_torch": "deform_triton.deform_sample_triton",
     "deform_conv.convolve_torch": "deform_conv_triton.convolve_triton",
     "roi_align.pool_torch": "roi_align_triton.pool_triton",

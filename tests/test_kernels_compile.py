@@ -168,6 +168,8 @@ BUDGET = {  # kernel: the most registers on sm_80, sm_90 and gfx942, the least s
     "spread_kernel": (64, 64, 64, 0.5),
     "overlap_kernel": (128, 128, 128, 0.25),
     "round_kernel": (128, 128, 128, 0.25),
+    "correlate_kernel": (72, 64, 64, 0.4),
+    "mix_kernel": (64, 64, 64, 0.5),
 }
 
 
@@ -218,7 +220,7 @@ def usage_in_32_registers() -> dict[str, Usage]:
 
 def usage(target: str, only: str = "", limits: dict[str, int] | None = None) -> dict[str, Usage]:
     """Each kernel in the types in which it runs most."""
-    from dimofs.kernels import deform_conv_triton, deform_triton, nms_triton, roi_align_triton
+    from dimofs.kernels import correlate_triton, deform_conv_triton, deform_triton, nms_triton, roi_align_triton
 
     tile = {"DOUBLE": False, "TILE_H": deform_triton.TILE_H, "TILE_W": deform_triton.TILE_W}
     masked = tile | {"MASKED": True}
@@ -233,11 +235,16 @@ def usage(target: str, only: str = "", limits: dict[str, int] | None = None) -> 
         (deform_conv_triton.convolve_kernel, product, deform_conv_triton.OPTIONS),
     ]
     pooling = [(roi_align_triton.pool_kernel, block, {}), (roi_align_triton.spread_kernel, block, {})]
+    rows = {"DOUBLE": False, "PIXELS": correlate_triton.PIXELS}
+    correlating = [
+        (correlate_triton.correlate_kernel, rows | {"SPAN": 32}, {}),
+        (correlate_triton.mix_kernel, rows | {"TURNED": True, "CHANNELS": correlate_triton.CHANNELS}, {}),
+    ]
     suppressing = [
         (nms_triton.overlap_kernel, overlap, nms_triton.OPTIONS),
         (nms_triton.round_kernel, {"WORDS": nms_triton.WORDS}, {}),
     ]
-    kernels = {(k[0].__name__, d): k for d in ("fp32", "bf16") for k in moving + pooling}
+    kernels = {(k[0].__name__, d): k for d in ("fp32", "bf16") for k in moving + pooling + correlating}
     kernels |= {(k[0].__name__, "fp32"): k for k in suppressing}
     return {
         f"{name} {data}": compiled_usage(kernel, data, target, constants, options | (limits or {}))
@@ -261,6 +268,10 @@ DATA = (
     "out",
     "boxes",
     "threshold",
+    "a",
+    "b",
+    "volume",
+    "other",
 )
 
 

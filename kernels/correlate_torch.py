@@ -1,0 +1,40 @@
+"""PyTorch twin of the Triton kernels of local correlation, and the CPU path; the formula is in `correlate`."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+TILE = 32  # pixels of a row that are multiplied with their common neighbourhood at once
+
+
+def correlate_torch(a: Tensor, b: Tensor, radius: int) -> Tensor:
+    """`correlate` by matrix products: TILE pixels of a row with the TILE + 2 radius pixels around them in another row.
+
+    Only the band of each product that lies within the radius is used; the rest is cheaper than to gather neighbours.
+    """
+    n, _, height, width = a.shape
+    span = 2 * radius + 1
+    if a.numel() == 0 or b.numel() == 0:
+        return a.sum() * b.sum() * a.new_zeros(n, span * span, height, width)
+    tile = min(TILE, width)
+    fill = -width % tile
+    tiles = (width + fill) // tile
+    left = F.pad(a, (0, fill)).permute(0, 2, 3, 1).unflatten(2, (tiles, tile))  # [N, H, tiles, tile, C]
+    right = F.pad(b, (radius, radius + fill, radius, radius)).permute(0, 2, 1, 3)
+    right = right.unfold(3, tile + 2 * radius, tile).transpose(2, 3).contiguous()  # [N, H + 2r, tiles, C, tile + 2r]
+    volumes = []
+    for one, other in zip(left.contiguous().flatten(1, 2), right, strict=True):
+        rows = [torch.bmm(one, other[dy : dy + height].flatten(0, 1)) for dy in range(span)]
+        bands = torch.stack([_band(row, span) for row in rows])  # [dy, H * tiles, tile, dx]
+        volumes.append(bands.unflatten(1, (height, tiles)).permute(0, 4, 1, 2, 3).flatten(3)[..., :width])
+    return torch.stack(volumes).flatten(1, 2).contiguous()
+
+
+def _band(products: Tensor, span: int) -> Tensor:
+    """Entries [i, i + d] with 0 <= d < span of matrices [B, T, T + span - 1] -> [B, T, span].
+
+    In memory the entry one row down and one column right lies one row and one element farther: rows that are longer by
+    one element turn the diagonals into columns.
+    """
+    rows, columns = products.shape[1:]
+    return F.pad(products.flatten(1), (0, rows)).view(-1, rows, columns + 1)[..., :span]
