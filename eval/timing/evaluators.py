@@ -1,6 +1,6 @@
-"""What `dimofs.eval.speed eval` measures: the AP by OKS of made-up poses beside pycocotools on the same ones.
+"""The cases of `dimofs.eval.speed eval`: AP by OKS of made-up poses, beside pycocotools on the same poses.
 
-PoseTrack's own tool is in no package index, so no peer of AP and MOTA by head sizes can be installed.
+AP and MOTA by head sizes have no peer here, because PoseTrack's own tool is in no package index.
 """
 
 import contextlib
@@ -13,15 +13,17 @@ import numpy as np
 
 from dimofs import skeletons
 from dimofs.eval.keypoints import oks
-from dimofs.eval.timing.kernels import Case
+from dimofs.eval.timing.case import Case
 from dimofs.formats.posetrack import JOINTS, parse
 
-PEOPLE = 6  # a frame
-NOISE = 6.0  # pixels of standard deviation of predicted joints
+# People per frame.
+PEOPLE = 6
+# Standard deviation in pixels of the predicted joints.
+NOISE = 6.0
 
 
 def eval_cases(device: str = "cpu", quick: bool = False) -> Iterator[Case]:
-    """The case of `eval`, whatever the device; without pycocotools none."""
+    """The case of `eval`, which runs on the CPU. Without pycocotools there is none."""
     try:
         import pycocotools  # noqa: F401
     except ImportError:
@@ -32,18 +34,28 @@ def eval_cases(device: str = "cpu", quick: bool = False) -> Iterator[Case]:
     ours, theirs = (lambda: oks.figures([oks.measure(labelled, predicted)])), coco_judge(truth, found)
     note = f"AP {ours()['AP']:.1f}, differs by {abs(ours()['AP'] - 100 * theirs()):.1g}"
     shape, size = f"{count} frames, {PEOPLE} people", truth.nbytes + found.nbytes
-    yield Case("AP by OKS", shape, "fp64", ours, "pycocotools", theirs, size, count=count, note=note)
+    yield Case(
+        name="AP by OKS",
+        shape=shape,
+        dtype="fp64",
+        ours=ours,
+        peer="pycocotools",
+        theirs=theirs,
+        size=size,
+        count=count,
+        note=note,
+    )
 
 
 def poses(frames: int, noise: float) -> np.ndarray:
-    """[frames, PEOPLE, 15, 2] pixels, the same people for any noise."""
+    """Joints [frames, PEOPLE, 15, 2] in pixels. The people are the same for any noise."""
     middle = np.random.default_rng(0).uniform(100, 900, (frames, PEOPLE, 1, 2))
     limbs = np.random.default_rng(1).uniform(-60, 60, (frames, PEOPLE, len(JOINTS), 2))
     return middle + limbs + noise * np.random.default_rng(2).standard_normal(limbs.shape)
 
 
 def entries(people: np.ndarray) -> list[dict]:
-    """COCO annotations of poses, with scores."""
+    """Poses [frames, PEOPLE, 15, 2] as COCO annotations with scores."""
     return [
         {
             "id": number + 1,

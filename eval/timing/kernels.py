@@ -1,42 +1,24 @@
-"""What `dimofs.eval.speed` measures: the same work done by our kernels and by torchvision's, on the same inputs.
+"""The cases of `dimofs.eval.speed kernels`: our operators beside those of torchvision, on the same inputs.
 
-Each case counts the bytes that any implementation must move: every input that it uses read once, every result written
-once. Divided by the measured bandwidth they are the floor that the table shows.
+The size of a case is the number of bytes that any implementation must move: every input used is read once, every result
+written once. Divided by the measured bandwidth it gives the floor in the table.
 """
 
 import itertools
-import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from dimofs.eval import traffic
+from dimofs.eval.timing import sectors
+from dimofs.eval.timing.case import Case
 from dimofs.eval.timing.inputs import FRAME, LEVELS, STRIDES, normal, people
 from dimofs.kernels import batched_nms, deform_conv2d, deform_sample, roi_align
 
 
-@dataclass(frozen=True)
-class Case:
-    """Two functions of no arguments that do the same, or work worth comparing, and the bytes that ours must move."""
-
-    name: str
-    shape: str
-    dtype: str
-    ours: Callable[[], object]
-    peer: str
-    theirs: Callable[[], object]
-    size: int
-    memory: bool = False  # whether the peak of allocated memory is measured too
-    predict: Callable[[], float] | None = None  # our seconds on an H100
-    count: int = 1  # how often each does its work: times are divided by it
-    note: str = ""  # what the times do not tell
-
-
 def kernel_cases(device: str = "cpu", quick: bool = False) -> Iterator[Case]:
-    """The cases of `kernels`, made one after the other; a quick run leaves out the largest."""
+    """The cases of `kernels`, made one after the other. `quick` leaves out the largest."""
     sizes = [*(LEVELS[2:] if quick else LEVELS), (128, 80, 48), (256, 8, 8)]
     for shape in sizes:
         yield from deform_sample_cases(shape, device)
@@ -52,7 +34,7 @@ def kernel_cases(device: str = "cpu", quick: bool = False) -> Iterator[Case]:
 
 
 def deform_sample_cases(shape: tuple[int, int, int], device: str) -> Iterator[Case]:
-    """Each channel of [1, C, H, W] moved by its own offsets of 2 pixels; torchvision's convolution is the identity."""
+    """Each channel of [1, C, H, W] sampled at its own offsets of about 2 pixels. The peer convolves by the identity."""
     from torchvision import ops
 
     c, h, w = shape
@@ -60,13 +42,22 @@ def deform_sample_cases(shape: tuple[int, int, int], device: str) -> Iterator[Ca
     identity = torch.eye(c, device=device)[:, :, None, None]
     ours, theirs = both(deform_sample, lambda x, o: ops.deform_conv2d(x, o, identity), x, offset)
     name = f"{c}x{h}x{w}"
+    # Bytes per value: forward x, two offsets and the result; backward also the gradients.
     for i, (kind, each) in enumerate((("deform_sample", 16), ("deform_sample backward", 28))):
-        predict = lambda i=i: traffic.deform_seconds(offset.cpu(), backward=i == 1)  # noqa: E731
-        yield Case(kind, name, "fp32", ours[i], "deform_conv2d", theirs[i], each * x.numel(), predict=predict)
+        yield Case(
+            name=kind,
+            shape=name,
+            dtype="fp32",
+            ours=ours[i],
+            peer="deform_conv2d",
+            theirs=theirs[i],
+            size=each * x.numel(),
+            predict=partial(_predicted, sectors.deform_seconds, offset, backward=i == 1),
+        )
 
 
 def deform_conv2d_cases(shape: tuple[int, int, int], modulated: bool, device: str) -> Iterator[Case]:
-    """A 3 x 3 convolution of [1, C, H, W] to as many channels, all moved together."""
+    """A 3 x 3 convolution of [1, C, H, W] to C channels, which all share their offsets."""
     from torchvision import ops
 
     c, h, w = shape
@@ -79,15 +70,25 @@ def deform_conv2d_cases(shape: tuple[int, int, int], modulated: bool, device: st
         lambda x, o, k, m=None: ops.deform_conv2d(x, o, k, padding=(1, 1), mask=m),
         *inputs,
     )
-    name, size = f"{c}x{h}x{w} 3x3" + " mask" * modulated, 4 * (sum(t.numel() for t in inputs) + c * h * w)
-    predict = lambda: traffic.convolve_seconds(inputs[1].cpu(), c)  # noqa: E731
-    yield Case("deform_conv2d", name, "fp32", ours[0], "deform_conv2d", theirs[0], size, True, predict)
-    predict = lambda: traffic.convolve_backward_seconds(inputs[1].cpu(), c)  # noqa: E731
-    yield Case("deform_conv2d backward", name, "fp32", ours[1], "deform_conv2d", theirs[1], 2 * size, True, predict)
+    name = f"{c}x{h}x{w} 3x3 mask" if modulated else f"{c}x{h}x{w} 3x3"
+    size = 4 * (sum(t.numel() for t in inputs) + c * h * w)
+    predictions = sectors.convolve_seconds, sectors.convolve_backward_seconds
+    for i, kind in enumerate(("deform_conv2d", "deform_conv2d backward")):
+        yield Case(
+            name=kind,
+            shape=name,
+            dtype="fp32",
+            ours=ours[i],
+            peer="deform_conv2d",
+            theirs=theirs[i],
+            size=(1 + i) * size,
+            memory=True,
+            predict=partial(_predicted, predictions[i], inputs[1], c),
+        )
 
 
 def pyramid_cases(count: int, side: int, device: str) -> Iterator[Case]:
-    """Boxes pooled from the four levels of a frame."""
+    """`count` boxes pooled to side x side bins from the four levels of a frame."""
     from torchvision import ops
 
     maps = [normal(1, *shape, device=device, seed=i) for i, shape in enumerate(LEVELS)]
@@ -102,12 +103,20 @@ def pyramid_cases(count: int, side: int, device: str) -> Iterator[Case]:
     name = f"{count}x256x{side}x{side}"
     forward, backward = 4 * (cells + min(pixels, 16 * cells)), 4 * (cells + pixels)
     for i, (kind, size) in enumerate((("roi_align, 4 levels", forward), ("roi_align, 4 levels backward", backward))):
-        predict = lambda i=i: traffic.pool_seconds(boxes[0], side, backward=i == 1)  # noqa: E731
-        yield Case(kind, name, "fp32", ours[i], "MultiScaleRoIAlign", theirs[i], size, predict=predict)
+        yield Case(
+            name=kind,
+            shape=name,
+            dtype="fp32",
+            ours=ours[i],
+            peer="MultiScaleRoIAlign",
+            theirs=theirs[i],
+            size=size,
+            predict=partial(_predicted, sectors.pool_seconds, boxes[0], side, backward=i == 1),
+        )
 
 
 def one_roi_cases(device: str) -> Iterator[Case]:
-    """One box on one small map, where nothing but the overhead counts."""
+    """One box on one small map, where only the overhead counts."""
     from torchvision import ops
 
     x, box = normal(1, 256, 8, 8, device=device), torch.tensor([[0, 1.2, 0.7, 6.1, 7.4]], device=device)
@@ -116,12 +125,20 @@ def one_roi_cases(device: str) -> Iterator[Case]:
     )
     size = 4 * (x.numel() + 49 * 256)
     for i, kind in enumerate(("roi_align", "roi_align backward")):
-        predict = lambda i=i: traffic.small_pool_seconds(backward=i == 1)  # noqa: E731
-        yield Case(kind, "1x256x7x7 of 8x8", "fp32", ours[i], "roi_align", theirs[i], size, predict=predict)
+        yield Case(
+            name=kind,
+            shape="1x256x7x7 of 8x8",
+            dtype="fp32",
+            ours=ours[i],
+            peer="roi_align",
+            theirs=theirs[i],
+            size=size,
+            predict=partial(sectors.small_pool_seconds, backward=i == 1),
+        )
 
 
 def nms_case(count: int, classes: int, device: str, crowd: int = 0) -> Case:
-    """Boxes all over a frame or, with a `crowd`, that many people each found many times, as region proposals are."""
+    """Boxes all over a frame or, with a `crowd`, many around each of that many people, as region proposals are."""
     from torchvision import ops
 
     boxes = people(count, device)
@@ -130,14 +147,26 @@ def nms_case(count: int, classes: int, device: str, crowd: int = 0) -> Case:
         boxes = boxes + normal(*boxes.shape, device=device) * (boxes[:, 2:] - boxes[:, :2]).repeat(1, 2) / 10
     scores = torch.rand(count, generator=torch.Generator().manual_seed(1)).to(device)
     labels = torch.arange(count, device=device) % classes
-    name = f"{count} boxes, " + (f"{crowd} people" if crowd else f"{classes} class" + "es" * (classes > 1))
-    calls = [lambda f=f: f(boxes, scores, labels, 0.5) for f in (batched_nms, ops.batched_nms)]
-    predict = lambda: traffic.suppress_seconds(count)  # noqa: E731
-    return Case("batched_nms", name, "fp32", calls[0], "batched_nms", calls[1], 28 * count, predict=predict)
+    kinds = f"{crowd} people" if crowd else "1 class" if classes == 1 else f"{classes} classes"
+    return Case(
+        name="batched_nms",
+        shape=f"{count} boxes, {kinds}",
+        dtype="fp32",
+        ours=partial(batched_nms, boxes, scores, labels, 0.5),
+        peer="batched_nms",
+        theirs=partial(ops.batched_nms, boxes, scores, labels, 0.5),
+        size=28 * count,
+        predict=partial(sectors.suppress_seconds, count),
+    )
+
+
+def _predicted(prediction: Callable[..., float], tensor: Tensor, *rest, **options) -> float:
+    """A prediction from a tensor that is brought to the CPU only when the prediction is asked for."""
+    return prediction(tensor.cpu(), *rest, **options)
 
 
 def both(ours: Callable, theirs: Callable, *inputs: Tensor) -> list[tuple[Callable, Callable]]:
-    """For each of two functions a call of its forward pass and one of its backward pass to every input."""
+    """For each of two functions, a call of its forward pass and a call of its backward pass to all inputs."""
     leaves = [t.detach().requires_grad_() for t in inputs]
     calls = []
     for function in (ours, theirs):
@@ -149,17 +178,3 @@ def both(ours: Callable, theirs: Callable, *inputs: Tensor) -> list[tuple[Callab
 
         calls.append((lambda f=function: f(*inputs), backward))
     return calls
-
-
-def peak_memory(call: Callable[[], object]) -> int:
-    """The most bytes that PyTorch's CPU allocator held at once for a call, beyond what was there before."""
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # it tells of GPUs that it misses
-    from torch.profiler import ProfilerActivity, profile
-
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-        result = call()
-    events = profiler.profiler.kineto_results.events()  # type: ignore[union-attr]
-    del result
-    memory: list[Any] = [event for event in events if event.name() == "[memory]"]
-    changes = sorted((event.start_ns(), event.nbytes()) for event in memory)
-    return max(itertools.accumulate((change for _, change in changes), initial=0))

@@ -1,10 +1,10 @@
-"""What `dimofs.eval.speed model` measures: people found in the frames of a synthetic clip by whole models.
+"""The cases of `dimofs.eval.speed model`: whole models find people in the frames of a synthetic clip.
 
-`dimofs_resnet50` has the weights of torchvision's model, which are random but find people, and as many of them are kept
-by both. Its note tells the difference of joints: of float32 from torchvision's, of bfloat16 from those of float32 in
-the same boxes, as which boxes have the best of random scores depends on the last bit. The shipped
-`dimofs_mobile` finds the people of each frame in the features of the one five later; each frame passes its backbone
-once. The floor counts the weights and the frame.
+`dimofs_resnet50` has the weights of torchvision's model, which are random but find people; both keep equally many. Its
+note tells how far joints differ: those in float32 from torchvision's, those in bfloat16 from ours in float32 in the
+same boxes (which boxes get the best of random scores depends on the last bit). The shipped `dimofs_mobile` finds the
+people of each frame in the features of the frame five later; each frame passes its backbone once. The size of a case
+counts the weights and the frame.
 """
 
 from collections.abc import Generator, Iterator
@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from dimofs.datasets.synthetic.clips import HELD_OUT, synthetic_clip
 from dimofs.detections import Detections
-from dimofs.eval.timing.kernels import Case
-from dimofs.eval.timing.torchvision_peer import calibrate, keypointrcnn_resnet50_fpn, teach_joints, twin
+from dimofs.eval.timing.case import Case
+from dimofs.eval.timing.torchvision_peer import keypointrcnn_resnet50_fpn, set_norm_statistics, teach_joints, twin
 from dimofs.formats.writers import About
 from dimofs.overlay import film
 from dimofs.sources import sources
@@ -31,31 +31,33 @@ from dimofs.zoo.detection.detector import SCALES, Features, PoseDetector
 from dimofs.zoo.pose import Job, Settings, process
 from dimofs.zoo.presets import movenet_multipose
 
-PEOPLE = 6  # that both Keypoint R-CNNs keep
-DELTA = 5  # frames
+# People that both Keypoint R-CNNs keep.
+PEOPLE = 6
+# Frames from Frame A to Frame B.
+DELTA = 5
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 def model_cases(device: str = "cpu", quick: bool = False) -> Iterator[Case]:
-    """The cases of `model`, made one after the other; a quick run has a smaller frame and a shorter video."""
+    """The cases of `model`, made one after the other. `quick` makes the frame smaller and the video shorter."""
     frames = clip_frames(8 if quick else 24)
     yield from resnet50_cases(frames[:1].to(device), (256, 448) if quick else (800, 1333))
     yield from mobile_cases(frames, device)
 
 
 def clip_frames(count: int) -> Tensor:
-    """A synthetic clip of four to six people in the format of 720p video, [count, 3, 720, 1280] in [0, 1]."""
+    """Frames of a synthetic clip of four to six people, resized to 720p: [count, 3, 720, 1280] in [0, 1]."""
     clip = synthetic_clip(HELD_OUT, length=count, height=288, width=512, people=(4, 6))
     frames = torch.from_numpy(clip.frames).permute(0, 3, 1, 2) / 255
     return F.interpolate(frames, (720, 1280), mode="bilinear", align_corners=False).contiguous()
 
 
 def resnet50_cases(frame: Tensor, sides: tuple[int, int]) -> Iterator[Case]:
-    """A frame [1, 3, H, W] resized to `sides` (the shorter at least, the longer at most) by either model."""
+    """Both models on a frame [1, 3, H, W] that they resize to `sides` (shorter side, largest longer side)."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         peer = keypointrcnn_resnet50_fpn(*sides, box_detections_per_img=PEOPLE)
-        calibrate(peer, frame[0].cpu())
+        set_norm_statistics(peer, frame[0].cpu())
         teach_joints(peer, frame[0].cpu())
         peer = peer.to(frame.device)
         ours = twin(peer, *sides).to(frame.device)
@@ -68,18 +70,28 @@ def resnet50_cases(frame: Tensor, sides: tuple[int, int]) -> Iterator[Case]:
     shape = "{}x{}, {} people".format(*ours.preprocess.size(*frame.shape[-2:]), len(reference))
     size = _bytes(ours) + 4 * frame.numel()
     for name, call in find.items():
-        yield Case("dimofs_resnet50", shape, name, call, "torchvision fp32", theirs, size, note=notes[name])
+        yield Case(
+            name="dimofs_resnet50",
+            shape=shape,
+            dtype=name,
+            ours=call,
+            peer="torchvision fp32",
+            theirs=theirs,
+            size=size,
+            note=notes[name],
+        )
 
 
 def mobile_cases(frames: Tensor, device: str) -> Generator[Case]:
-    """The shipped model on a video of these frames [T, 3, H, W]: as a whole, and a network alone on two of them."""
+    """The shipped model on a video of these frames [T, 3, H, W], and its network alone on two of them."""
     detector, movenet = (
         checkpoints.load_as(PoseDetector, "dimofs_mobile", device),
         movenet_multipose().eval().to(device),
     )
     ahead, frame = frames[DELTA : DELTA + 1].to(device), frames[:1].to(device)
     inputs, _ = detector.preprocess(ahead)
-    images = (inputs + 1) / 2  # as large, in [0, 1]
+    # The peer takes images of the same size in [0, 1].
+    images = (inputs + 1) / 2
     shape = "{}x{}".format(*inputs.shape[-2:])
     with TemporaryDirectory() as folder:
         video = write_video(Path(folder) / "clip.mp4", frames)
@@ -88,19 +100,36 @@ def mobile_cases(frames: Tensor, device: str) -> Generator[Case]:
         settings = Settings("", DELTA, 0, 1, torch.float32, tracker, (0.0, None, 1), "jsonl", quiet=True)
         backbone = torch.inference_mode()(lambda: [detector.backbone(inputs) for _ in frames])
         size = _bytes(detector) + frames[0].numel()
-        name, whole = "dimofs_mobile, video to JSON", lambda: process(job, detector, settings)
-        yield Case(name, shape, "fp32", whole, "its backbone", backbone, size, count=len(frames))
+        yield Case(
+            name="dimofs_mobile, video to JSON",
+            shape=shape,
+            dtype="fp32",
+            ours=lambda: process(job, detector, settings),
+            peer="its backbone",
+            theirs=backbone,
+            size=size,
+            count=len(frames),
+        )
     start = {name: _features(detector, frame, dtype) for name, dtype in DTYPES.items()}
     find = {name: partial(_find, detector, start[name], ahead, dtype) for name, dtype in DTYPES.items()}
     found, theirs = find["fp32"](), torch.inference_mode()(lambda: movenet(images))
     again = joints_in(detector, start["bf16"], _features(detector, ahead, torch.bfloat16), found.boxes)
     shape, notes = f"{shape}, {len(found)} people", {"fp32": "", "bf16": gap_note(again, found.keypoints)}
     for name, call in find.items():
-        yield Case("dimofs_mobile", shape, name, call, "MoveNet fp32", theirs, size, note=notes[name])
+        yield Case(
+            name="dimofs_mobile",
+            shape=shape,
+            dtype=name,
+            ours=call,
+            peer="MoveNet fp32",
+            theirs=theirs,
+            size=size,
+            note=notes[name],
+        )
 
 
 def write_video(path: Path, frames: Tensor) -> Path:
-    """Frames [T, 3, H, W] in [0, 1] as 25 a second."""
+    """Write frames [T, 3, H, W] in [0, 1] as a video of 25 frames per second."""
     height, width = frames.shape[-2:]
     with film(path, About("", path.stem, width, height, 25.0, (), "", 0)) as write:
         for number, frame in enumerate((frames * 255).byte().permute(0, 2, 3, 1).contiguous().numpy()):
@@ -109,7 +138,7 @@ def write_video(path: Path, frames: Tensor) -> Path:
 
 
 def gap_note(joints: Tensor, reference: Tensor) -> str:
-    """How far joints [P, J, 2] are from others."""
+    """A note on how far joints [P, J, 2] are from reference joints."""
     if joints.shape != reference.shape:
         return f"{len(joints)} people instead of {len(reference)}"
     apart = (joints - reference).norm(dim=-1)

@@ -1,8 +1,8 @@
-"""torchvision's Keypoint R-CNN without its trained weights, yet finding people: the peer of whole models.
+"""The peer of whole models: torchvision's Keypoint R-CNN with random weights that nevertheless find people.
 
-The weights are random, then scaled layer by layer on an image, so that features keep their size and detections are
-many and differ; the last layer learns places for the joints of that image, so that a heatmap has one peak as trained
-ones have. With its public weights nothing else would be computed, only of other numbers.
+The random weights are scaled layer by layer on an image, so that features keep their size and detections are many and
+differ. The last layer then learns positions for the joints of that image, so that each heatmap has one peak, as those
+of a trained model have. The public weights would cause the same computations on other numbers.
 """
 
 import torch
@@ -14,18 +14,20 @@ from dimofs.zoo.converters import keypointrcnn
 from dimofs.zoo.detection.detector import PoseDetector
 from dimofs.zoo.presets import dimofs_resnet50
 
-SPREAD = {  # standard deviation of what each predicting layer gives; other layers give 1
+# Standard deviation of the output of each predicting layer. Other layers are scaled to 1.
+SPREAD = {
     "rpn.head.cls_logits": 2.0,
     "rpn.head.bbox_pred": 0.2,
     "roi_heads.box_predictor.cls_score": 0.8,
     "roi_heads.box_predictor.bbox_pred": 0.5,
     "roi_heads.keypoint_predictor.kps_score_lowres": 3.0,
 }
-BIAS = -2.0  # of objects and people: the best are still unsure, so that no score rounds to 1
+# Added to the logits of objects and people, so that no score rounds to 1.
+BIAS = -2.0
 
 
 def keypointrcnn_resnet50_fpn(min_size: int, max_size: int, trainable: int = 5, **settings) -> nn.Module:
-    """The model that torchvision makes for its public weights, with frozen batch norms; of random weights."""
+    """The model that torchvision builds for its public weights, with frozen batch norms and random weights."""
     from torchvision.models.detection import KeypointRCNN
     from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 
@@ -34,15 +36,15 @@ def keypointrcnn_resnet50_fpn(min_size: int, max_size: int, trainable: int = 5, 
 
 
 @torch.inference_mode()
-def calibrate(model: nn.Module, image: Tensor) -> None:
-    """Have norms take the statistics of an image [3, H, W], and predicting layers the spread of `SPREAD`."""
+def set_norm_statistics(model: nn.Module, image: Tensor) -> None:
+    """Set the norms to the statistics of an image [3, H, W], and scale the predicting layers to `SPREAD`, in place."""
     model.eval()
     hooks = []
     for name, layer in model.named_modules():
         if hasattr(layer, "running_var"):
             nn.init.uniform_(layer.weight, 0.5, 1.5)  # type: ignore[arg-type]
             nn.init.uniform_(layer.bias, -0.5, 0.5)  # type: ignore[arg-type]
-            hooks.append(layer.register_forward_pre_hook(_measure))
+            hooks.append(layer.register_forward_pre_hook(_set_statistics))
         elif getattr(layer, "bias", None) is not None:
             hooks.append(layer.register_forward_hook(rescale(SPREAD.get(name, 1.0))))
     model([image])
@@ -53,7 +55,7 @@ def calibrate(model: nn.Module, image: Tensor) -> None:
 
 
 def teach_joints(model: nn.Module, image: Tensor, steps: int = 60) -> None:
-    """Have the last layer of joints give each joint of those found in an image [3, H, W] a cell of its own."""
+    """Train the last keypoint layer to place each joint found in an image [3, H, W] in a random cell of its own."""
     predictor, seen = model.get_submodule("roi_heads.keypoint_predictor"), []
     hook = predictor.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     with torch.no_grad():
@@ -83,14 +85,14 @@ def _joints(peer: nn.Module) -> int:
     return peer.get_submodule("roi_heads.keypoint_predictor.kps_score_lowres").out_channels  # type: ignore[return-value]
 
 
-def _measure(norm: nn.Module, inputs: tuple[Tensor]) -> None:
+def _set_statistics(norm: nn.Module, inputs: tuple[Tensor]) -> None:
     variance, mean = torch.var_mean(inputs[0], dim=(0, 2, 3))
     norm.running_mean.copy_(mean)  # type: ignore[operator]
     norm.running_var.copy_(variance)  # type: ignore[operator]
 
 
 def rescale(spread: float):
-    """A hook that centres a layer's output channels and gives them a standard deviation."""
+    """A forward hook that centres a layer's output channels and scales them to the standard deviation `spread`."""
 
     def hook(layer: nn.Module, _, output: Tensor) -> Tensor:
         deviation, mean = torch.std_mean(output.transpose(0, 1).flatten(1), dim=1)
