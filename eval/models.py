@@ -23,10 +23,14 @@ class PoseModel(Protocol):
     def __call__(self, frame_a: Tensor, frame_b: Tensor | None = None, /) -> list[Detections]: ...
 
 
-class Peer(nn.Module):
-    """MoveNet MultiPose as a PoseModel for single frames: resized so that the longer side is `size`, padded, and back.
+# The most people per image that MoveNet returns: as many as COCO judges, instead of the published 6.
+PEOPLE = 20
 
-    It keeps the 20 people that COCO judges instead of the published 6; keypoint scores become logits.
+
+class Peer(nn.Module):
+    """MoveNet MultiPose as a PoseModel for single frames, which are resized to a longer side of `size` and padded.
+
+    Results are in pixels of the frame; keypoint scores become logits.
     """
 
     keypoint_names = skeletons.COCO
@@ -43,7 +47,7 @@ class Peer(nn.Module):
         scale = inputs.new_tensor([frame_a.shape[-1] / width, frame_a.shape[-2] / height])
         return [
             Detections(p.boxes * scale.repeat(2), p.scores, p.keypoints * scale, p.keypoint_scores.logit(eps=1e-6))
-            for p in self.model(inputs)
+            for p in self.model(inputs, people=PEOPLE)
         ]
 
 
@@ -55,12 +59,9 @@ def load_model(weights: str, size: int | None = None, device: str = "cpu") -> Po
     """
     if size is not None and size < STRIDE:
         raise InputError(f"--size {size}: the longer side of the input must be at least {STRIDE} pixels")
-    model = checkpoints.load(weights, device)
+    model = checkpoints.load(weights, device, size)
     if isinstance(model, movenet.MoveNet):
-        model.people = 20
         return Peer(model, size or 512).to(device)
     if not isinstance(model, PoseDetector):
         raise InputError(f"{weights}: not a pose detector; give weights of one, such as dimofs_mobile")
-    if size is not None:
-        model.preprocess.min_size = model.preprocess.max_size = size
     return model

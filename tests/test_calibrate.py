@@ -5,7 +5,6 @@ import pytest
 import torch
 
 from dimofs.zoo import calibrate, checkpoints
-from dimofs.zoo.detection.keypoint_head import decode
 from dimofs.zoo.presets import dimofs_mobile
 from dimofs.zoo.training import calibration
 
@@ -30,12 +29,11 @@ def test_apply_moves_scores_and_leaves_places():
     model = dimofs_mobile()
     levels = [torch.rand(1, 64, 64 >> i, 64 >> i) for i in range(4)]
     regions = torch.tensor([[10.0, 10, 200, 220], [50, 30, 120, 200]])
-    scales = (1 / 4, 1 / 8, 1 / 16, 1 / 32)
-    points, before = decode(model.keypoint_head(levels, [regions], scales), regions)
+    points, before = model.find_joints([levels], [regions])
     logits = before.repeat(300, 1)
     right = torch.rand(logits.shape, generator=torch.Generator().manual_seed(0)) < 0.8
     calibration.apply(model, logits, right, torch.ones_like(right))
-    moved, after = decode(model.keypoint_head(levels, [regions], scales), regions)
+    moved, after = model.find_joints([levels], [regions])
     torch.testing.assert_close(moved, points)
     assert after.sigmoid().mean().item() == pytest.approx(0.8, abs=0.02)
     assert before.sigmoid().mean().item() != pytest.approx(0.8, abs=0.02)

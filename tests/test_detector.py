@@ -11,7 +11,9 @@ from dimofs.datasets.people import People
 from dimofs.skeletons import oks_sigmas
 from dimofs.zoo.backbones.fpn import FeaturePyramid
 from dimofs.zoo.detection import box_coder, keypoint_head
-from dimofs.zoo.detection.detector import Features, PoseDetector
+from dimofs.zoo.detection.box_detector import Boxes
+from dimofs.zoo.detection.detector import PoseDetector, finish
+from dimofs.zoo.detection.features import Features, Geometry
 from dimofs.zoo.detection.keypoint_head import KeypointHead
 from dimofs.zoo.detection.losses import Sampling, keypoint_loss, pose_losses
 from dimofs.zoo.detection.matcher import BETWEEN, NEGATIVE, match, sample
@@ -28,7 +30,6 @@ def mobile() -> PoseDetector:
     """An untrained model whose heads are loud, so that it finds people in noise."""
     torch.manual_seed(0)
     model = dimofs_mobile(min_size=128, max_size=128).eval()
-    model.box_head.detections = 20
     with torch.no_grad():
         for layer in (model.rpn.objectness, model.rpn.deltas, model.box_head.logits):
             layer.weight.mul_(30)
@@ -174,7 +175,7 @@ def test_keypoint_loss_by_hand():
     assert keypoint_loss(heatmaps, torch.tensor([[-1, -1, -1]])).mean().item() == 0
 
 
-def test_who_repeats_a_better_pose_falls_by_hand():
+def test_a_duplicate_of_a_better_pose_is_suppressed_by_hand():
     """Two joints of sigma 0.1 and 0.05, a better box of 100 x 100: 20 pixels off give exp(-.5) and exp(-2)."""
     boxes = torch.tensor([[0.0, 0, 100, 100]]).repeat(3, 1)
     points = torch.tensor([[10.0, 10], [90, 90]]).repeat(3, 1, 1)
@@ -189,11 +190,11 @@ def test_who_repeats_a_better_pose_falls_by_hand():
     assert distinct(points[:0], boxes[:0], sigmas, 0.5).shape == (0,)
 
 
-def test_people_found_twice_are_found_once(mobile, monkeypatch):
+def test_duplicates_are_suppressed(mobile, monkeypatch):
     x, found = torch.rand(2, 3, 96, 128), {}
-    for alike in (None, 0.02):
-        monkeypatch.setattr(mobile, "alike", alike)
-        found[alike] = mobile(x)
+    for threshold in (None, 0.02):
+        monkeypatch.setattr(mobile, "duplicate_oks", threshold)
+        found[threshold] = mobile(x)
     for every, some in zip(*found.values(), strict=True):
         kept = distinct(every.keypoints, every.boxes, oks_sigmas(mobile.keypoint_names), 0.02)
         assert 0 < len(some) < len(every) and torch.equal(some.keypoints, every[kept].keypoints)
@@ -229,7 +230,8 @@ def test_motion_by_hand(mobile, monkeypatch):
     """Channels of 1 and 3 cells to the right and 1 down; a cell of P2 is 2 pixels of a frame enlarged twice."""
     field = torch.tensor([1.0, 1, 1, 3]).view(1, 4, 1, 1).expand(1, 4, 32, 32)
     monkeypatch.setattr(mobile, "dimofs", lambda a, b: [field])
-    features = Features([torch.zeros(1, 2, 32, 32)], padded=(128, 128), resized=(96, 128), original=(48, 64))
+    geometry = Geometry(padded=(128, 128), resized=(96, 128), frame=(48, 64))
+    features = Features([torch.zeros(1, 2, 32, 32)], geometry)
     (motion,) = mobile.motion(features, features)
     points = torch.tensor([[10.0, 10], [60, 40]])
     torch.testing.assert_close(motion.move(points), points + torch.tensor([4.0, 2]))
@@ -302,10 +304,57 @@ def test_features_are_cut_and_joined(mobile):
 
 @torch.no_grad()
 def test_nobody_found_is_no_error(mobile):
-    score, mobile.box_head.score = mobile.box_head.score, 1.0
-    people = mobile(frames(2))
-    mobile.box_head.score = score
+    people = mobile(frames(2), min_score=1.0)
     assert [p.keypoints.shape for p in people] == [(0, 19, 2)] * 2
+
+
+@torch.no_grad()
+def test_thresholds_and_limits_of_a_call(mobile):
+    """They change nothing for the next call, and no threshold lies below the model's own."""
+    image = frames(1)
+    (every,) = mobile(image)
+    assert len(every) > 10 and every.scores.min() > 0.05
+    sure = float(every.scores[5])
+    assert torch.equal(mobile(image, max_people=3)[0].boxes, every.boxes[:3])
+    kept = mobile(image, min_score=sure)[0].scores
+    assert kept.min() > sure and len(kept) <= 5
+    assert_same_people(mobile(image, min_score=0.0), [every])
+
+
+def test_points_and_boxes_go_to_the_input_and_back_by_hand():
+    """A frame of 200 x 100 (wide) shown in 50 x 50 of the input."""
+    geometry = Geometry(frame=(100, 200), resized=(50, 50), padded=(64, 64))
+    points, boxes = torch.tensor([[[200.0, 100], [4, 2]]]), torch.tensor([[8.0, 10, 100, 60]])
+    assert geometry.to_input(points).tolist() == [[[50, 50], [1, 1]]]
+    assert geometry.to_input(boxes).tolist() == [[2, 5, 25, 30]]
+    assert torch.equal(geometry.to_frame(geometry.to_input(points)), points)
+    assert torch.equal(geometry.to_frame(geometry.to_input(boxes)), boxes)
+
+
+def test_finish_by_hand():
+    """Two images: three people, the second a duplicate of the first; nobody."""
+    geometry = Geometry(frame=(100, 200), resized=(50, 50), padded=(64, 64))
+    boxes = torch.tensor([[0.0, 0, 10, 20], [0, 0, 10, 20], [20, 0, 30, 20]])
+    people = [Boxes(boxes, torch.tensor([0.9, 0.8, 0.7])), Boxes(torch.zeros(0, 4), torch.zeros(0))]
+    points = torch.tensor([[[5.0, 5]], [[5, 5]], [[25, 10]]])
+    peaks = torch.tensor([[3.0], [2], [1]])
+    first, second = finish(geometry, people, points, peaks, [0.1], 0.5)
+    assert first.boxes.tolist() == [[0, 0, 40, 40], [80, 0, 120, 40]]
+    assert first.keypoints.tolist() == [[[20, 10]], [[100, 20]]]
+    assert first.scores.tolist() == pytest.approx([0.9, 0.7]) and first.keypoint_scores.tolist() == [[3], [1]]
+    assert len(second) == 0 and second.keypoints.shape == (0, 1, 2)
+    assert len(finish(geometry, people, points, peaks, [0.1], None)[0]) == 3
+
+
+@torch.no_grad()
+def test_joints_of_known_boxes_are_those_of_the_detections(mobile):
+    features = mobile.features(frames(2))
+    people = mobile.detect(features)
+    boxes = [features.geometry.to_input(found.boxes) for found in people]
+    points, peaks = mobile.find_joints([mobile.align(features)], boxes)
+    torch.testing.assert_close(peaks, torch.cat([found.keypoint_scores for found in people]), atol=1e-3, rtol=1e-4)
+    found = features.geometry.to_frame(points)
+    assert ((found - torch.cat([p.keypoints for p in people])).abs().amax(-1) > 1e-2).float().mean() < 0.01
 
 
 def person(x: float, y: float) -> People:
@@ -401,5 +450,4 @@ def test_rpn_keeps_at_most_what_it_should():
 def test_keypoint_head_of_no_region():
     head = KeypointHead(8, 19, hidden=8, dilations=(1,))
     levels = [torch.rand(1, 8, 32 >> i, 32 >> i) for i in range(4)]
-    scales = (1 / 4, 1 / 8, 1 / 16, 1 / 32)
-    assert head(levels, [torch.zeros(0, 4)], scales).shape == (0, 19, 56, 56)
+    assert head(levels, [torch.zeros(0, 4)]).shape == (0, 19, 56, 56)

@@ -271,7 +271,8 @@ def test_the_peer_is_resized_padded_and_brought_back():
     """A stand-in for MoveNet that points at the lower right corner of the unpadded part of its input."""
 
     class Corner(torch.nn.Module):
-        def forward(self, images):
+        def forward(self, images, people):
+            assert people == 20
             assert images.shape[2] % 32 == images.shape[3] % 32 == 0
             corner = torch.tensor([128.0, 64.0])
             box = torch.cat((corner / 2, corner))[None]

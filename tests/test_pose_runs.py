@@ -29,7 +29,8 @@ from dimofs.eval.tables.runs import copied, find, ranked, track, without_joints
 from dimofs.motion import Motion
 from dimofs.tracking import TRACKERS
 from dimofs.video import Frame
-from dimofs.zoo.detection.detector import Features, PoseDetector
+from dimofs.zoo.detection.detector import PoseDetector
+from dimofs.zoo.detection.features import Features, Geometry
 
 LENGTH, SPEED = 6, 8.0  # frames; pixels a frame, 1.3 of half a head
 PEOPLE = 2
@@ -53,9 +54,10 @@ class Seer(PoseDetector):
 
     def features(self, images: torch.Tensor) -> Features:
         size = (images.shape[2], images.shape[3])
-        return Features([(images[:, :1, :1, :1] * 255).round()], size, size, size)
+        geometry = Geometry(frame=size, resized=size, padded=size)
+        return Features([(images[:, :1, :1, :1] * 255).round()], geometry)
 
-    def detect(self, a: Features, b: Features | None = None, beside=()) -> list[Detections]:
+    def detect(self, a, b=None, beside=(), *, min_score=0.0, max_people=None) -> list[Detections]:
         people = [walkers(int(n)) for n in ((b or a) if self.copies else a).levels[0].flatten()]
         return [Detections(p.boxes, p.scores, p.keypoints, p.keypoint_scores) for p in people]
 
@@ -164,9 +166,9 @@ class SyntheticSeer(Seer):
         shown = (images.permute(0, 2, 3, 1) * 255).round().byte().numpy()
         numbers = [next(n for n, f in enumerate(self.clip.frames) if np.array_equal(f, s)) for s in shown]
         size = (images.shape[2], images.shape[3])
-        return Features([torch.tensor(numbers).view(-1, 1, 1, 1)], size, size, size)
+        return Features([torch.tensor(numbers).view(-1, 1, 1, 1)], Geometry(frame=size, resized=size, padded=size))
 
-    def detect(self, a: Features, b: Features | None = None, beside=()) -> list[Detections]:
+    def detect(self, a, b=None, beside=(), *, min_score=0.0, max_people=None) -> list[Detections]:
         return [self._people(int(number)) for number in a.levels[0].flatten()]
 
     def _people(self, number: int) -> Detections:

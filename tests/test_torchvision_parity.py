@@ -17,6 +17,7 @@ from dimofs.images import read_image
 from dimofs.pixels import to_tensor
 from dimofs.zoo import checkpoints, convert
 from dimofs.zoo.detection.detector import PoseDetector
+from dimofs.zoo.presets import dimofs_resnet50
 
 torchvision = pytest.importorskip("torchvision")
 
@@ -83,9 +84,9 @@ def ours(peer, tmp_path_factory) -> PoseDetector:
     model = checkpoints.load(folder / "converted")
     shutil.rmtree(folder)
     assert isinstance(model, PoseDetector)
-    model.preprocess.min_size, model.preprocess.max_size = SIZES
-    model.box_head.detections = DETECTIONS
-    return model
+    sized = dimofs_resnet50(model.keypoint_names, *SIZES).eval()
+    sized.load_state_dict(model.state_dict())
+    return sized
 
 
 def photo() -> Tensor:
@@ -104,7 +105,7 @@ def photo() -> Tensor:
 def test_same_detections(ours, peer, image):
     frame = image()
     with torch.inference_mode():
-        (theirs,), (found,) = peer([frame[0]]), ours(frame)
+        (theirs,), (found,) = peer([frame[0]]), ours(frame, max_people=DETECTIONS)
     assert_equal(found, theirs)
 
 
@@ -121,10 +122,9 @@ def assert_equal(found: Detections, theirs: dict[str, Tensor]) -> None:
 
 def test_a_frame_is_its_own_frame_b(ours, monkeypatch):
     monkeypatch.setattr(ours.preprocess, "min_size", 96)
-    monkeypatch.setattr(ours.box_head, "detections", 5)
     frame = drawn(96, 128, seed=3)
     with torch.inference_mode():
-        (alone,), (pair,) = ours(frame), ours(frame, frame)
+        (alone,), (pair,) = ours(frame, max_people=5), ours(frame, frame, max_people=5)
     assert len(alone) == len(pair) == 5
     for field in ("boxes", "scores", "keypoints", "keypoint_scores"):
         torch.testing.assert_close(getattr(alone, field), getattr(pair, field), rtol=0, atol=1e-3)

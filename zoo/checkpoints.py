@@ -54,30 +54,32 @@ def save(model: nn.Module, folder: str | Path, metadata: Mapping[str, str], half
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def load(source: str | Path, device: str | torch.device = "cpu") -> nn.Module:
+def load(source: str | Path, device: str | torch.device = "cpu", size: int | None = None) -> nn.Module:
     """The model of `source` in evaluation mode: the name of one that ships or of torchvision's public weights
     (`keypointrcnn_resnet50_fpn_coco`, downloaded once), a checkpoint's folder, the .safetensors in it, or torchvision's
     Keypoint R-CNN as .pth.
 
+    size: longer side of the model's input in pixels, in place of the checkpoint's own; models that do not resize their
+    input ignore it.
     InputError: `source` is none of these or damaged, or `device` is not there.
     """
     where = pick_device(str(device))
-    return _open(str(source)).eval().to(where)
+    return _open(str(source), size).eval().to(where)
 
 
-def load_as(kind: type[M], source: str | Path, device: str | torch.device = "cpu") -> M:
+def load_as(kind: type[M], source: str | Path, device: str | torch.device = "cpu", size: int | None = None) -> M:
     """`load`, for a command that needs a model of one `kind`. InputError: it is of another."""
-    model = load(source, device)
+    model = load(source, device, size)
     if not isinstance(model, kind):
         raise InputError(f"{source}: holds a {type(model).__name__}, not a {kind.__name__}; give weights of one")
     return model
 
 
-def from_torchvision(path: str | Path, eps: float | None = None) -> nn.Module:
+def from_torchvision(path: str | Path, eps: float | None = None, size: int | None = None) -> nn.Module:
     """`dimofs_resnet50` from torchvision's `keypointrcnn_resnet50_fpn` state dict (.pth); its motion parts start as
     the plain detector. `eps`: see `keypointrcnn.read`. InputError: not such a file."""
     tensors = keypointrcnn.read(path, eps)
-    model = _untrained("dimofs_resnet50", {})
+    model = _untrained("dimofs_resnet50", {}, size)
     motion = {name: t for name, t in model.state_dict().items() if name.startswith(("offset_net.", "deformable."))}
     return _filled(model, Path(path), motion | tensors)
 
@@ -87,38 +89,38 @@ def shipped() -> list[str]:
     return sorted(config.parent.name for config in SHIPPED.glob(f"*/{CONFIG}"))
 
 
-def _open(source: str) -> nn.Module:
+def _open(source: str, size: int | None) -> nn.Module:
     if source in shipped():
-        return _read(SHIPPED / source / WEIGHTS)
+        return _read(SHIPPED / source / WEIGHTS, size)
     if source == keypointrcnn.PUBLIC:
-        return _public()
+        return _public(size)
     path = Path(source)
     if path.is_dir():
-        return _read(path / WEIGHTS)
+        return _read(path / WEIGHTS, size)
     if not path.is_file():
         names = ", ".join((*shipped(), keypointrcnn.PUBLIC))
         raise InputError(f"{source}: neither a file, nor a folder, nor a name of weights ({names})")
     if path.suffix in (".pth", ".pt"):
-        return from_torchvision(path)
+        return from_torchvision(path, size=size)
     if path.suffix == ".safetensors":
-        return _read(path)
+        return _read(path, size)
     raise InputError(f"{source}: not a checkpoint; give its folder, a .safetensors, or torchvision's .pth")
 
 
-def _public() -> nn.Module:
-    """torchvision's public weights, downloaded and converted where no earlier call has done so."""
+def _public(size: int | None) -> nn.Module:
+    """torchvision's public weights, downloaded and converted unless an earlier call has done so."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dimofs" / keypointrcnn.PUBLIC
     if not (cache / CONFIG).exists():
         with tempfile.TemporaryDirectory() as temporary:
             file = Path(temporary) / "public.pth"
             keypointrcnn.download(file)
             save(from_torchvision(file), cache, {"source": keypointrcnn.URL})
-    return _read(cache / WEIGHTS)
+    return _read(cache / WEIGHTS, size)
 
 
-def _read(weights: Path) -> nn.Module:
+def _read(weights: Path, size: int | None) -> nn.Module:
     """The model whose tensors are in `weights`, with config.json beside it."""
-    return _filled(_build(weights.with_name(CONFIG)), weights, _verified(weights))
+    return _filled(_build(weights.with_name(CONFIG), size), weights, _verified(weights))
 
 
 def _filled(model: nn.Module, path: Path, tensors: Mapping[str, Tensor]) -> nn.Module:
@@ -141,7 +143,7 @@ def _kind(tensor: Tensor) -> str:
     return f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"
 
 
-def _build(path: Path) -> nn.Module:
+def _build(path: Path, size: int | None) -> nn.Module:
     """The model that the configuration at `path` describes, untrained."""
     if not path.is_file():
         raise InputError(f"{path}: missing; a checkpoint is a folder with {CONFIG} and {WEIGHTS}")
@@ -151,14 +153,17 @@ def _build(path: Path) -> nn.Module:
     name = config.get("model")
     if not isinstance(name, str) or name not in PRESETS:
         raise InputError(f'{path}: field "model" is {name!r}; known are {", ".join(PRESETS)}')
-    model = _untrained(name, _arguments(path, name, config.get("arguments")))
+    model = _untrained(name, _arguments(path, name, config.get("arguments")), size)
     if config.get("keypoint_names") != _names(model):
         raise InputError(f'{path}: field "keypoint_names" does not name the joints of {name} in order')
     return model
 
 
-def _untrained(name: str, arguments: dict[str, Any]) -> nn.Module:
-    with torch.random.fork_rng(devices=[]):  # the random start is overwritten: leave the caller's generator alone
+def _untrained(name: str, arguments: dict[str, Any], size: int | None) -> nn.Module:
+    if size is not None and "max_size" in inspect.signature(PRESETS[name]).parameters:
+        arguments = arguments | {"min_size": size, "max_size": size}
+    # The random initial weights are about to be overwritten, so leave the caller's generator alone.
+    with torch.random.fork_rng(devices=[]):
         return PRESETS[name](**arguments)
 
 

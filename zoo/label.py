@@ -33,7 +33,8 @@ from dimofs.zoo.training.data import (
     VideoFolder,
 )
 
-PEOPLE = 30  # at most, an image
+# The most people that are labelled in an image.
+PEOPLE = 30
 
 
 @torch.inference_mode()
@@ -45,7 +46,7 @@ def label(model: MoveNet, images: Tensor, size: int) -> list[Detections]:
     shape = [max(32, 32 * round(side * scale / 32)) for side in (height, width)]
     inputs = F.interpolate(images / 255, size=shape, mode="bilinear", antialias=scale < 1)
     back = torch.tensor([width / shape[1], height / shape[0]])
-    found = model(inputs.contiguous(memory_format=torch.channels_last))
+    found = model(inputs.contiguous(memory_format=torch.channels_last), people=PEOPLE)
     return [Detections(d.boxes * back.repeat(2), d.scores, d.keypoints * back, d.keypoint_scores) for d in found]
 
 
@@ -79,7 +80,6 @@ def main(
 ) -> None:
     check_ranges(every=(every, 1, inf), size=(size, 32, inf), batch=(batch, 1, inf))
     model = checkpoints.load_as(MoveNet, weights).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    model.people = PEOPLE
     paths = Paths(jhmdb, jhmdb_labels, coco, coco_images, lspet, posetrack, videos)
     for name, source in paths.sources(every=every).items():
         labels: dict[str, Detections] = {}

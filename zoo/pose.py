@@ -135,8 +135,6 @@ def main(
     if todo := [job for job in mine if isinstance(job, Job)]:
         keep_freed_memory()
         detector = checkpoints.load_as(PoseDetector, weights, where)
-        # Nobody less sure is reported, so nobody's joints are looked for in vain; the tracker has the exact say.
-        detector.box_head.score = max(detector.box_head.score, joins.score - 1e-6)
         for job in todo:
             try:
                 process(job, detector, settings)
@@ -183,7 +181,17 @@ def process(job: Job, detector: PoseDetector, settings: Settings) -> None:
         frames = stack.enter_context(closing(ahead(clip.frames(*settings.span), 2 * settings.batch)))
         batch = 1 if job.source.live else settings.batch
         motion, aggregate = settings.tracker.motion, settings.aggregate
-        found = poses(detector, frames, settings.delta, batch, settings.dtype, motion, aggregate)
+        # The tracker drops people below its threshold, so their joints need not be found; it applies the exact value.
+        found = poses(
+            detector,
+            frames,
+            settings.delta,
+            batch,
+            dtype=settings.dtype,
+            motion=motion,
+            aggregate=aggregate,
+            min_score=settings.tracker.score - 1e-6,
+        )
         results = stack.enter_context(closing(found))
         first = next(results)
         shape = first.frame.pixels.shape

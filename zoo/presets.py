@@ -97,7 +97,7 @@ def dimofs_mobile(
             canonical_scale=448,
         ),
         keypoint_names=keypoint_names,
-        alike=0.7,
+        duplicate_oks=0.7,
     )
 
 

@@ -26,8 +26,8 @@ from dimofs.sources import sources
 from dimofs.tracking import TRACKERS
 from dimofs.video import Frame
 from dimofs.zoo import checkpoints
-from dimofs.zoo.detection import keypoint_head
-from dimofs.zoo.detection.detector import SCALES, Features, PoseDetector
+from dimofs.zoo.detection.detector import PoseDetector
+from dimofs.zoo.detection.features import Features
 from dimofs.zoo.pose import Job, Settings, process
 from dimofs.zoo.presets import movenet_multipose
 
@@ -61,7 +61,7 @@ def resnet50_cases(frame: Tensor, sides: tuple[int, int]) -> Iterator[Case]:
         teach_joints(peer, frame[0].cpu())
         peer = peer.to(frame.device)
         ours = twin(peer, *sides).to(frame.device)
-    find = {name: partial(_find, ours, None, frame, dtype) for name, dtype in DTYPES.items()}
+    find = {name: partial(_find, ours, None, frame, dtype, PEOPLE) for name, dtype in DTYPES.items()}
     theirs = partial(_find_torchvision, peer, frame)
     reference, found = theirs(), find["fp32"]()
     rough = _features(ours, frame, torch.bfloat16)
@@ -148,11 +148,10 @@ def gap_note(joints: Tensor, reference: Tensor) -> str:
 @torch.inference_mode()
 def joints_in(detector: PoseDetector, a: Features, b: Features, boxes: Tensor) -> Tensor:
     """The joints [P, J, 2] that the detector finds in boxes [P, 4] of Frame A, in the features' type."""
-    scale = boxes.new_tensor([a.resized[1] / a.original[1], a.resized[0] / a.original[0]])
-    regions = (boxes * scale.repeat(2)).to(a.levels[0].device)
+    regions = a.geometry.to_input(boxes).to(a.levels[0].device)
     with _autocast(a.levels[0], a.levels[0].dtype):
-        heatmaps = detector.keypoint_head(detector.align(a, b), [regions], SCALES)
-    return keypoint_head.decode(heatmaps, regions)[0].cpu() / scale
+        points, _ = detector.find_joints([detector.align(a, b)], [regions])
+    return a.geometry.to_frame(points).cpu()
 
 
 def _autocast(frame: Tensor, dtype: torch.dtype):
@@ -166,11 +165,14 @@ def _features(detector: PoseDetector, frame: Tensor, dtype: torch.dtype) -> Feat
 
 
 @torch.inference_mode()
-def _find(detector: PoseDetector, start: Features | None, frame: Tensor, dtype: torch.dtype) -> Detections:
+def _find(
+    detector: PoseDetector, start: Features | None, frame: Tensor, dtype: torch.dtype, max_people: int | None = None
+) -> Detections:
     """The people of a frame or, with the features of an earlier one, those of that one found in it."""
     with _autocast(frame, dtype):
         features = detector.features(frame)
-        (people,) = detector.detect(features) if start is None else detector.detect(start, features)
+        a, b = (features, None) if start is None else (start, features)
+        (people,) = detector.detect(a, b, max_people=max_people)
         return people.to("cpu", torch.float32)
 
 

@@ -73,11 +73,10 @@ def teach_joints(model: nn.Module, image: Tensor, steps: int = 60) -> None:
 
 
 def twin(peer: nn.Module, min_size: int, max_size: int) -> PoseDetector:
-    """`dimofs_resnet50` with the weights of `peer`, which keeps as many people a frame; its motion parts are new."""
+    """`dimofs_resnet50` with the weights of `peer`; its motion parts are new."""
     names = skeletons.DIMOFS if _joints(peer) == len(skeletons.DIMOFS) else skeletons.COCO
     model = dimofs_resnet50(names, min_size, max_size).eval()
     model.load_state_dict(keypointrcnn.convert(peer.state_dict()), strict=False)
-    model.box_head.detections = peer.roi_heads.detections_per_img  # type: ignore[assignment,union-attr]
     return model
 
 

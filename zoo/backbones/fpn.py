@@ -5,11 +5,14 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+# Cells of P2..P5 per pixel of the network's input.
+SCALES = (1 / 4, 1 / 8, 1 / 16, 1 / 32)
+
 
 class FeaturePyramid(nn.Module):
-    """1x1 lateral convs, a nearest-neighbour top-down sum, 3x3 output convs.
+    """1x1 lateral convolutions, a nearest-neighbour top-down sum, 3x3 output convolutions.
 
-    Takes maps of `in_channels` at strides 4, 8, 16, 32 and gives as many of `channels`, finest first.
+    Takes maps of `in_channels` at strides 4, 8, 16, 32 and returns as many maps of `channels`, finest first.
     """
 
     def __init__(self, in_channels: Sequence[int], channels: int):
@@ -29,5 +32,5 @@ class FeaturePyramid(nn.Module):
 
 
 def pooled(levels: Sequence[Tensor]) -> list[Tensor]:
-    """The levels and one more of twice the last stride (every second pixel), which only the RPN reads."""
+    """The levels and one more at twice the last stride (every second pixel), which only the RPN reads."""
     return [*levels, F.max_pool2d(levels[-1], kernel_size=1, stride=2)]

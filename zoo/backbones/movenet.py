@@ -34,7 +34,8 @@ def head(inputs: int, outputs: int) -> nn.Sequential:
 class MoveNet(nn.Module):
     """[N, 3, H, W] RGB in [0, 1], H and W multiples of 32 -> one Detections per image, in its pixels.
 
-    At most `people` each; the published graph has 6. MoveNet was trained on images whose longer side is 256.
+    people: the most that are found in an image; the published graph has 6. MoveNet was trained on images whose longer
+    side is 256.
     """
 
     def __init__(self, people: int = 6) -> None:
@@ -52,12 +53,14 @@ class MoveNet(nn.Module):
         features = self.fpn(self.backbone((images * 2 - 1).contiguous(memory_format=torch.channels_last)))[0]
         return {name: head(features) for name, head in self.heads.items()}
 
-    def forward(self, images: Tensor) -> list[Detections]:
+    def forward(self, images: Tensor, people: int | None = None) -> list[Detections]:
+        """`people` replaces the model's own limit. ValueError: a side is no multiple of 32."""
         height, width = images.shape[-2:]
         if height % 32 or width % 32:
             raise ValueError(f"images of {height} x {width} pixels; MoveNet needs multiples of 32")
         maps = {name: m.float() for name, m in self.maps(images).items()}
-        return [decode({name: m[i] for name, m in maps.items()}, self.people) for i in range(len(images))]
+        limit = self.people if people is None else people
+        return [decode({name: m[i] for name, m in maps.items()}, limit) for i in range(len(images))]
 
 
 def decode(maps: dict[str, Tensor], people: int) -> Detections:

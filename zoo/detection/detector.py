@@ -8,53 +8,29 @@ With Frame B = Frame A (delta = 0) the offsets are zero and it is a plain detect
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from dimofs import skeletons
 from dimofs.detections import Detections
-from dimofs.motion import Motion
-from dimofs.zoo.backbones.fpn import pooled
 from dimofs.zoo.detection import keypoint_head as keypoints
+from dimofs.zoo.detection.box_detector import BoxDetector, Boxes
 from dimofs.zoo.detection.box_head import BoxHead
+from dimofs.zoo.detection.features import Features, Geometry
 from dimofs.zoo.detection.keypoint_head import KeypointHead
 from dimofs.zoo.detection.offsets import DeformableLayer, OffsetNet
 from dimofs.zoo.detection.pose_nms import distinct
 from dimofs.zoo.detection.preprocess import Preprocess
 from dimofs.zoo.detection.rpn import RegionProposals
 
-SCALES = (1 / 4, 1 / 8, 1 / 16, 1 / 32)  # of P2..P5
 
+class PoseDetector(BoxDetector):
+    """Keypoint R-CNN with DiMoFs.
 
-@dataclass
-class Features:
-    """Pyramid levels P2..P5 of N frames of one size, and the sizes (height, width) that lead back to their pixels."""
-
-    levels: list[Tensor]  # [N, C, h, w], finest first
-    padded: tuple[int, int]  # the network's input
-    resized: tuple[int, int]  # the part of it that shows the frame
-    original: tuple[int, int]  # the frame
-
-    def __len__(self) -> int:
-        return len(self.levels[0])
-
-    def __getitem__(self, index: slice) -> Features:
-        """The frames that a slice selects."""
-        return replace(self, levels=[level[index] for level in self.levels])
-
-    @staticmethod
-    def cat(parts: Sequence[Features]) -> Features:
-        """The frames of all parts, which have one size."""
-        return replace(parts[0], levels=[torch.cat(same) for same in zip(*(p.levels for p in parts), strict=True)])
-
-
-class PoseDetector(nn.Module):
-    """Keypoint R-CNN with DiMoFs. `backbone` gives P2..P5 of one channel count from a preprocessed image.
-
-    `keypoint_names` name the joints of `keypoint_head`, in order. Of people whose poses are more alike than `alike`,
-    an object keypoint similarity, the best one stays; by default all.
+    keypoint_names: the joints of `keypoint_head`, in order.
+    duplicate_oks: object keypoint similarity (OKS) above which the lower-scoring of two poses is suppressed as a
+    duplicate; None disables it.
     """
 
     def __init__(
@@ -68,74 +44,86 @@ class PoseDetector(nn.Module):
         box_head: BoxHead,
         keypoint_head: KeypointHead,
         keypoint_names: Sequence[str],
-        alike: float | None = None,
+        duplicate_oks: float | None = None,
     ):
         super().__init__()
         self.preprocess, self.backbone = preprocess, backbone
         self.offset_net, self.deformable = offset_net, deformable
         self.rpn, self.box_head, self.keypoint_head = rpn, box_head, keypoint_head
-        self.keypoint_names, self.alike = tuple(keypoint_names), alike
+        self.keypoint_names, self.duplicate_oks = tuple(keypoint_names), duplicate_oks
 
-    def forward(self, frame_a: Tensor, frame_b: Tensor | None = None) -> list[Detections]:
+    def forward(
+        self,
+        frame_a: Tensor,
+        frame_b: Tensor | None = None,
+        *,
+        min_score: float = 0.0,
+        max_people: int | None = None,
+    ) -> list[Detections]:
         """Float RGB frames [N, 3, H, W] in [0, 1] -> the people of each Frame A, best first, in its pixels.
 
-        Without `frame_b` each Frame A is its own Frame B (delta = 0).
+        Without `frame_b` each Frame A is its own Frame B (delta = 0). `min_score`, `max_people`: see `find_boxes`.
         """
-        return self.detect(self.features(frame_a), None if frame_b is None else self.features(frame_b))
-
-    def features(self, images: Tensor, resize: bool = True) -> Features:
-        """Pyramid features of float RGB frames [N, 3, H, W] in [0, 1]: one backbone pass.
-
-        Without `resize` the frames have the network's size already, as in training.
-        """
-        inputs, resized = self.preprocess(images, resize)
-        padded, original = ((x.shape[-2], x.shape[-1]) for x in (inputs, images))
-        levels = list(self.backbone(inputs))
-        if torch.compiler.is_compiling():  # eager's max pooling gives other strides than the compilers believe
-            levels = [level.contiguous() for level in levels]
-        return Features(levels, padded, resized, original)
-
-    def dimofs(self, a: Features, b: Features) -> list[Tensor]:
-        """The DiMoFs of each level, [N, 2C, h, w]: per channel and pixel (dy, dx), level pixels, from A into B."""
-        return self.offset_net(a.levels, b.levels)
-
-    def motion(self, a: Features, b: Features) -> list[Motion]:
-        """Where what shows in each Frame A is in Frame B: the mean over the DiMoFs of P2."""
-        field = self.dimofs(a, b)[0].float().unflatten(1, (-1, 2)).mean(dim=1).flip(1)  # [N, 2, h, w], (dx, dy)
-        spans = [a.padded[i] * a.original[i] / a.resized[i] for i in (0, 1)]  # of the level, pixels of the frame
-        cells = field.new_tensor([spans[1] / field.shape[3], spans[0] / field.shape[2]])
-        return [Motion(flow, *spans) for flow in field * cells[:, None, None]]
+        a = self.features(frame_a)
+        b = None if frame_b is None else self.features(frame_b)
+        return self.detect(a, b, min_score=min_score, max_people=max_people)
 
     def align(self, a: Features, b: Features | None = None) -> list[Tensor]:
-        """Features of B sampled where those of A have moved to, [N, C, h, w] a level; B = A without `b`."""
+        """Features of B sampled where those of A have moved to, [N, C, h, w] per level; without `b`, B = A."""
         if b is None:
             return self.deformable(a.levels, None)
         return self.deformable(b.levels, self.dimofs(a, b))
 
-    def detect(self, a: Features, b: Features | None = None, beside: Sequence[Features] = ()) -> list[Detections]:
-        """The people of each Frame A from the features of Frame B, as `forward` gives them.
+    def detect(
+        self,
+        a: Features,
+        b: Features | None = None,
+        beside: Sequence[Features] = (),
+        *,
+        min_score: float = 0.0,
+        max_people: int | None = None,
+    ) -> list[Detections]:
+        """The people of each Frame A from the features of Frame B, as `forward` returns them.
 
-        Their joints are at the peaks of the mean of the heatmaps from B and from the frames `beside` it.
+        Their joints lie at the peaks of the mean heatmap over Frame B and the frames `beside`.
         """
         levels = self.align(a, b)
-        regions = self.rpn.propose(self.rpn(pooled(levels), a.padded), a.resized)
-        logits, deltas = self.box_head(levels, regions, SCALES)
-        counts = [r.shape[0] for r in regions]
-        people = [
-            self.box_head.detect(*parts, a.resized)
-            for parts in zip(logits.split(counts), deltas.split(counts), regions, strict=True)
-        ]
-        boxes = [b for b, _ in people]
+        people = self.find_boxes(levels, a.geometry, min_score=min_score, max_people=max_people)
         views = [levels, *(self.align(a, other) for other in beside)]
-        heatmaps = torch.stack([self.keypoint_head(view, boxes, SCALES) for view in views]).mean(dim=0)
-        points, peaks = keypoints.decode(heatmaps, torch.cat(boxes))
-        counts = [b.shape[0] for b in boxes]
-        scale = points.new_tensor([a.original[1] / a.resized[1], a.original[0] / a.resized[0]])
-        found = [
-            Detections(b * scale.repeat(2), s, p * scale, q)
-            for (b, s), p, q in zip(people, points.split(counts), peaks.split(counts), strict=True)
-        ]
-        if self.alike is None:
-            return found
+        points, peaks = self.find_joints(views, [found.boxes for found in people])
         sigmas = skeletons.oks_sigmas(self.keypoint_names)
-        return [people[distinct(people.keypoints, people.boxes, sigmas, self.alike)] for people in found]
+        return finish(a.geometry, people, points, peaks, sigmas, self.duplicate_oks)
+
+    def find_joints(self, views: Sequence[Sequence[Tensor]], boxes: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """The joints of people whose boxes are known.
+
+        views: the aligned levels [N, C, h, w] of one or more frames; their heatmaps are averaged.
+        boxes: per image [P_n, 4] in pixels of the input. Returns points [P, J, 2] in the same pixels and peak logits
+        [P, J], where P is the sum of all P_n.
+        """
+        heatmaps = torch.stack([self.keypoint_head(levels, boxes) for levels in views]).mean(dim=0)
+        return keypoints.decode(heatmaps, torch.cat(list(boxes)))
+
+
+def finish(
+    geometry: Geometry,
+    people: Sequence[Boxes],
+    points: Tensor,
+    peaks: Tensor,
+    sigmas: Sequence[float],
+    duplicate_oks: float | None,
+) -> list[Detections]:
+    """Detections of each image, in pixels of its frame and without duplicate poses.
+
+    people: boxes of N images in pixels of the network's input. points, peaks: [P, J, 2] and [P, J], the joints of all
+    of them in order. sigmas: each joint's OKS sigma. duplicate_oks: see `PoseDetector`.
+    """
+    counts = [found.boxes.shape[0] for found in people]
+    detections = []
+    for found, joints, logits in zip(people, points.split(counts), peaks.split(counts), strict=True):
+        boxes, joints = geometry.to_frame(found.boxes), geometry.to_frame(joints)
+        image = Detections(boxes, found.scores, joints, logits)
+        if duplicate_oks is not None:
+            image = image[distinct(joints, boxes, sigmas, duplicate_oks)]
+        detections.append(image)
+    return detections

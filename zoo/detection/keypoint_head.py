@@ -1,4 +1,6 @@
-"""Keypoint branch: one heatmap a joint over each person's region, the ICCV 2017 PoseTrack winner's design ([16]).
+"""Keypoint branch: one heatmap per joint over each person's region.
+
+The design is that of the ICCV 2017 PoseTrack winner, Detect-and-Track (Girdhar et al., 2018).
 
 Coordinates are continuous: a heatmap of S x S cells spans the region exactly, cell i covers [i, i + 1) / S of it.
 """
@@ -11,15 +13,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dimofs.kernels.roi_align import roi_align
+from dimofs.zoo.backbones.fpn import SCALES
 
 
 class KeypointHead(nn.Module):
-    """RoIAlign, 3x3 convs of `hidden` channels, one a dilation, deconvolution x2, bilinear x`bilinear`: logits a joint.
+    """RoIAlign, 3x3 convolutions of `hidden` channels, deconvolution x2, bilinear x`bilinear`: logits of each joint.
 
-    The defaults are [16]'s: 14x14 regions, eight convs of 512 channels, 56x56 logits.
+    The defaults are those of Detect-and-Track: 14x14 regions, eight convolutions of 512 channels, 56x56 logits.
 
-    `canonical_scale` is the region size (pixels) that reads pyramid level P4; twice that of the box branch pools each
-    person one level finer.
+    dilations: one per convolution. canonical_scale: the region size (pixels) that is pooled from pyramid level P4;
+    twice the box branch's value pools each person one level finer.
     """
 
     def __init__(
@@ -49,10 +52,11 @@ class KeypointHead(nn.Module):
     def heatmap_size(self) -> int:
         return 2 * self.bilinear * self.resolution
 
-    def forward(self, levels: Sequence[Tensor], regions: Sequence[Tensor], scales: Sequence[float]) -> Tensor:
-        """Regions of N images, [K_n, 4] each -> logits [K, J, S, S]."""
-        x = roi_align(levels, regions, self.resolution, scales, sampling_ratio=2, canonical_scale=self.canonical_scale)
-        fast = torch.contiguous_format if torch.compiler.is_compiling() else torch.channels_last  # see _convolve
+    def forward(self, levels: Sequence[Tensor], regions: Sequence[Tensor]) -> Tensor:
+        """P2..P5 and regions of N images, [K_n, 4] each -> logits [K, J, S, S], K the sum of all K_n."""
+        x = roi_align(levels, regions, self.resolution, SCALES, sampling_ratio=2, canonical_scale=self.canonical_scale)
+        # See `_convolve` for the compilers' case.
+        fast = torch.contiguous_format if torch.compiler.is_compiling() else torch.channels_last
         x = x.contiguous(memory_format=fast)
         for conv in self.convs:
             x = _convolve(conv, x).relu_()
@@ -63,10 +67,10 @@ class KeypointHead(nn.Module):
 
 
 def _convolve(conv: nn.Module, x: Tensor) -> Tensor:
-    """`conv(x)`; for compilers as a convolution of volumes one pixel deep.
+    """`conv(x)`; under a compiler, the same as a 3-d convolution over volumes one pixel deep.
 
-    Of 2-d ones over an unknown number of regions Inductor (torch 2.14) mistakes the strides on a CPU: an error under
-    torch.compile, wrong numbers from AOTInductor.
+    On a CPU, Inductor (torch 2.14) gets the strides of 2-d convolutions over an unknown number of regions wrong:
+    torch.compile fails and AOTInductor computes wrong numbers.
     """
     assert isinstance(conv, (nn.Conv2d, nn.ConvTranspose2d))
     if not torch.compiler.is_compiling():
@@ -80,8 +84,8 @@ def _convolve(conv: nn.Module, x: Tensor) -> Tensor:
 def decode(logits: Tensor, regions: Tensor) -> tuple[Tensor, Tensor]:
     """Joints at the peaks: logits [K, J, S, S] over regions [K, 4] -> points [K, J, 2], peak logits [K, J].
 
-    As [16] and torchvision do: each heatmap is resized (bicubic) to one cell a pixel of its region, and the largest
-    cell's centre is the joint.
+    As in Detect-and-Track and torchvision, each heatmap is resized (bicubic) to one cell per pixel of its region, and
+    the joint is the centre of the largest cell.
     """
     size = (regions[:, 2:] - regions[:, :2]).clamp(min=1)
     cells = size.ceil()
@@ -95,9 +99,11 @@ def _resized_peaks(logits: Tensor, cells: Tensor) -> Tensor:
     """x, y and value [K, 3, J] of the largest cell of each heatmap resized to `cells` [K, 2] (width, height)."""
     width, height = torch.cat((cells, cells.new_full((1, 2), 2))).amax(0).long().tolist()
     for most in (width, height):
-        torch._check(most > 1)  # for compilers, which treat a size of 1 in another way
+        # Compilers specialize on a size of 1.
+        torch._check(most > 1)
     across, down = (bicubic(logits.shape[-1], cells[:, i], n).to(logits) for i, n in enumerate((width, height)))
-    if torch.compiler.is_compiling():  # no loop over people can be traced; joint by joint to save memory
+    if torch.compiler.is_compiling():
+        # A loop over people cannot be traced; a loop over joints saves memory.
         return torch.stack([_peak(down @ (one @ across.mT)) for one in logits.unbind(1)], dim=2)
     found = logits.new_empty(len(logits), 3, logits.shape[1])
     for i, (w, h) in enumerate(cells.long().tolist()):
@@ -106,16 +112,17 @@ def _resized_peaks(logits: Tensor, cells: Tensor) -> Tensor:
 
 
 def _peak(maps: Tensor) -> Tensor:
-    """Maps [B, H, W] -> x, y and value [B, 3] of the largest cell, the first of several."""
+    """Maps [B, H, W] -> x, y and value [B, 3] of the largest cell, the first one if several are equal."""
     value, y = maps.amax(2).max(1)
     x = maps[torch.arange(maps.shape[0], device=maps.device), y].argmax(1)
     return torch.stack((x.to(value), y.to(value), value), dim=1)
 
 
 def bicubic(cells: int, sizes: Tensor, most: int) -> Tensor:
-    """Matrices [K, most, cells] that resize `cells` values to `sizes` [K] as F.interpolate does; the last row repeats.
+    """Matrices [K, most, cells] that resize `cells` values to `sizes` [K] values as F.interpolate does.
 
-    Keys' kernel with a = -0.75: four values around each sample, those beyond an end like the last.
+    Rows beyond a matrix's own size repeat its last row. Keys' kernel with a = -0.75: each sample reads the four values
+    around it, and values beyond an end equal the last one.
     """
     pixel = torch.arange(most, device=sizes.device).minimum(sizes[:, None] - 1)
     position = (pixel + 0.5) * (cells / sizes)[:, None] - 0.5

@@ -15,9 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dimofs.datasets.people import People
-from dimofs.zoo.backbones.fpn import pooled
 from dimofs.zoo.detection import box_coder, box_head, keypoint_head, rpn
-from dimofs.zoo.detection.detector import SCALES, PoseDetector
+from dimofs.zoo.detection.detector import PoseDetector
 from dimofs.zoo.detection.matcher import match, sample
 from dimofs.zoo.detection.rpn import Prediction
 from dimofs.zoo.training.terms import Term
@@ -58,14 +57,13 @@ def pose_losses(
         both = model.features(torch.cat((frame_a, frame_b)), resize=False)
         a, b = both[: len(frame_a)], both[len(frame_a) :]
         levels = model.align(a, b)
-    prediction = model.rpn(pooled(levels), a.padded)
+    prediction, proposals = model.propose(levels, a.geometry)
     losses = rpn_losses(prediction, people, sampling, random)
-    proposals = model.rpn.propose(prediction, a.resized)
     regions, matched = training_regions(proposals, people, sampling, random)
-    logits, deltas = model.box_head(levels, regions, SCALES)
+    logits, deltas = model.box_head(levels, regions)
     losses |= box_losses(logits, deltas, regions, matched, people)
     regions, targets = keypoint_targets(regions, matched, people, sampling, model.keypoint_head.heatmap_size)
-    heatmaps = model.keypoint_head(levels, regions, SCALES)
+    heatmaps = model.keypoint_head(levels, regions)
     keypoint = keypoint_loss(heatmaps, targets)
     return losses | {"keypoint": keypoint._replace(total=sampling.keypoint_weight * keypoint.total)}
 

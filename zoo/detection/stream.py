@@ -1,10 +1,11 @@
-"""Poses of a clip as its frames come: each frame passes the backbone once, whatever delta is."""
+"""Poses of a clip as its frames arrive: each frame passes the backbone once, whatever delta is."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from itertools import chain, groupby, islice
+from dataclasses import dataclass
+from itertools import groupby, islice
 from typing import NamedTuple
 
 import numpy as np
@@ -13,12 +14,13 @@ import torch
 from dimofs.detections import Detections
 from dimofs.motion import Motion
 from dimofs.video import Frame
-from dimofs.zoo.detection.detector import Features, PoseDetector
+from dimofs.zoo.detection.detector import PoseDetector
+from dimofs.zoo.detection.features import Features
 
 
 class Swept(NamedTuple):
-    """A frame, its people (on the CPU, float32) as each of several frames B shows them and, where asked for, the motion
-    from the frame before to this one."""
+    """A frame, its people (on the CPU, float32) as found in each of several frames B and, where asked for, the motion
+    from the previous frame to this one."""
 
     frame: Frame
     people: list[Detections]
@@ -26,7 +28,8 @@ class Swept(NamedTuple):
 
 
 class Found(NamedTuple):
-    """A frame, its people (on the CPU, float32) and, where asked for, the motion from the frame before to this one."""
+    """A frame, its people (on the CPU, float32) and, where asked for, the motion from the previous frame to this
+    one."""
 
     frame: Frame
     people: Detections
@@ -38,71 +41,113 @@ def poses(
     frames: Iterable[Frame],
     delta: int = 0,
     batch: int = 1,
+    *,
     dtype: torch.dtype = torch.float32,
     motion: bool = False,
     aggregate: int = 0,
+    min_score: float = 0.0,
 ) -> Generator[Found]:
-    """What is found in every frame, in order; `batch` frames go through the network together.
+    """The people of every frame, in order; `batch` frames go through the network together.
 
-    Frame B is the frame `delta` after Frame A, or the clip's first or last one where that is nearer. With `aggregate`
-    D the joints are where the mean heatmap says of B, A - D and A + D. Features of 2 max(|delta|, D) + `batch` frames
-    are kept at most. Frames of another size begin a new clip, whose first frame has no `motion`. Networks run in
-    `dtype` by autocast.
+    Frame B is the frame `delta` after Frame A, or the clip's last (first) frame where the clip ends before that.
+    aggregate: with D > 0 the joints lie at the peaks of the mean heatmap of B, A - D and A + D.
+    dtype: of the network's arithmetic, by autocast. min_score: see `BoxDetector.find_boxes`.
+
+    At most the features of 2 max(|delta|, D) + `batch` frames are kept. Frames of another size begin a new clip, whose
+    first frame has no `motion`.
     """
-    for frame, (people,), move in sweep(detector, frames, (delta,), batch, dtype, motion, aggregate):
+    network = _Network(detector, dtype, min_score)
+    for frame, (people,), move in _sweep(network, frames, (delta,), batch, motion, aggregate):
         yield Found(frame, people, move)
 
 
 def sweep(
-    detector: PoseDetector,
-    frames: Iterable[Frame],
-    deltas: Sequence[int],
-    batch: int = 1,
-    dtype: torch.dtype = torch.float32,
-    motion: bool = False,
-    aggregate: int = 0,
+    detector: PoseDetector, frames: Iterable[Frame], deltas: Sequence[int], batch: int = 1, *, motion: bool = False
 ) -> Generator[Swept]:
-    """As `poses`, with every one of the `deltas`."""
+    """The people of every frame as found with each of the `deltas`; other arguments as in `poses`."""
+    yield from _sweep(_Network(detector), frames, deltas, batch, motion, aggregate=0)
+
+
+@dataclass(frozen=True)
+class _Network:
+    """A detector that reads frames and returns results on the CPU."""
+
+    detector: PoseDetector
+    dtype: torch.dtype = torch.float32
+    min_score: float = 0.0
+
+    @torch.inference_mode()
+    def features(self, frames: Sequence[Frame]) -> Features:
+        device = next(self.detector.parameters()).device
+        pixels = torch.from_numpy(np.stack([frame.pixels for frame in frames])).to(device)
+        with self._autocast(device):
+            return self.detector.features(pixels.permute(0, 3, 1, 2) / 255)
+
+    @torch.inference_mode()
+    def detect(self, a: Features, b: Features | None, beside: Sequence[Features]) -> list[Detections]:
+        with self._autocast(a.levels[0].device):
+            found = self.detector.detect(a, b, beside, min_score=self.min_score)
+            return [people.to("cpu", torch.float32) for people in found]
+
+    @torch.inference_mode()
+    def motion(self, a: Features, b: Features) -> list[Motion]:
+        with self._autocast(a.levels[0].device):
+            return [Motion(m.flow.cpu(), m.height, m.width) for m in self.detector.motion(a, b)]
+
+    def _autocast(self, device: torch.device) -> torch.autocast:
+        return torch.autocast(device.type, self.dtype, enabled=self.dtype != torch.float32)
+
+
+def _sweep(
+    network: _Network, frames: Iterable[Frame], deltas: Sequence[int], batch: int, motion: bool, aggregate: int
+) -> Generator[Swept]:
     for _, clip in groupby(frames, key=lambda frame: frame.pixels.shape):
-        yield from _sweep_clip(detector, clip, deltas, batch, dtype, motion, aggregate)
+        yield from _sweep_clip(network, clip, deltas, batch, motion, aggregate)
 
 
-def _sweep_clip(detector, clip: Iterator[Frame], deltas, batch: int, dtype, motion: bool, aggregate: int):
+def _sweep_clip(
+    network: _Network, clip: Iterator[Frame], deltas: Sequence[int], batch: int, motion: bool, aggregate: int
+) -> Generator[Swept]:
+    """`_sweep` over frames of one size."""
     ahead = max(*deltas, aggregate, 0)
     behind = max(*(-delta for delta in deltas), aggregate, int(motion))
-    window, done = _Window(), 0
-    waiting: deque[Frame] = deque()  # the frames `done` to `window.total`
-    for group in chain(iter(lambda: list(islice(clip, batch)), []), [[]]):  # the last, empty group: the clip has ended
+    window, waiting, done = _Window(), deque[Frame](), 0
+    ended = False
+    while not ended:
+        group = list(islice(clip, batch))
+        ended = not group
         if group:
-            window.add(_features(detector, group, dtype))
+            window.add(network.features(group))
             waiting.extend(group)
-        ready = window.total - ahead if group else window.total
+        # Until the clip has ended, a frame waits for the frames that it needs after it.
+        ready = window.total if ended else window.total - ahead
         if ready > done:
             now = range(done, ready)
             a = window.at(now)
-            beside = [window.at(now, d) for d in (-aggregate, aggregate)] if aggregate else []
-            found = [_detect(detector, a, window.at(now, d) if d else None, beside, dtype) for d in deltas]
-            moves = _motion(detector, window.at(now, -1), a, dtype) if motion else [None] * len(now)
-            for number, *people, move in zip(now, *found, moves, strict=True):
-                yield Swept(waiting.popleft(), people, move if number else None)
+            beside = [window.at(now, -aggregate), window.at(now, aggregate)] if aggregate else []
+            found = [network.detect(a, window.at(now, delta) if delta else None, beside) for delta in deltas]
+            moves = network.motion(window.at(now, -1), a) if motion else [None] * len(now)
+            for i, number in enumerate(now):
+                people = [detections[i] for detections in found]
+                yield Swept(waiting.popleft(), people, moves[i] if number else None)
             done = ready
         window.drop(done - behind)
 
 
 class _Window:
-    """Features of the latest of the `total` frames of a clip, frame by frame."""
+    """Features of the latest frames of a clip, frame by frame. `total` counts all frames of the clip so far."""
 
     def __init__(self):
         self.features: deque[Features] = deque()
         self.total = 0
 
     def add(self, new: Features) -> None:
-        """The features of the next frames."""
+        """Append the features of the next frames."""
         self.features.extend(new[i : i + 1] for i in range(len(new)))
         self.total += len(new)
 
     def at(self, numbers: range, shift: int = 0) -> Features:
-        """Those of the frames `shift` after frames of these numbers, limited to the clip so far."""
+        """Features of the frames `shift` after the frames of these numbers, limited to the clip so far."""
         places = [min(max(number + shift, 0), self.total - 1) - self.total for number in numbers]
         return self.features[places[0]] if len(places) == 1 else Features.cat([self.features[i] for i in places])
 
@@ -110,25 +155,3 @@ class _Window:
         """Forget the frames before `number`."""
         while len(self.features) > self.total - number:
             self.features.popleft()
-
-
-@torch.inference_mode()
-def _features(detector: PoseDetector, frames: list[Frame], dtype: torch.dtype) -> Features:
-    device = next(detector.parameters()).device
-    pixels = torch.from_numpy(np.stack([frame.pixels for frame in frames])).to(device)
-    with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-        return detector.features(pixels.permute(0, 3, 1, 2) / 255)
-
-
-@torch.inference_mode()
-def _detect(
-    detector: PoseDetector, a: Features, b: Features | None, beside: Sequence[Features], dtype: torch.dtype
-) -> list[Detections]:
-    with torch.autocast(a.levels[0].device.type, dtype, enabled=dtype != torch.float32):
-        return [people.to("cpu", torch.float32) for people in detector.detect(a, b, beside)]
-
-
-@torch.inference_mode()
-def _motion(detector: PoseDetector, a: Features, b: Features, dtype: torch.dtype) -> list[Motion]:
-    with torch.autocast(a.levels[0].device.type, dtype, enabled=dtype != torch.float32):
-        return [Motion(m.flow.cpu(), m.height, m.width) for m in detector.motion(a, b)]

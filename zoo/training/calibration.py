@@ -16,8 +16,7 @@ from tqdm import tqdm
 from dimofs import boxes as box
 from dimofs.datasets.people import PairSource
 from dimofs.zoo import checkpoints
-from dimofs.zoo.detection.detector import SCALES, PoseDetector
-from dimofs.zoo.detection.keypoint_head import decode
+from dimofs.zoo.detection.detector import PoseDetector
 
 # A peak within this part of the square root of the box's area from the label is right.
 RIGHT = 0.1
@@ -34,10 +33,9 @@ def peaks(model: PoseDetector, source: PairSource, count: int) -> Iterator[tuple
         pair = source.pair(index, random)
         people = pair.people
         features = model.features(pair.frame_a[None] / 255)
-        scale = torch.tensor([features.resized[i] / features.original[i] for i in (1, 0)])
-        regions = people.boxes * scale.repeat(2)
-        points, logits = decode(model.keypoint_head(model.align(features), [regions], SCALES), regions)
-        distance = (points / scale - people.keypoints).norm(dim=-1)
+        regions = features.geometry.to_input(people.boxes)
+        points, logits = model.find_joints([model.align(features)], [regions])
+        distance = (features.geometry.to_frame(points) - people.keypoints).norm(dim=-1)
         yield logits, distance < RIGHT * box.area(people.boxes).sqrt()[:, None], people.labelled
 
 

@@ -19,8 +19,7 @@ from dimofs.datasets.augment.geometry import Augmentation
 from dimofs.datasets.augment.mixture import Mixture, collate
 from dimofs.datasets.people import Pair, PairSource, People
 from dimofs.skeletons import DIMOFS
-from dimofs.zoo.detection.detector import SCALES, PoseDetector
-from dimofs.zoo.detection.keypoint_head import decode
+from dimofs.zoo.detection.detector import PoseDetector
 from dimofs.zoo.detection.losses import Sampling, pose_losses
 from dimofs.zoo.presets import PRESETS
 from dimofs.zoo.training import initialize
@@ -160,8 +159,7 @@ def count_found_joints(model: PoseDetector, a: Tensor, b: Tensor | None, people:
     """
     features = model.features(a, resize=False)
     levels = model.align(features, None if b is None else model.features(b, resize=False))
-    boxes = [p.boxes for p in people]
-    points, _ = decode(model.keypoint_head(levels, boxes, SCALES), torch.cat(boxes))
+    points, _ = model.find_joints([levels], [p.boxes for p in people])
     everyone = People.join(people)
     tolerance = PCK_ALPHA * (everyone.boxes[:, 2:] - everyone.boxes[:, :2]).amax(1)
     right = (points - everyone.keypoints).norm(dim=-1) <= tolerance[:, None]

@@ -1,0 +1,95 @@
+"""`BoxDetector`: what every detector of this package shares, from frames to the boxes of people.
+
+    frames -> backbone -> features -> region proposals -> boxes and scores
+
+The motion between two frames belongs here too: the offset net compares their features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from dimofs.motion import Motion
+from dimofs.zoo.backbones.fpn import pooled
+from dimofs.zoo.detection.box_head import BoxHead
+from dimofs.zoo.detection.features import Features, Geometry
+from dimofs.zoo.detection.offsets import OffsetNet
+from dimofs.zoo.detection.preprocess import Preprocess
+from dimofs.zoo.detection.rpn import Prediction, RegionProposals
+
+
+class Boxes(NamedTuple):
+    """The people of one image: boxes [P, 4] in pixels of the network's input and scores [P], best first."""
+
+    boxes: Tensor
+    scores: Tensor
+
+
+class BoxDetector(nn.Module):
+    """A two-stage detector without what it does in the boxes. A subclass registers the modules declared here.
+
+    `backbone` gives P2..P5 of one channel count from a preprocessed image.
+    """
+
+    preprocess: Preprocess
+    backbone: nn.Module
+    offset_net: OffsetNet
+    rpn: RegionProposals
+    box_head: BoxHead
+
+    def features(self, images: Tensor, resize: bool = True) -> Features:
+        """Pyramid features of float RGB frames [N, 3, H, W] in [0, 1]: one backbone pass.
+
+        Without `resize` the frames already have the network's size, as in training.
+        """
+        inputs, resized = self.preprocess(images, resize)
+        padded, frame = ((x.shape[-2], x.shape[-1]) for x in (inputs, images))
+        levels = list(self.backbone(inputs))
+        if torch.compiler.is_compiling():
+            # Eager max pooling gives other strides than the compilers assume.
+            levels = [level.contiguous() for level in levels]
+        return Features(levels, Geometry(frame=frame, resized=resized, padded=padded))
+
+    def dimofs(self, a: Features, b: Features) -> list[Tensor]:
+        """The DiMoFs of each level, [N, 2C, h, w]: per channel and pixel (dy, dx), in level pixels, from A into B."""
+        return self.offset_net(a.levels, b.levels)
+
+    def motion(self, a: Features, b: Features) -> list[Motion]:
+        """Where what is seen in each Frame A has moved in Frame B: the mean over the channels' DiMoFs on P2."""
+        field = self.dimofs(a, b)[0].float().unflatten(1, (-1, 2)).mean(dim=1).flip(1)  # [N, 2, h, w], (dx, dy)
+        sizes = a.geometry
+        # The level covers the padded input; in pixels of the frame that is this many.
+        height, width = (sizes.padded[i] * sizes.frame[i] / sizes.resized[i] for i in (0, 1))
+        cell = field.new_tensor([width / field.shape[3], height / field.shape[2]])
+        return [Motion(flow, height, width) for flow in field * cell[:, None, None]]
+
+    def propose(self, levels: Sequence[Tensor], geometry: Geometry) -> tuple[Prediction, list[Tensor]]:
+        """What the RPN predicts for levels [N, C, h, w], and each image's proposals [K, 4] in pixels of the input."""
+        prediction = self.rpn(pooled(levels), geometry.padded)
+        return prediction, self.rpn.propose(prediction, geometry.resized)
+
+    def find_boxes(
+        self,
+        levels: Sequence[Tensor],
+        geometry: Geometry,
+        *,
+        min_score: float = 0.0,
+        max_people: int | None = None,
+    ) -> list[Boxes]:
+        """The people of each image from levels [N, C, h, w].
+
+        min_score: drop people below it; it can only raise the box head's own threshold.
+        max_people: keep at most this many per image (default: the box head's own limit).
+        """
+        _, regions = self.propose(levels, geometry)
+        logits, deltas = self.box_head(levels, regions)
+        counts = [r.shape[0] for r in regions]
+        limits = {"min_score": min_score, "max_people": max_people}
+        return [
+            Boxes(*self.box_head.select(*image, geometry.resized, **limits))
+            for image in zip(logits.split(counts), deltas.split(counts), regions, strict=True)
+        ]
