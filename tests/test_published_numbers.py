@@ -1,0 +1,59 @@
+"""Numbers that other projects or our own documents fix: whoever changes one must change what depends on it.
+
+OKS sigmas are COCO's, trackers are those of the README's table and the paper's baseline, shipped presets belong to
+weights that exist.
+"""
+
+import numpy as np
+import pytest
+
+from dimofs import skeletons
+from dimofs.tracking import TRACKERS, Tracker
+from dimofs.zoo.presets import VARIANTS
+
+
+def test_oks_sigmas_are_cocos():
+    params = pytest.importorskip("pycocotools.cocoeval").Params(iouType="keypoints")
+    assert skeletons.oks_sigmas(skeletons.COCO) == pytest.approx(np.asarray(params.kpt_oks_sigmas))
+
+
+def test_joints_that_coco_lacks_are_as_wide_as_a_shoulder():
+    assert skeletons.oks_sigmas(["left_shoulder", "neck", "head_top", "tail"]) == [0.079] * 4
+
+
+def test_mirror_swaps_sides_alone():
+    names = ["nose", "left_eye", "right_eye", "leftover", "right_hip", "left_hip"]
+    assert skeletons.mirror(names) == [0, 2, 1, 3, 5, 4]
+
+
+def test_limbs_join_joints_that_are_there():
+    assert skeletons.limbs(["nose", "right_knee", "right_ankle", "neck"]) == [(2, 1), (3, 0)]
+
+
+def test_trackers():
+    """gate, patience, weights of boxes, OKS and PCK, whether tracks move, lowest score, least area."""
+    assert {
+        name: (t.gate, t.patience, t.iou, t.oks, t.pck, t.motion, t.score, t.area) for name, t in TRACKERS.items()
+    } == {
+        "default": (0.9, 10, 1, 1, 0, False, 0, 0),
+        "iou": (0.9, 10, 1, 0, 0, False, 0, 0),
+        "oks": (0.9, 10, 0, 1, 0, False, 0, 0),
+        "pck": (0.9, 10, 0, 0, 1, False, 0, 0),
+        "dimofs": (0.9, 10, 0, 1, 0, True, 0, 0),
+        "iou+dimofs": (0.9, 10, 1, 1, 0, True, 0, 0),
+        "detect-and-track": (1, 0, 1, 0, 0, False, 0.95, 50),
+    }
+    assert all((t.birth, t.smooth) == (Tracker(1, 0).birth, 0) for t in TRACKERS.values())
+
+
+def test_motion_parts():
+    """The ablations of the README's table: arguments of the offset net and of the deformable layer."""
+    assert VARIANTS == {
+        "paper": ({}, {}),
+        "groups": ({"groups": 8}, {}),
+        "pixel": ({"groups": 1}, {}),
+        "shared": ({"shared": True}, {}),
+        "wide": ({"dilation": 3}, {}),
+        "random": ({"zero": False}, {}),
+        "unmixed": ({}, {"mixing": False}),
+    }
