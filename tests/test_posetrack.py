@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
 
+from dimofs import skeletons
 from dimofs.eval import posetrack
 from dimofs.eval.keypoints import frames as pose_frames
-from dimofs.eval.keypoints import oks
 from dimofs.eval.keypoints.polygons import in_any
 from dimofs.eval.keypoints.scores import by_group
 from dimofs.formats.posetrack import JOINTS
@@ -364,7 +364,7 @@ def _coco_ap(truth: list[list[dict]], predicted: list[list[dict]]) -> np.ndarray
         labelled.dataset = content
         labelled.createIndex()
         judge = COCOeval(labelled, labelled.loadRes(found), "keypoints")
-        judge.params.kpt_oks_sigmas = np.sqrt(oks._VARIANCE) / 2
+        judge.params.kpt_oks_sigmas = np.array(skeletons.oks_sigmas(JOINTS))
         judge.params.areaRng, judge.params.areaRngLbl = [[0, 1e10]] * 3, ["all", "medium", "large"]
         judge.evaluate()
         judge.accumulate()
