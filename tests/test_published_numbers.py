@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dimofs import skeletons
-from dimofs.tracking import TRACKERS, Tracker
+from dimofs.tracking import TRACKERS
 from dimofs.zoo.presets import VARIANTS
 
 
@@ -43,7 +43,6 @@ def test_trackers():
         "iou+dimofs": (0.9, 10, 1, 1, 0, True, 0, 0),
         "detect-and-track": (1, 0, 1, 0, 0, False, 0.95, 50),
     }
-    assert all((t.birth, t.smooth) == (Tracker(1, 0).birth, 0) for t in TRACKERS.values())
 
 
 def test_motion_parts():
