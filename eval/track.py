@@ -30,8 +30,8 @@ from tqdm import tqdm
 from dimofs.cli import InputError, check_ranges, run
 from dimofs.detections import Detections
 from dimofs.files import uncollected
+from dimofs.formats.contents import CONTENTS
 from dimofs.formats.posefiles import PoseFile, Poses, check_tracks, pose_files, read, relabelled, renamed, some, write
-from dimofs.formats.writers import CONTENTS
 from dimofs.tracking import NONE, TRACKERS, Tracker, follow, tracker_named
 
 NAMES = [name for name, tracker in TRACKERS.items() if not tracker.motion]  # files hold no motion

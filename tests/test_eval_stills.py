@@ -19,6 +19,8 @@ from dimofs.datasets.synthetic.clips import HELD_OUT, Synthetic
 from dimofs.datasets.synthetic.stills import NUMBER, write_stills
 from dimofs.detections import Detections
 from dimofs.eval import coco, models, pck
+from dimofs.eval.keypoints.coco_ap import CocoTruth, evaluate, parse_truth, read_results, read_truth
+from dimofs.formats.coco_results import to_results
 from dimofs.images import read_image
 from dimofs.pixels import to_tensor
 from dimofs.video import Frame
@@ -33,9 +35,14 @@ def person(x: float, image_id: int = 7, identity: int = 1) -> dict:
     return {"id": identity, "image_id": image_id, "category_id": 1, "keypoints": joints, "num_keypoints": 17, **box}
 
 
-def truth(*people: dict) -> dict:
+def content(*people: dict) -> dict:
+    """A COCO file of one image with these people."""
     image = {"id": 7, "file_name": "7.png", "width": 640, "height": 320}
     return {"images": [image], "annotations": list(people), "categories": [{"id": 1, "name": "person"}]}
+
+
+def truth(*people: dict) -> CocoTruth:
+    return parse_truth("gt.json", content(*people))
 
 
 def result(label: dict, score: float) -> dict:
@@ -70,7 +77,7 @@ def test_average_precision_by_hand():
     """One of two people found, behind a false alarm: precision 1/2 at the 51 of 101 recalls up to 1/2."""
     labels = truth(person(0), person(300, identity=2))
     found = [result(person(0), 0.5), result(person(500), 0.9)]
-    figures = coco.evaluate(labels, found)
+    figures = evaluate(labels, found)
     assert figures["pose"]["AP"] == pytest.approx(0.5 * 51 / 101)
     assert figures["box"]["AP50"] == pytest.approx(0.5 * 51 / 101)
     assert figures["pose"]["APm"] is None, "nobody of medium size is labelled"
@@ -79,10 +86,10 @@ def test_average_precision_by_hand():
 @pytest.mark.parametrize("names", [skeletons.COCO, skeletons.DIMOFS, skeletons.DIMOFS[::-1]])
 def test_a_model_that_knows_the_labels_scores_one(names):
     labels = truth(person(20))
-    found = coco.to_results(detection(person(20), names), names, 7)
+    found = to_results(detection(person(20), names), names, 7)
     assert found[0]["keypoints"][0::3] == person(20)["keypoints"][0::3], "pixel centres move back to integers"
-    assert found[0]["keypoints"][2] == 0.5 and found[0]["bbox"] == [20, 0, 100, 200]
-    assert all(figures["AP"] == pytest.approx(1) for figures in coco.evaluate(labels, found).values())
+    assert found[0]["keypoints"][2] == 1 and found[0]["scores"][0] == 0.5 and found[0]["bbox"] == [20, 0, 100, 200]
+    assert all(figures["AP"] == pytest.approx(1) for figures in evaluate(labels, found).values())
 
 
 def test_poses_rank_by_their_sure_joints_and_boxes_by_their_own_score():
@@ -94,35 +101,35 @@ def test_poses_rank_by_their_sure_joints_and_boxes_by_their_own_score():
         confidences = torch.full((1, 17), 0.1)
         confidences[0, :2] = torch.tensor(sure)
         found.scores[:], found.keypoint_scores[:] = score, confidences.logit()
-    results = [r for found in (one, other) for r in coco.to_results(found, names, 7)]
+    results = [r for found in (one, other) for r in to_results(found, names, 7)]
     assert [r["score"] for r in results] == pytest.approx([0.54, 0.56])
     assert [r["box_score"] for r in results] == pytest.approx([0.6, 0.8])
     other.keypoint_scores[:] = -5
-    results[1:] = coco.to_results(other, names, 7)
+    results[1:] = to_results(other, names, 7)
     assert results[1]["score"] == 0
-    figures = coco.evaluate(labels, results)
+    figures = evaluate(labels, results)
     assert figures["pose"]["AP"] == pytest.approx(1), "the right pose is first"
     assert figures["box"]["AP"] == pytest.approx(0.5), "the wrong box is first"
 
 
 def test_a_joint_the_model_lacks_is_far_away():
     names = skeletons.COCO[5:]
-    (found,) = coco.to_results(detection(person(20), names), names, 7)
+    (found,) = to_results(detection(person(20), names), names, 7)
     assert found["keypoints"][:15] == [0] * 15 and found["keypoints"][15] == 70
 
 
 def test_results_of_one_kind_give_one_row():
     labels = truth(person(0))
     found = result(person(0), 0.5)
-    assert set(coco.evaluate(labels, [{k: v for k, v in found.items() if k != "bbox"}])) == {"pose"}
-    assert set(coco.evaluate(labels, [{k: v for k, v in found.items() if k != "keypoints"}])) == {"box"}
-    assert coco.evaluate(labels, [])["pose"]["AP"] == 0
+    assert set(evaluate(labels, [{k: v for k, v in found.items() if k != "bbox"}])) == {"pose"}
+    assert set(evaluate(labels, [{k: v for k, v in found.items() if k != "keypoints"}])) == {"box"}
+    assert evaluate(labels, [])["pose"]["AP"] == 0
 
 
 def test_coco_command(tmp_path, capsys, monkeypatch):
     cv2 = pytest.importorskip("cv2")
     cv2.imwrite(str(tmp_path / "7.png"), torch.zeros(320, 640, 3).byte().numpy())
-    gt = write(tmp_path / "gt.json", truth(person(20)))
+    gt = write(tmp_path / "gt.json", content(person(20)))
     oracle = Oracle([detection(person(20), skeletons.DIMOFS)])
     monkeypatch.setattr(coco, "load_model", lambda *_: oracle)
     coco.main(gt=gt, images=tmp_path, weights="oracle", save=tmp_path / "r.json", json=tmp_path / "figures.json")
@@ -134,7 +141,7 @@ def test_coco_command(tmp_path, capsys, monkeypatch):
 def test_without_pycocotools_the_remedy_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "pycocotools.coco", None)
     with pytest.raises(InputError, match=r"pip install 'dimofs\[eval\]'"):
-        coco.evaluate(truth(person(0)), [result(person(0), 1)])
+        evaluate(truth(person(0)), [result(person(0), 1)])
 
 
 @pytest.mark.parametrize(
@@ -148,17 +155,17 @@ def test_without_pycocotools_the_remedy_is_named(monkeypatch):
     ],
 )
 def test_malformed_truth_is_named(tmp_path, where, value, message):
-    broken = copy.deepcopy(truth(person(0)))
+    broken = copy.deepcopy(content(person(0)))
     at = broken
     for key in where[:-1]:
         at = at[key]
     at[where[-1]] = value
     with pytest.raises(InputError, match=message):
-        coco.read_truth(write(tmp_path / "gt.json", broken))
+        read_truth(write(tmp_path / "gt.json", broken))
 
 
 @pytest.mark.parametrize(
-    ("content", "message"),
+    ("results", "message"),
     [
         ("{", "not a JSON file"),
         ({}, "not a list"),
@@ -170,9 +177,9 @@ def test_malformed_truth_is_named(tmp_path, where, value, message):
         ([{**result(person(0), 1), "bbox": [0, 0, 1]}], "list of 4 numbers"),
     ],
 )
-def test_malformed_results_are_named(tmp_path, content, message):
+def test_malformed_results_are_named(tmp_path, results, message):
     with pytest.raises(InputError, match=message):
-        coco.read_results(write(tmp_path / "r.json", content), truth(person(0)))
+        read_results(write(tmp_path / "r.json", results), truth(person(0)))
 
 
 def actor() -> People:

@@ -102,7 +102,8 @@ def test_csv(tmp_path):
 def test_coco_results(tmp_path):
     frames = [(frame(0, Path("p/COCO_val2014_000000000139.jpg")), two()), (frame(1, Path("p/7.jpg")), none())]
     results = json.loads(written(tmp_path / "x.json", "coco", frames))
-    assert [(r["image_id"], r["category_id"], r["score"]) for r in results] == [(139, 1, 0.9), (139, 1, 0.8)]
+    assert [(r["image_id"], r["category_id"], r["box_score"]) for r in results] == [(139, 1, 0.9), (139, 1, 0.8)]
+    assert [r["score"] for r in results] == pytest.approx([0.9 * CONFIDENCE, 0.8 * CONFIDENCE], abs=1e-6)
     assert results[1]["bbox"] == [50, 20, 10, 10.12]
     assert len(results[0]["keypoints"]) == 51
     assert results[0]["keypoints"][9:12] == [3.0, 2.75, 1.0]  # joint 3 at (3.5, 3.25)

@@ -32,9 +32,9 @@ from dimofs.datasets.synthetic.clips import Synthetic, SyntheticClip
 from dimofs.detections import Detections
 from dimofs.files import write_json
 from dimofs.formats import posetrack
+from dimofs.formats.contents import content18
 from dimofs.formats.posefiles import Poses
 from dimofs.formats.posetrack import Video
-from dimofs.formats.writers import content18
 from dimofs.images import read_image
 from dimofs.skeletons import DIMOFS
 from dimofs.video import IMAGE_RATE, Frame

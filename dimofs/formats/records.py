@@ -74,8 +74,10 @@ class Records:
             self._check([len(v) == width and set(map(type, v)) <= kinds for v in values], field, what)
         return self._array(flat, field).reshape(len(values), width)
 
-    def numbers(self, field: str, default: float) -> np.ndarray:
-        """[n] float64: a number of every record, the `default` where it is absent or null."""
+    def numbers(self, field: str, default: float | None = None) -> np.ndarray:
+        """[n] float64: a number of every record. With a `default` it may be absent or null."""
+        if default is None:
+            return self._array(self.column(field, _NUMBERS, "a number"), field)
         values = self.column(field, _NUMBERS, "a number", None)
         return self._array([default if value is None else value for value in values], field)
 

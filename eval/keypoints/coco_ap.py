@@ -1,0 +1,245 @@
+"""COCO's average precision of poses and boxes, computed by pycocotools from files that are checked first.
+
+pycocotools takes annotation id 0 for "not matched", lets repeated ids replace each other, compares NaN as if it were a
+number and scores whatever category it is given. So the ground truth is read here: people are found by the name of
+their category, ids are numbered anew, and what cannot be scored is an InputError that names the file and the field.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from dimofs import skeletons
+from dimofs.cli import InputError
+from dimofs.files import read_json
+from dimofs.formats.coco_results import PERSON
+from dimofs.formats.posefiles import MOST_PIXELS
+from dimofs.formats.records import MISSING, Records, as_list
+
+Kind = Literal["keypoints", "bbox"]
+
+# Column names in the order of COCOeval.stats.
+KEYPOINT_STATS = ("AP", "AP50", "AP75", "APm", "APl", "AR", "AR50", "AR75", "ARm", "ARl")
+BOX_STATS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
+_TRIPLES = 3 * len(skeletons.COCO)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CocoTruth:
+    """Checked ground truth.
+
+    images: COCO's entries, each with `id` and `file_name`; people: the annotations of people; person: the ids that the
+    file gives to the category "person".
+    """
+
+    file: str | Path
+    images: list[dict]
+    people: list[dict]
+    person: frozenset[int]
+
+
+def read_truth(path: Path) -> CocoTruth:
+    """COCO keypoint ground truth from a file. InputError: as `parse_truth`, or the file cannot be read."""
+    return parse_truth(path, read_json(path))
+
+
+def parse_truth(file: str | Path, content: Any) -> CocoTruth:
+    """COCO keypoint ground truth from the JSON content of `file`.
+
+    InputError: a field is missing or malformed, a person cannot be scored (no area, a box without area, a coordinate
+    that is no number), an image id occurs twice, or no person is annotated.
+    """
+    if not isinstance(content, dict):
+        raise InputError(f"{file}: not an object with images and annotations")
+    images, annotations = (
+        Records(file, as_list(file, content.get(name, MISSING), name), (name + "[{}]").format)
+        for name in ("images", "annotations")
+    )
+    images.column("file_name", {str}, "a text")
+    _check_distinct(images)
+    person = _person(file, content)
+    chosen = [
+        i for i, number in enumerate(annotations.column("category_id", {int}, "a whole number")) if number in person
+    ]
+    if not chosen:
+        raise InputError(f"{file}: annotates no person; nothing can be scored")
+    people = Records(file, [annotations.items[i] for i in chosen], lambda i: annotations.place(chosen[i]))
+    _check_images(people, images)
+    _check_people(people)
+    return CocoTruth(file=file, images=images.items, people=people.items, person=person)
+
+
+def _person(file: str | Path, content: dict) -> frozenset[int]:
+    """The ids of the categories called "person"; without a list of categories COCO's 1.
+
+    InputError: no category has the name, or its joints are COCO's in another order.
+    """
+    if "categories" not in content:
+        return frozenset({PERSON})
+    categories = Records(file, as_list(file, content["categories"], "categories"), "categories[{}]".format)
+    names = [name.strip().lower() for name in categories.column("name", {str}, "a text")]
+    ids = categories.column("id", {int}, "a whole number")
+    for i, joints in enumerate(categories.lists("keypoints", [])):
+        if names[i] == "person" and _misplaced(joints):
+            raise categories.error(i, f".keypoints are not in COCO's order: {', '.join(skeletons.COCO)}; reorder them")
+    if "person" not in names:
+        raise InputError(f"{file}: categories has none with the name person; rename the category of people")
+    return frozenset(number for number, name in zip(ids, names, strict=True) if name == "person")
+
+
+def _misplaced(joints: list) -> bool:
+    """A joint of COCO stands where COCO has another one; names that COCO does not know are no evidence."""
+    names = [str(joint).strip().lower().replace(" ", "_").replace("-", "_") for joint in joints]
+    return any(name in skeletons.COCO and skeletons.COCO.index(name) != i for i, name in enumerate(names))
+
+
+def _check_distinct(images: Records) -> None:
+    seen: set[int] = set()
+    for i, number in enumerate(images.column("id", {int}, "a whole number")):
+        if number in seen:
+            raise images.error(i, f".id {number} is another image's too; number the images differently")
+        seen.add(number)
+
+
+def _check_images(records: Records, images: Records) -> None:
+    known = set(images.column("id", {int}, "a whole number"))
+    for i, image in enumerate(records.column("image_id", {int}, "a whole number")):
+        if image not in known:
+            raise records.error(i, ".image_id is the id of no image of the ground truth")
+
+
+def _check_people(people: Records) -> None:
+    crowd = np.array(people.column("iscrowd", {int, bool}, "0 or 1", 0), bool)
+    area = people.numbers("area")
+    _check_all(people, (area >= 0) & (area <= MOST_PIXELS**2), ".area is not a finite number of square pixels")
+    fault = ".area is 0, by which joint distances are divided; write the area of the person's mask, or width x height"
+    _check_all(people, crowd | (area > 0), fault)
+    box = people.rows("bbox", 4)
+    _check_pixels(people, "bbox", box)
+    _check_all(people, crowd | np.all(box[:, 2:] > 0, axis=1), ".bbox has no width or height")
+    _check_pixels(people, "keypoints", people.rows("keypoints", _TRIPLES, 0.0))
+
+
+def _check_pixels(records: Records, field: str, values: np.ndarray) -> None:
+    """InputError: a number of the [n, k] values is NaN, or too large to be one of pixels."""
+    right = np.all(np.abs(values) <= MOST_PIXELS, axis=1)
+    _check_all(records, right, f".{field} has a number that is not within {MOST_PIXELS:.0f} pixels")
+
+
+def _check_all(records: Records, right: np.ndarray, fault: str) -> None:
+    if not right.all():
+        raise records.error(int(right.argmin()), fault)
+
+
+def read_results(path: Path, truth: CocoTruth) -> list[dict]:
+    """COCO results from a file. InputError: as `parse_results`, or the file cannot be read."""
+    return parse_results(path, read_json(path), truth)
+
+
+def parse_results(file: str | Path, content: Any, truth: CocoTruth) -> list[dict]:
+    """Those entries of a COCO results list that are people.
+
+    They are told by `category_id`. A file whose entries all have keypoints and the one category that COCO gives to
+    people counts too, whatever number the ground truth has.
+
+    InputError names the first entry that lacks a field, cannot be scored or names no image; or no entry is a person.
+    """
+    entries = as_list(file, content, "the file")
+    results = Records(file, entries, "[{}]".format)
+    kinds = [field for field in ("bbox", "keypoints") if entries and field in entries[0]]
+    if entries and not kinds:
+        raise results.error(0, " has neither keypoints nor bbox")
+    for field in kinds:
+        values = results.rows(field, {"bbox": 4, "keypoints": _TRIPLES}[field])
+        _check_pixels(results, field, values)
+        if field == "bbox":
+            _check_all(results, np.all(values[:, 2:] >= 0, axis=1), ".bbox has a negative width or height")
+    for field, default in (("score", None), ("box_score", 0.0)):
+        _check_all(results, np.isfinite(results.numbers(field, default)), f".{field} is not a finite number")
+    _check_images(results, Records(truth.file, truth.images, "images[{}]".format))
+    categories = results.column("category_id", {int}, "a whole number")
+    if set(categories) == {PERSON} and "keypoints" in kinds:
+        return entries
+    people = [entry for entry in entries if entry["category_id"] in truth.person]
+    if entries and not people:
+        wanted = " or ".join(map(str, sorted(truth.person)))
+        raise InputError(f"{file}: no entry has category_id {wanted}, which is the person in {truth.file}")
+    return people
+
+
+def evaluate(truth: CocoTruth, results: list[dict]) -> dict[str, dict[str, float | None]]:
+    """COCO's figures {"pose": .., "box": ..}, as fractions; None where nothing is labelled.
+
+    Results without "keypoints" or without "bbox" leave out that row. InputError: pycocotools is missing.
+    """
+    kinds: dict[str, tuple[Kind, tuple[str, ...]]]
+    kinds = {"pose": ("keypoints", KEYPOINT_STATS), "box": ("bbox", BOX_STATS)}
+    return {
+        name: _evaluate(truth, results, kind, stats)
+        for name, (kind, stats) in kinds.items()
+        if not results or kind in results[0]
+    }
+
+
+def _evaluate(truth: CocoTruth, results: list[dict], kind: Kind, names: tuple[str, ...]) -> dict[str, float | None]:
+    try:
+        from pycocotools.coco import COCO
+        from pycocotools.cocoeval import COCOeval
+    except ImportError as error:
+        raise InputError("pycocotools is not installed: pip install 'dimofs[eval]'") from error
+    # pycocotools goes through images by ascending id, so the new numbers keep that order.
+    numbers = {image: n for n, image in enumerate(sorted(entry["id"] for entry in truth.images), 1)}
+
+    def index(people: list[dict], fields: Callable[[dict], dict]) -> Any:
+        annotations = [
+            {"id": n, "image_id": numbers[person["image_id"]], "category_id": PERSON, **fields(person)}
+            for n, person in enumerate(people, 1)
+        ]
+        data: Any = COCO()
+        data.dataset = {
+            "images": [{"id": n} for n in numbers.values()],
+            "categories": [{"id": PERSON, "name": "person"}],
+            "annotations": annotations,
+        }
+        data.createIndex()
+        return data
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        judge = COCOeval(index(truth.people, _label), index(results, lambda r: _result(r, kind)), kind)
+        judge.evaluate()
+        judge.accumulate()
+        judge.summarize()
+    return {name: None if value < 0 else float(value) for name, value in zip(names, judge.stats, strict=True)}
+
+
+def _label(person: dict) -> dict:
+    joints = person.get("keypoints") or [0] * _TRIPLES
+    return {
+        "bbox": person["bbox"],
+        "area": person["area"],
+        "keypoints": joints,
+        "num_keypoints": sum(flag > 0 for flag in joints[2::3]),
+        "iscrowd": int(person.get("iscrowd", 0)),
+    }
+
+
+def _result(entry: dict, kind: Kind) -> dict:
+    """The fields of an entry that pycocotools reads. Its area decides whether it counts as medium or large."""
+    own = entry.get("box_score") if kind == "bbox" else None
+    score = entry["score"] if own is None else own
+    area = entry["bbox"][2] * entry["bbox"][3] if "bbox" in entry else _extent(entry["keypoints"])
+    return {kind: entry[kind], "score": score, "area": area, "iscrowd": 0}
+
+
+def _extent(joints: Sequence[float]) -> float:
+    """Area of the joints' bounding box; a joint at (0, 0) is one that the model lacks."""
+    points = np.reshape(joints, (-1, 3))[:, :2]
+    points = points[(points != 0).any(axis=1)]
+    return float(np.ptp(points, axis=0).prod()) if len(points) else 0.0
