@@ -1,7 +1,7 @@
 """Data sets and teacher labels, from made-up files and from real ones."""
 
-import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +15,7 @@ from dimofs.datasets.coco import CocoKeypoints
 from dimofs.datasets.decoding import read_clip, read_frames
 from dimofs.datasets.jhmdb import Jhmdb, read_joint_positions, read_puppet_boxes, read_split
 from dimofs.datasets.lspet import Lspet
+from dimofs.datasets.npz import read_npz
 from dimofs.datasets.people import People, box_of_joints
 from dimofs.datasets.teacher import Taught, merge
 from dimofs.detections import Detections
@@ -135,34 +136,6 @@ def test_frames_by_number(tmp_path):
         read_frames(tmp_path / "c.avi", (0, 14))
 
 
-def coco_file(path: Path, **change) -> Path:
-    keypoints = [0] * 51
-    keypoints[:3], keypoints[27:30] = [7, 8, 2], [9, 10, 1]  # nose, left wrist
-    annotations = [
-        {"image_id": 4, "category_id": 1, "bbox": [2, 3, 10, 20], "iscrowd": 0, "keypoints": keypoints},
-        {"image_id": 4, "category_id": 1, "bbox": [30, 3, 10, 20], "iscrowd": 0, "keypoints": [0] * 51},
-        {"image_id": 4, "category_id": 1, "bbox": [0, 30, 60, 8], "iscrowd": 1},
-        {"image_id": 4, "category_id": 18, "bbox": [0, 0, 5, 5], "iscrowd": 0},
-    ]
-    categories = [{"id": 1, "name": "person"}, {"id": 18, "name": "dog"}]
-    images = [{"id": 4, "file_name": "four.png"}, {"id": 5, "file_name": "five.png"}]
-    path.write_text(json.dumps({"images": images, "annotations": annotations, "categories": categories} | change))
-    return path
-
-
-def test_coco_by_hand(tmp_path):
-    write_image(tmp_path / "four.png", np.arange(40 * 60 * 3, dtype=np.uint8).reshape(40, 60, 3))
-    source = CocoKeypoints(coco_file(tmp_path / "p.json"), tmp_path)
-    pair = source.pair(0, np.random.default_rng(0))
-    assert len(source) == 1 and pair.name == "four.png" and pair.frame_a.shape == (3, 40, 60)
-    assert pair.frame_a[:, 0, 1].tolist() == [3, 4, 5] and pair.frame_a is pair.frame_b
-    assert pair.people.boxes.tolist() == [[2, 3, 12, 23], [30, 3, 40, 23]]
-    assert pair.people.labelled.nonzero().tolist() == [[0, joint("nose")], [0, joint("left_wrist")]]
-    assert pair.people.keypoints[pair.people.labelled].tolist() == [[7.5, 8.5], [9.5, 10.5]]
-    assert pair.people.ignore.tolist() == [[0, 30, 60, 38]]
-    assert [name for name, _ in source.frames()] == ["four.png"]
-
-
 def test_lspet_by_hand(tmp_path):
     joints = np.zeros((14, 3, 2))
     joints[0, :, 0], joints[13, :, 0] = (11, 31, 1), (21, 11, 1)  # right ankle, head top
@@ -245,20 +218,14 @@ def bad_sources(folder: Path) -> dict:
     broken.write_bytes(b"PK\x03\x04 not what it seems" * 9)
     np.savez(folder / "other.npz", names=np.array(["a"]), counts=np.array([2]))
     np.savez(folder / "pickled.npz", names=np.array([{}], dtype=object))
-    scipy.io.savemat(folder / "flat.mat", {"joints": np.zeros((14, 3)), "pos_img": np.zeros((2, 9, 4))})
+    scipy.io.savemat(folder / "flat.mat", {"joints": np.zeros((14, 4)), "pos_img": np.zeros((2, 9, 4))})
     (folder / "lists").mkdir()
     (folder / "lists/run_test_split1.txt").write_text("a.avi\n")
-    text = coco_file(folder / "text.json", annotations=[{"image_id": 4, "category_id": 1, "bbox": "wide"}])
-    short = coco_file(folder / "short.json", annotations=[{"image_id": 4, "category_id": 1, "bbox": [1, 2, 3]}])
     return {
         "image absent": lambda: read_image(folder / "none.png"),
         "image broken": lambda: read_image(broken),
         "clip broken": lambda: read_frames(broken, (0, 1)),
         "coco not json": lambda: CocoKeypoints(broken, folder),
-        "coco a list": lambda: CocoKeypoints(_written(folder / "list.json", "[]"), folder),
-        "coco of text": lambda: CocoKeypoints(text, folder),
-        "coco short box": lambda: CocoKeypoints(short, folder),
-        "coco nobody": lambda: CocoKeypoints(coco_file(folder / "none.json", annotations=[]), folder),
         "lspet absent": lambda: Lspet(folder / "none.mat", folder),
         "lspet broken": lambda: Lspet(broken, folder),
         "lspet flat": lambda: Lspet(folder / "flat.mat", folder),
@@ -274,17 +241,134 @@ def bad_sources(folder: Path) -> dict:
     }
 
 
-def _written(path: Path, text: str) -> Path:
-    path.write_text(text)
-    return path
-
-
 def test_bad_files_give_one_line(tmp_path):
     for case, call in bad_sources(tmp_path).items():
         with pytest.raises(InputError) as error:
             call()
         message = str(error.value)
         assert "\n" not in message and str(tmp_path) in message, case
+
+
+@pytest.mark.parametrize("name", ["a.mat", "b.mat"])
+def test_one_image_or_frame_may_lack_its_axis(tmp_path, name):
+    """MATLAB saves an array [14, 3, 1] as [14, 3]."""
+    scipy.io.savemat(tmp_path / "joints.mat", {"joints": np.ones((14, 3))})
+    assert len(Lspet(tmp_path / "joints.mat", tmp_path)) == 1
+    scipy.io.savemat(tmp_path / name, {"pos_img": np.full((2, 15), 3.0), "part_mask": np.eye(4, dtype=np.uint8)})
+    assert read_joint_positions(tmp_path / name).tolist() == [[[2.5, 2.5]] * 15]
+    assert read_puppet_boxes(tmp_path / name).tolist() == [[0, 0, 4, 4]]
+
+
+def test_matlab_7_3_is_told(tmp_path):
+    header = b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(124) + b"\x00\x02IM"
+    (tmp_path / "joints.mat").write_bytes(header + b"\x89HDF\r\n\x1a\n" + bytes(600))
+    with pytest.raises(InputError, match=r"joints.mat: is a MATLAB 7.3 file .* save it again"):
+        Lspet(tmp_path / "joints.mat", tmp_path)
+
+
+def test_damaged_files_give_one_line(tmp_path):
+    """Cut anywhere, and with bytes changed: a .mat and two .npz are read or refused in one line, never otherwise."""
+    chance = np.random.default_rng(0)
+    scipy.io.savemat(tmp_path / "a.mat", {"joints": chance.random((14, 3, 2))}, do_compression=True)
+    teacher.save(tmp_path / "b.npz", {"a/0": taught(((1, 2, 3, 4), 0.5, {"nose": (1, 1, 0.5)}))})
+    np.savez_compressed(tmp_path / "c.npz", boxes=np.ones((3, 4)))
+    readers = {
+        "a.mat": lambda path: Lspet(path, tmp_path),
+        "b.npz": teacher.load,
+        "c.npz": read_npz,
+    }
+    refused = 0
+    for name, read in readers.items():
+        whole = (tmp_path / name).read_bytes()
+        for trial in range(150):
+            content = bytearray(whole[: chance.integers(len(whole))] if trial % 2 else whole)
+            for place in chance.integers(0, max(len(content), 1), 4 if content else 0):
+                content[place] = chance.integers(256)
+            (tmp_path / name).write_bytes(content)
+            try:
+                read(tmp_path / name)
+            except InputError as error:
+                refused += 1
+                assert "\n" not in str(error) and name in str(error)
+    assert refused > 225
+
+
+ODD_LABELS = {
+    "names of numbers": {"names": np.array([1, 2])},
+    "names twice": {"names": np.array(["a", "a"])},
+    "one name": {"names": np.array("a")},
+    "negative count": {"counts": np.array([2, -1])},
+    "broken count": {"counts": np.array([0.5, 0.5])},
+    "too many": {"counts": np.array([1 << 62, 1])},
+    "overflow": {"counts": np.array([(1 << 63) - 1] * 2)},
+    "boxes of text": {"boxes": np.array([["a"] * 4])},
+    "a flat box": {"boxes": np.zeros(4)},
+    "no boxes": {"boxes": None},
+    "a box of NaN": {"boxes": np.full((1, 4), np.nan)},
+    "scores of objects": {"scores": np.array([{}], dtype=object)},
+    "an infinite joint": {"keypoints": np.full((1, 17, 2), np.inf)},
+    "18 joints": {"keypoint_scores": np.zeros((1, 18))},
+}
+
+
+@pytest.mark.parametrize("change", ODD_LABELS.values(), ids=ODD_LABELS)
+def test_odd_teacher_labels_are_refused(tmp_path, change):
+    good: dict[str, Any] = {
+        "names": np.array(["a", "b"]),
+        "counts": np.array([1, 0]),
+        "boxes": np.zeros((1, 4)),
+        "scores": np.zeros(1),
+        "keypoints": np.zeros((1, 17, 2)),
+        "keypoint_scores": np.zeros((1, 17)),
+    }
+    np.savez(tmp_path / "t.npz", **good)
+    assert [len(people) for people in teacher.load(tmp_path / "t.npz").values()] == [1, 0]
+    np.savez(tmp_path / "t.npz", **{field: value for field, value in (good | change).items() if value is not None})
+    with pytest.raises(InputError, match=r"t\.npz: ") as error:
+        teacher.load(tmp_path / "t.npz")
+    assert "\n" not in str(error.value)
+
+
+def test_an_array_alone_is_no_npz(tmp_path):
+    np.save(tmp_path / "a.npy", np.zeros(3))
+    (tmp_path / "empty.npz").write_bytes(b"")
+    for name in ("a.npy", "empty.npz", "."):
+        with pytest.raises(InputError, match=r"not an \.npz file of arrays"):
+            read_npz(tmp_path / name)
+
+
+def save_arrays(path: Path, arrays: dict[str, Any]) -> None:
+    np.savez(path, **arrays)
+
+
+def test_odd_jhmdb_labels_are_told(tmp_path):
+    """A list that is not text, a clip outside its class, no clip, no frame; arrays of text; boxes partly unknown."""
+    jhmdb(tmp_path)
+    lists = tmp_path / "splits/run_test_split1.txt"
+    for content, message in (
+        (b"\xff\xfe\x00", "not a text file"),
+        (b"../../secret.avi 1\n", "'../../secret.avi 1' is not '<clip>.avi 1'"),
+        (b"a.avi 3\n", "'a.avi 3' is not"),
+        (b"\n", "lists no clip to train"),
+    ):
+        lists.write_bytes(content)
+        with pytest.raises(InputError, match=message):
+            Jhmdb(tmp_path / "clips", tmp_path)
+    lists.write_text("a.avi 1\n")
+    scipy.io.savemat(tmp_path / "joint_positions/run/a/joint_positions.mat", {"pos_img": np.zeros((2, 15, 0))})
+    with pytest.raises(InputError, match="labels no frame of run/a"):
+        Jhmdb(tmp_path / "clips", tmp_path).pair(0, np.random.default_rng(0))
+    save_arrays(tmp_path / "joints.npz", {"run/a": np.full((12, 15, 2), 21.0)})
+    save_arrays(tmp_path / "boxes.npz", {"run/a": np.full((12, 4), "x")})
+    (tmp_path / "joints_meta.json").write_text('{"run/a": {"clean": true}}')
+    with pytest.raises(InputError, match=r"boxes.npz: 'run/a' holds <U1 in place of numbers"):
+        Jhmdb(tmp_path / "clips", tmp_path)
+    boxes = np.full((12, 4), [3.0, 2, np.nan, 5])
+    boxes[1] = 3, 2, 7, 5
+    save_arrays(tmp_path / "boxes.npz", {"run/a": boxes})
+    source = Jhmdb(tmp_path / "clips", tmp_path)
+    assert len(source.people("run/a", 0, 48, 64)) == 0
+    assert source.people("run/a", 1, 48, 64).boxes.tolist() == [[3, 2, 8, 6]]
 
 
 # --- real files ---

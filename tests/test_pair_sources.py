@@ -83,6 +83,17 @@ def test_bad_posetrack_folders_are_one_line(tmp_path):
     refused("empty", file18([[], []], True), "annotates no person")
     refused("pixels", file18([[person(0)]], True), r"000000\.jpg: absent; images must lie where .*a\.json names them")
     refused("other", {"people": []}, "neither annolist")
+    outside = file18([[person(0)]], True)
+    outside["images"][0]["file_name"] = "../../secret.jpg"
+    refused("outside", outside, r"a\.json: image '\.\./\.\./secret\.jpg' is not a file inside")
+
+
+def test_an_image_of_another_size_than_the_file_says_is_told(tmp_path):
+    content = file18([[person(0)]], True)
+    content["images"][0] |= {"height": 480, "width": 640}
+    source = posetrack_set(tmp_path, content, 1)
+    with pytest.raises(InputError, match=r"000000\.jpg: has 320 x 240 pixels, .* 640 x 480.*a\.json names it"):
+        source.pair(0, np.random.default_rng(0))
 
 
 @pytest.mark.parametrize("file", ["003418_mpii_test", "009473_mpii_test", "012834_mpii_test"])
@@ -131,7 +142,7 @@ def test_bad_video_folders_are_one_line(tmp_path):
     write_clip(tmp_path / "y/a.avi", 2)
     (tmp_path / "z").mkdir()
     (tmp_path / "z/broken.avi").write_bytes(b"not a video")
-    with pytest.raises(InputError, match="two videos have one name"):
+    with pytest.raises(InputError, match=r"two videos are called a\.avi"):
         Videos(str(tmp_path / "*/a.avi"))
     with pytest.raises(InputError, match="no video"):
         Videos(str(tmp_path))

@@ -6,13 +6,12 @@ The labels folder holds the official files,
     joint_positions/<class>/<clip>/joint_positions.mat     pos_img [2, 15, frames]
     puppet_mask/<class>/<clip>/puppet_mask.mat             part_mask [H, W, frames]
 
-or, in place of the last two, compact arrays by "<class>/<clip>":
+or, instead of the last two, compact arrays by "<class>/<clip>":
 
     joints.npz         [frames, 15, 2], with joints_meta.json: {"<class>/<clip>": {"clean": bool}}
     boxes.npz          [frames, 4], inclusive x1 y1 x2 y2, from 0: the extent of the silhouette
 """
 
-import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal
@@ -25,6 +24,7 @@ from dimofs.boxes import clip
 from dimofs.cli import InputError
 from dimofs.datasets.decoding import read_clip, read_frames
 from dimofs.datasets.matlab import read_mat
+from dimofs.datasets.npz import read_npz
 from dimofs.datasets.people import Pair, People, box_of_joints, draw_frames, inside, to_dimofs
 from dimofs.files import read_json
 from dimofs.skeletons import JHMDB as JOINTS
@@ -33,12 +33,13 @@ from dimofs.skeletons import JHMDB as JOINTS
 class Jhmdb:
     """Pairs (A, A + delta) of a split's clips; delta is uniform in -reach..reach, then clipped to the clip.
 
-    The box is the extent of the silhouette, or of the labelled joints times 1.2 where there is none. Joints are
-    counted from 1 in the files, so 0.5 is taken off; those outside the frame are extrapolated and do not train. Clips
-    without joints, or with joints not marked clean, train the box alone.
+    The box is the extent of the silhouette or, without one, of the labelled joints times 1.2. The files count pixels
+    from 1, so 0.5 is subtracted from joints to reach the pixel's centre. Joints outside the frame are extrapolated by
+    JHMDB and not used. Clips without joints, or with joints not marked clean, train the box alone.
 
-    clips: folder of <class>/<clip>.avi; labels: see the module. Frame A is one of every `every`-th frame.
-    InputError: a file is absent or malformed.
+    clips:  folder of <class>/<clip>.avi. labels: see the module.
+    every:  Frame A is one of every `every`-th frame.
+    InputError: a file is absent or malformed, or the split lists no clip.
     """
 
     def __init__(
@@ -53,6 +54,8 @@ class Jhmdb:
     ):
         self.clips, self.reach, self.every = Path(clips), reach, every
         self.names = read_split(Path(labels) / "splits", split, part)
+        if not self.names:
+            raise InputError(f"{Path(labels) / 'splits'}: split {split} lists no clip to {part}")
         self.labels = CompactLabels(labels) if (Path(labels) / "boxes.npz").exists() else OfficialLabels(labels)
         self._cache: dict[str, tuple[Tensor, Tensor]] = {}
 
@@ -60,28 +63,27 @@ class Jhmdb:
         return len(self.names)
 
     def pair(self, index: int, random: np.random.Generator) -> Pair:
-        """Two frames of clip `index`; the name is "<class>/<clip>/<number of A from 0, four digits>"."""
+        """Two frames of clip `index`; the name is "<class>/<clip>/<number of A>", from 0, with four digits."""
         name = self.names[index]
         a, b = draw_frames(self.length(name), random, reach=self.reach, every=self.every)
         frame_a, frame_b = read_frames(self.clips / f"{name}.avi", (a, b))
         return Pair(frame_a, frame_b, self.people(name, a, *frame_a.shape[1:]), b - a, f"{name}/{a:04d}")
 
     def length(self, name: str) -> int:
-        """The labelled frames of the clip "<class>/<clip>"."""
+        """The number of labelled frames of the clip "<class>/<clip>"."""
         return len(self._tracks(name)[0])
 
     def people(self, name: str, number: int, height: int, width: int) -> People:
-        """The actor of frame `number` of the clip "<class>/<clip>"; nobody where neither box nor joints are known."""
+        """The actor in frame `number` of the clip "<class>/<clip>"; nobody if neither box nor joints are known."""
         boxes, joints = (track[number][None] for track in self._tracks(name))
         keypoints, labelled = to_dimofs(joints, inside(joints, height, width), JOINTS)
-        boxes = torch.where(
-            boxes.isnan(), box_of_joints(keypoints, labelled, height, width), clip(boxes, height, width)
-        )
+        unknown = ~boxes.isfinite().all(dim=1, keepdim=True)
+        boxes = torch.where(unknown, box_of_joints(keypoints, labelled, height, width), clip(boxes, height, width))
         people = People(boxes, keypoints, labelled, torch.zeros(0, 4))
         return people.select((boxes[:, 2:] > boxes[:, :2]).all(1))
 
     def frames(self) -> Iterator[tuple[str, Tensor]]:
-        """Every frame of every clip that may be a Frame A, named as `pair` names it."""
+        """Every possible Frame A of every clip, with the name that `pair` gives it."""
         for name in self.names:
             for number, frame in enumerate(read_clip(self.clips / f"{name}.avi")):
                 if number % self.every == 0:
@@ -94,6 +96,8 @@ class Jhmdb:
             if boxes is None and joints is None:
                 raise InputError(f"{self.labels.root}: has neither joints nor boxes of {name}")
             length = min(len(track) for track in (boxes, joints) if track is not None)
+            if not length:
+                raise InputError(f"{self.labels.root}: labels no frame of {name}")
             self._cache[name] = _track(boxes, (length, 4)), _track(joints, (length, len(JOINTS), 2))
         return self._cache[name]
 
@@ -103,7 +107,7 @@ def _track(values: np.ndarray | None, shape: tuple[int, ...]) -> Tensor:
 
 
 class OfficialLabels:
-    """The .mat files of the official release; a clip may lack either."""
+    """The .mat files of the official release. A clip may lack its joints or its silhouettes."""
 
     def __init__(self, root: str | Path):
         self.root = Path(root)
@@ -116,13 +120,13 @@ class OfficialLabels:
         return read_joint_positions(path) if path.exists() else None
 
     def boxes(self, name: str) -> np.ndarray | None:
-        """[T, 4] continuous pixels, NaN where the silhouette is empty, or None."""
+        """[T, 4] continuous pixels, NaN in frames whose silhouette is empty, or None."""
         path = self.root / "puppet_mask" / name / "puppet_mask.mat"
         return read_puppet_boxes(path) if path.exists() else None
 
 
 class CompactLabels:
-    """The arrays joints.npz and boxes.npz; a clip may lack joints, and those not marked clean are left out."""
+    """The arrays joints.npz and boxes.npz. A clip may lack joints; joints not marked clean are not used."""
 
     def __init__(self, root: str | Path):
         self.root = Path(root)
@@ -144,33 +148,46 @@ class CompactLabels:
 
 
 def read_split(folder: Path, split: int, part: str) -> list[str]:
-    """The clips "<class>/<clip>" of one of the three official splits, class by class, in the order of the lists."""
+    """The clips "<class>/<clip>" of one of the three official splits, class by class, in the order of the lists.
+
+    InputError: there are no lists, or one is malformed or names a clip outside its class.
+    """
     files = sorted(folder.glob(f"*_test_split{split}.txt"))
     if not files:
         raise InputError(f"{folder}: holds no lists *_test_split{split}.txt")
     wanted, names = {"train": "1", "test": "2"}[part], []
     for file in files:
         action = file.name.removesuffix(f"_test_split{split}.txt")
-        for line in filter(None, map(str.strip, file.read_text().splitlines())):
+        for line in _lines(file):
             clip_file, _, group = line.rpartition(" ")
-            if group not in ("0", "1", "2") or not clip_file:
-                raise InputError(f"{file}: '{line}' is not '<clip>.avi 1' (train) or '<clip>.avi 2' (test)")
+            name = clip_file.strip()
+            if group not in ("0", "1", "2") or not name or "/" in name or "\\" in name or "\0" in name:
+                raise InputError(f"{file}: {line!r} is not '<clip>.avi 1' (train) or '<clip>.avi 2' (test)")
             if group == wanted:
-                names.append(f"{action}/{clip_file.strip().removesuffix('.avi')}")
+                names.append(f"{action}/{name.removesuffix('.avi')}")
     return names
+
+
+def _lines(file: Path) -> list[str]:
+    """The lines of a text file that are not blank."""
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{file}: not a text file ({error}); download it again") from error
+    return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 def read_joint_positions(path: str | Path) -> np.ndarray:
     """The joints [T, 15, 2] of a joint_positions.mat, continuous pixels."""
-    values = read_mat(path, "pos_img")
+    values = read_mat(path, "pos_img", 3)
     if values.ndim != 3 or values.shape[:2] != (2, len(JOINTS)):
         raise InputError(f"{path}: pos_img has shape {values.shape}, not (2, 15, frames)")
     return values.transpose(2, 1, 0) - 0.5
 
 
 def read_puppet_boxes(path: str | Path) -> np.ndarray:
-    """The extent [T, 4] of the silhouette in each frame of a puppet_mask.mat; NaN where it is empty."""
-    mask = read_mat(path, "part_mask")
+    """The extent [T, 4] of the silhouette in each frame of a puppet_mask.mat; NaN where the silhouette is empty."""
+    mask = read_mat(path, "part_mask", 3)
     if mask.ndim != 3:
         raise InputError(f"{path}: part_mask has shape {mask.shape}, not (height, width, frames)")
     boxes = np.full((mask.shape[2], 4), np.nan)
@@ -183,12 +200,10 @@ def read_puppet_boxes(path: str | Path) -> np.ndarray:
 
 def _read_npz(path: Path, shape: tuple[int, ...]) -> Mapping[str, np.ndarray]:
     """Every array of the file, each [T, *shape]."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError, AttributeError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: not an npz file of arrays ({error})") from error
+    arrays = read_npz(path)
     for name, array in arrays.items():
         if array.shape[1:] != shape:
-            raise InputError(f"{path}: '{name}' has shape {array.shape}, not (frames, {', '.join(map(str, shape))})")
+            raise InputError(f"{path}: {name!r} has shape {array.shape}, not (frames, {', '.join(map(str, shape))})")
+        if array.dtype.kind not in "iuf":
+            raise InputError(f"{path}: {name!r} holds {array.dtype} in place of numbers")
     return arrays

@@ -1,6 +1,6 @@
-"""Leeds Sports Pose Extended: 10,000 photographs of one athlete each (Johnson and Everingham, CVPR 2011).
+"""Leeds Sports Pose Extended: 10,000 photographs of one labelled athlete each (Johnson and Everingham, CVPR 2011).
 
-Its joints come from a crowd of annotators and are noisy: mix it with `dimofs.datasets.teacher.Taught(..., noisy=True)`.
+The joints were marked by many untrained annotators and are noisy: use `dimofs.datasets.teacher.Taught(noisy=True)`.
 """
 
 from collections.abc import Iterator
@@ -21,17 +21,19 @@ from dimofs.skeletons import LSP
 class Lspet:
     """Images with one labelled person each; the box is the extent of the labelled joints times 1.2.
 
-    MATLAB counts pixels from 1, so 0.5 is taken off its joints. A joint trains if its flag is 1 and it lies in the
-    image.
+    MATLAB counts pixels from 1, so 0.5 is subtracted from joints to reach the pixel's centre. A joint is labelled if
+    its flag is 1 and it lies in the image.
 
     joints: `joints.mat`, with `joints` [14, 3, N] (x, y, flag); images: the folder of `im00001.jpg` and so on.
-    InputError: the file is absent or malformed.
+    InputError: the file is absent or malformed; later, an image is absent or damaged.
     """
 
     def __init__(self, joints: str | Path, images: str | Path):
-        values = read_mat(joints, "joints")
+        values = read_mat(joints, "joints", 3)
         if values.ndim != 3 or values.shape[:2] != (len(LSP), 3):
             raise InputError(f"{joints}: joints has shape {values.shape}, not (14, 3, images); give LSPET's joints.mat")
+        if not values.shape[2]:
+            raise InputError(f"{joints}: joints holds no person")
         values = torch.from_numpy(values.astype(np.float32)).permute(2, 0, 1)
         self.keypoints, self.labelled = to_dimofs(values[..., :2] - 0.5, values[..., 2] == 1, LSP)
         self.images = Path(images)

@@ -1,7 +1,7 @@
 """PoseTrack17 and PoseTrack18 as training pairs: videos with every person's joints in some of the frames.
 
-ROOT holds annotations/train/*.json (also gzipped; either format, see `dimofs.formats.posetrack`) and the images under
-the names that those files give them.
+ROOT holds annotations/train/*.json (either format, may be gzipped; see `dimofs.formats.posetrack`) and the images. The
+files name images relative to ROOT.
 """
 
 from collections.abc import Iterator
@@ -15,22 +15,25 @@ from tqdm import tqdm
 from dimofs.boxes import area, clip
 from dimofs.cli import InputError
 from dimofs.datasets.people import Pair, People, box_of_joints, draw_partner, inside, to_dimofs
+from dimofs.files import inside as inside_folder
 from dimofs.formats import posetrack
 from dimofs.formats.posetrack import JOINTS, Video
 from dimofs.images import read_image
 from dimofs.pixels import to_tensor
 
-CENTRE = 0.5  # PoseTrack's coordinates are numbers of pixels: this leads to the pixel's centre
+# PoseTrack's coordinates are numbers of pixels. Add this to reach the pixel's centre.
+CENTRE = 0.5
 
 
 class PoseTrack:
     """Pairs (A, A + delta) of a part's videos; delta is uniform in -reach..reach, then clipped to the video.
 
-    Frame A is one of every `every`-th of the frames that have people; the others may be unlabelled, and are B alone.
-    The box is the file's, or the extent of the labelled joints times 1.2; a person with neither is ignored where the
-    head is. Regions to ignore are the extents of the file's polygons.
+    Frame A is one of every `every`-th of the frames that have people. The other frames may be unlabelled, so they serve
+    as Frame B only. The box is the file's or, without one, the extent of the labelled joints times 1.2; the head box of
+    a person with neither is a region to ignore. The file's polygons are regions to ignore by their extents.
 
-    InputError: no annotations, malformed ones, none with people, or the first image is absent.
+    InputError: there are no annotations, they are malformed, name no people, or name images outside `root`, or the
+    first image is absent; later, an image is absent, damaged or of another size than its file says.
     """
 
     def __init__(self, root: str | Path, *, part: str = "train", reach: int = 10, every: int = 1):
@@ -43,6 +46,8 @@ class PoseTrack:
         self.videos = [video for video in videos if len(video.frame)]
         if not self.videos:
             raise InputError(f"{folder}: annotates no person; are these the annotations of {part}?")
+        for video in self.videos:
+            check_names(self.root, video)
         first = self.root / self.videos[0].frames[0]
         if not first.exists():
             raise InputError(f"{first}: absent; images must lie where {self.videos[0].file} names them")
@@ -51,12 +56,12 @@ class PoseTrack:
         return len(self.videos)
 
     def pair(self, index: int, random: np.random.Generator) -> Pair:
-        """Two frames of video `index`; the name is that of A's image."""
+        """Two frames of video `index`; the name is that of Frame A's image."""
         video = self.videos[index]
         a = int(random.choice(self.labelled(video)))
         b = draw_partner(a, len(video.frames), random, self.reach)
-        frame_a = to_tensor(read_image(self.root / video.frames[a]))
-        frame_b = frame_a if a == b else to_tensor(read_image(self.root / video.frames[b]))
+        frame_a = self._image(video, a)
+        frame_b = frame_a if a == b else self._image(video, b)
         return Pair(frame_a, frame_b, people(video, a, *frame_a.shape[1:]), b - a, video.frames[a])
 
     def labelled(self, video: Video) -> np.ndarray:
@@ -64,14 +69,37 @@ class PoseTrack:
         return np.unique(video.frame)[:: self.every]
 
     def frames(self) -> Iterator[tuple[str, Tensor]]:
-        """Every frame of every video that may be a Frame A, named as `pair` names it."""
+        """Every possible Frame A of every video, with the name that `pair` gives it."""
         for video in self.videos:
             for number in self.labelled(video):
-                yield video.frames[number], to_tensor(read_image(self.root / video.frames[number]))
+                yield video.frames[number], self._image(video, number)
+
+    def _image(self, video: Video, number: int) -> Tensor:
+        return to_tensor(read_labelled_image(self.root, video, number))
+
+
+def check_names(root: Path, video: Video) -> None:
+    """InputError: an image's name leads out of the folder `root`."""
+    for name in video.frames:
+        try:
+            inside_folder(root, name)
+        except InputError as error:
+            raise InputError(f"{video.file}: image {name!r} is not a file inside {root}; correct its name") from error
+
+
+def read_labelled_image(root: Path, video: Video, number: int) -> np.ndarray:
+    """The image of frame `number`, [H, W, 3] uint8.
+
+    InputError: it is absent, damaged, or of another size than the file says.
+    """
+    try:
+        return read_image(root / video.frames[number], video.sizes[number])
+    except InputError as error:
+        raise InputError(f"{error} ({video.file} names it)") from error
 
 
 def people(video: Video, number: int, height: int, width: int) -> People:
-    """The people of frame `number`, whose image has this size."""
+    """The people of frame `number`, whose image has `height` x `width` pixels."""
     low, high = np.searchsorted(video.frame, (number, number + 1))
     chosen = slice(*np.searchsorted(video.person, (low, high)))
     keypoints, labelled = (
@@ -94,7 +122,7 @@ def people(video: Video, number: int, height: int, width: int) -> People:
 
 
 def _clipped(corners: np.ndarray, height: int, width: int) -> Tensor:
-    """[N, 4] float32 in the frame; zeros where one is not a number or a box is turned inside out."""
+    """[N, 4] float32: the part of each box inside the frame; zeros if it is empty or not finite."""
     boxes = clip(torch.from_numpy(corners + CENTRE).float(), height, width)
     good = boxes.isfinite().all(1) & (boxes[:, 2:] > boxes[:, :2]).all(1)
     return torch.where(good[:, None], boxes, 0.0)

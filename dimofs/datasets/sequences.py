@@ -27,6 +27,7 @@ from dimofs.datasets.decoding import read_clip
 from dimofs.datasets.jhmdb import JOINTS as JHMDB_JOINTS
 from dimofs.datasets.jhmdb import Jhmdb
 from dimofs.datasets.people import People, inside
+from dimofs.datasets.posetrack import check_names, read_labelled_image
 from dimofs.datasets.posetrack import people as posetrack_people
 from dimofs.datasets.synthetic.clips import Synthetic, SyntheticClip
 from dimofs.detections import Detections
@@ -35,7 +36,6 @@ from dimofs.formats import posetrack
 from dimofs.formats.contents import content18
 from dimofs.formats.posefiles import Poses
 from dimofs.formats.posetrack import Video
-from dimofs.images import read_image
 from dimofs.skeletons import DIMOFS
 from dimofs.video import IMAGE_RATE, Frame
 
@@ -86,6 +86,8 @@ def posetrack_videos(root: Path, most: int | None = None, part: str = "val") -> 
     if not files:
         raise InputError(f"{folder}: holds no .json files; --root is the folder of annotations and images")
     videos = [video for file in spread(files, most) for video in posetrack.read(file)]
+    for video in videos:
+        check_names(root, video)
     return [
         LabelledVideo(truth=video, frames=partial(_images, root, video), people=partial(posetrack_people, video))
         for video in videos
@@ -94,8 +96,8 @@ def posetrack_videos(root: Path, most: int | None = None, part: str = "val") -> 
 
 def _images(root: Path, video: Video) -> Iterator[Frame]:
     for number, name in enumerate(video.frames):
-        path = root / name
-        yield Frame(read_image(path), number, number / IMAGE_RATE, 1 / IMAGE_RATE, path)
+        pixels = read_labelled_image(root, video, number)
+        yield Frame(pixels, number, number / IMAGE_RATE, 1 / IMAGE_RATE, root / name)
 
 
 def synthetic_videos(folder: Path | None, clips: Synthetic) -> list[LabelledVideo]:

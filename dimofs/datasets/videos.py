@@ -1,4 +1,4 @@
-"""Any videos as training pairs: nobody is labelled, so that they need a teacher (`dimofs.datasets.teacher`)."""
+"""Any videos as training pairs. They have no labels, so they need those of a teacher (`dimofs.datasets.teacher`)."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,39 +15,41 @@ from dimofs.sources import sources
 class Videos:
     """Pairs (A, A + delta) of the video files in a folder; delta is uniform in -reach..reach, then clipped to the clip.
 
-    folder: a folder, or a glob. Frame A is one of every `every`-th frame.
-    InputError: there is no video, or two of one name.
+    folder: a folder or a glob pattern.
+    every:  Frame A is one of every `every`-th frame.
+    InputError: there is no video, or two have the same name; later, a video does not decode or holds no frame.
     """
 
     def __init__(self, folder: str, *, reach: int = 10, every: int = 1):
         self.reach, self.every = reach, every
-        found = [source.text for source in sources(folder) if not source.images]
+        found = [source.text for source in sources(folder) if not source.images and not source.live]
         self.paths = {Path(text).name: text for text in found}
         self.names = list(self.paths)
         if not found:
             raise InputError(f"{folder}: no video there; give a folder of video files")
         if len(self.names) < len(found):
-            raise InputError(f"{folder}: two videos have one name; rename one")
+            twice = next(text for text in found if self.paths[Path(text).name] != text)
+            raise InputError(f"{folder}: two videos are called {Path(twice).name}; rename one")
         self._lengths: dict[str, int] = {}
 
     def __len__(self) -> int:
         return len(self.names)
 
     def pair(self, index: int, random: np.random.Generator) -> Pair:
-        """Two frames of video `index`; the name is that of the file, "/" and the number of A from 0, six digits."""
+        """Two frames of video `index`; the name is "<file name>/<number of A>", from 0, with six digits."""
         name = self.names[index]
         a, b = draw_frames(self.length(name), random, reach=self.reach, every=self.every)
         frame_a, frame_b = read_frames(self.paths[name], (a, b))
         return Pair(frame_a, frame_b, People.empty(), b - a, f"{name}/{a:06d}")
 
     def length(self, name: str) -> int:
-        """The frames of a video."""
+        """The number of frames of a video."""
         if name not in self._lengths:
             self._lengths[name] = count_frames(self.paths[name])
         return self._lengths[name]
 
     def frames(self) -> Iterator[tuple[str, Tensor]]:
-        """Every frame of every video that may be a Frame A, named as `pair` names it."""
+        """Every possible Frame A of every video, with the name that `pair` gives it."""
         for name, path in self.paths.items():
             for number, frame in enumerate(read_clip(path)):
                 if number % self.every == 0:

@@ -36,6 +36,7 @@ class Video:
     """F frames of a video with P people and N joints, in the order of the file; floats are float64.
 
     file, name: where it was read, and what it is called there, printable; frames: names of the images.
+    sizes:      of each image (height, width), or None where the file does not say.
     regions:    of each frame the polygons to ignore, [K, 2] x y.
     frame:      [P] int64, ascending.
     track:      [P] int64, NO_TRACK where absent.
@@ -51,6 +52,7 @@ class Video:
     file: Path
     name: str
     frames: list[str]
+    sizes: list[tuple[int, int] | None]
     regions: list[list[np.ndarray]]
     frame: np.ndarray
     track: np.ndarray
@@ -123,6 +125,7 @@ def _read18(path: Path, content: dict) -> list[Video]:
         file=path,
         name=_printable(stem(path)),
         frames=images.column("file_name", {str}, "a text"),
+        sizes=list(map(_size18, images.items)),
         regions=_regions18(images),
         frame=frame,
         track=_whole(people, "track_id", people.numbers("track_id", np.nan)),
@@ -146,6 +149,12 @@ def _joints18(path: Path, content: dict) -> np.ndarray:
         wanted = missing[0].replace("neck", "head_bottom")
         raise InputError(f"{path}: categories[0].keypoints has no {wanted}; all 15 joints of PoseTrack are needed")
     return np.array([JOINTS.index(name) if name in JOINTS else -1 for name in names])
+
+
+def _size18(image: dict) -> tuple[int, int] | None:
+    """(height, width) if the image of a 2018 file has both, as positive whole numbers."""
+    height, width = image.get("height"), image.get("width")
+    return (height, width) if type(height) is int and type(width) is int and min(height, width) > 0 else None
 
 
 def _flat(points: np.ndarray, scores: np.ndarray, joints: np.ndarray) -> dict[str, np.ndarray]:
@@ -207,6 +216,7 @@ def _frames(video: Video, kept: np.ndarray, name: str) -> Video:
         file=video.file,
         name=name,
         frames=[video.frames[i] for i in kept],
+        sizes=[video.sizes[i] for i in kept],
         regions=[video.regions[i] for i in kept],
         frame=number[video.frame[chosen]],
         places=[video.places[i] for i in chosen],
@@ -238,6 +248,7 @@ def _read17(path: Path, content: dict) -> Video:
         file=path,
         name=_printable(stem(path)),
         frames=images.column("name", {str}, "a text"),
+        sizes=[None] * len(images),
         regions=_regions17(frames),
         frame=np.repeat(np.arange(len(rects)), [len(rect) for rect in rects]),
         track=_whole(people, "track_id", people.rows("track_id", 1, np.nan)[:, 0]),
