@@ -1,4 +1,4 @@
-"""What a training sample is (two frames and the labelled people of the first) and what a source of samples offers."""
+"""Training samples: two frames and the labelled people of the first; and `PairSource`, what a data set must offer."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ class People:
     """P people of one frame, in pixels; continuous coordinates, pixel centres at integer + 0.5.
 
     boxes:     [P, 4] float32, x1 y1 x2 y2.
-    keypoints: [P, 19, 2] float32, x y of the joints of `dimofs.skeletons.DIMOFS`; meaningless where not labelled.
-    labelled:  [P, 19] bool, the joint is labelled and trains.
-    ignore:    [Q, 4] float32, regions where a detector is neither right nor wrong: crowds, people too cut or too small.
+    keypoints: [P, 19, 2] float32, x y of the joints of `dimofs.skeletons.DIMOFS`; arbitrary where not labelled.
+    labelled:  [P, 19] bool, whether the joint has a label.
+    ignore:    [Q, 4] float32, regions where a detector is neither right nor wrong: crowds, and people mostly outside
+               the frame or too small.
     """
 
     boxes: Tensor
@@ -33,7 +34,7 @@ class People:
         return len(self.boxes)
 
     def select(self, index: Tensor) -> People:
-        """The people that `index` (a bool mask or int64 indices) names, with every ignore region."""
+        """The people that `index` (a bool mask or int64 indices) selects, with every ignore region."""
         return People(self.boxes[index], self.keypoints[index], self.labelled[index], self.ignore)
 
     def to(self, device: torch.device | str) -> People:
@@ -42,7 +43,7 @@ class People:
 
     @staticmethod
     def empty() -> People:
-        """Nobody, nothing ignored."""
+        """Nobody, and no ignore region."""
         joints = len(DIMOFS)
         labelled = torch.zeros(0, joints, dtype=torch.bool)
         return People(torch.zeros(0, 4), torch.zeros(0, joints, 2), labelled, torch.zeros(0, 4))
@@ -58,10 +59,10 @@ class People:
 class Pair:
     """Two frames of one scene.
 
-    frame_a, frame_b: [3, H, W] uint8 RGB; the same tensor where the source has one frame only.
-    people:           of Frame A.
-    delta:            B - A in frames; 0 says that both are the same frame.
-    name:             Frame A's, unique in its source.
+    frame_a, frame_b: [3, H, W] uint8 RGB; the same tensor if the source has one frame only.
+    people:           the labelled people of Frame A.
+    delta:            the number of frames from A to B; 0 if they are the same frame.
+    name:             of Frame A, unique in its source.
     """
 
     frame_a: Tensor
@@ -75,26 +76,26 @@ class PairSource(Protocol):
     """A data set that gives pairs."""
 
     def __len__(self) -> int:
-        """Items (clips or images)."""
+        """The number of items: clips or images."""
         ...
 
     def pair(self, index: int, random: np.random.Generator) -> Pair:
-        """A pair of item `index`, as recorded; `random` chooses frames where the item is a clip."""
+        """A pair of item `index`, as recorded, without augmentation. If the item is a clip, `random` chooses frames."""
         ...
 
     def frames(self) -> Iterator[tuple[str, Tensor]]:
-        """Name and pixels [3, H, W] uint8 of each frame that may be a Frame A, once: what a teacher labels."""
+        """Name and pixels [3, H, W] uint8 of every possible Frame A, each once: the frames that a teacher labels."""
         ...
 
 
 def draw_frames(length: int, random: np.random.Generator, *, reach: int, every: int) -> tuple[int, int]:
-    """Numbers of a Frame A of a clip, one of every `every`-th, and of its Frame B (see `draw_partner`)."""
+    """The numbers of a random Frame A, one of every `every`-th of the clip, and of its Frame B (see `draw_partner`)."""
     a = every * int(random.integers(-(-length // every)))
     return a, draw_partner(a, length, random, reach)
 
 
 def draw_partner(a: int, length: int, random: np.random.Generator, reach: int) -> int:
-    """The number of Frame B: A + delta, delta uniform in -reach..reach, then clipped to the clip of `length` frames."""
+    """The number of Frame B: A + delta with delta uniform in -reach..reach, limited to the clip of `length` frames."""
     return int(np.clip(a + random.integers(-reach, reach + 1), 0, length - 1))
 
 
@@ -110,13 +111,16 @@ def to_dimofs(keypoints: Tensor, labelled: Tensor, names: Sequence[str]) -> tupl
 
 
 def inside(keypoints: Tensor, height: float, width: float) -> Tensor:
-    """[..., 2] -> [...] bool: the point lies in the frame (NaN does not)."""
+    """[..., 2] -> [...] bool: whether the point lies in the frame; False for NaN."""
     x, y = keypoints.unbind(-1)
     return (x >= 0) & (x < width) & (y >= 0) & (y < height)
 
 
 def box_of_joints(keypoints: Tensor, labelled: Tensor, height: float, width: float, margin: float = 1.2) -> Tensor:
-    """Extent of the labelled joints times `margin`, in the frame: [P, J, 2], [P, J] -> [P, 4]; zeros where none is."""
+    """The extent of the labelled joints times `margin`, clipped to the frame: [P, J, 2], [P, J] -> [P, 4].
+
+    People without a labelled joint get zeros.
+    """
     far = torch.tensor(torch.inf)
     low = torch.where(labelled[..., None], keypoints, far).amin(1)
     high = torch.where(labelled[..., None], keypoints, -far).amax(1)

@@ -1,1 +1,1 @@
-"""Augmentation of training pairs, and the mixture of data sets that a run draws from."""
+"""Augmentation of training pairs, and the mixture of data sets from which a training run draws."""

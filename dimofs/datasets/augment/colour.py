@@ -7,15 +7,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-_LUMA = torch.tensor((0.299, 0.587, 0.114))  # BT.601
+# The weights of red, green and blue in the luma of BT.601.
+_LUMA = torch.tensor((0.299, 0.587, 0.114))
 
 
 @dataclass(frozen=True)
 class Colours:
-    """Brightness, contrast and saturation are factors uniform within 1 +- the number, tint is one per channel.
+    """Random changes of colour and sharpness.
 
-    grey:  share of pairs without colour.
-    blur:  share of pairs that lose detail, by a factor uniform in 1.3..`coarsest`.
+    brightness, contrast, saturation: each is a factor drawn uniformly from 1 - value to 1 + value.
+    tint:     the same, with one factor for each channel.
+    grey:     share of pairs made grey.
+    blur:     share of pairs that are shrunk and enlarged again.
+    coarsest: largest factor by which they are shrunk; it is drawn uniformly from 1.3 up.
     """
 
     brightness: float = 0.25

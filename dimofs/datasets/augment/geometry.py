@@ -1,8 +1,9 @@
-"""Pairs moved onto a canvas of fixed size, labels with them: the geometry that A and B share, and B's motion where the
-source has one frame only.
+"""Geometric augmentation: warp both frames of a pair and its labels onto a canvas of fixed size.
 
-A `matrix` is [2, 3] float64 and takes source pixels to canvas pixels: p' = matrix[:, :2] p + matrix[:, 2], continuous
-coordinates. It mirrors if its determinant is negative; left and right joints then change names.
+Frames A and B share one random placement. If the source has one frame only, Frame B also gets a motion of its own.
+
+A `matrix` is [2, 3] float64 and maps source pixels to canvas pixels: p' = matrix[:, :2] p + matrix[:, 2], in continuous
+coordinates. It mirrors if its determinant is negative; left and right joints then swap their names.
 """
 
 import math
@@ -18,14 +19,23 @@ from dimofs.datasets.augment.colour import Colours
 from dimofs.datasets.people import Pair, People, inside
 from dimofs.skeletons import DIMOFS, mirror
 
-LEAST_PART = 0.3  # people with less of their box on the canvas are ignored
-LEAST_SIZE = 10.0  # and people whose visible box has a smaller square root of the area, in pixels
+# People become ignore regions if a smaller share of their box lies on the canvas ...
+LEAST_SHARE = 0.3
+# ... or if the square root of the area of that part is smaller, in pixels.
+LEAST_SIZE = 10.0
 _MIRROR = torch.tensor(mirror(DIMOFS))
 
 
 @dataclass(frozen=True)
 class Jitter:
-    """How far B may move where B = A: uniform, about the person in focus; lengths in units of its longer side."""
+    """The motion given to Frame B if it is the same picture as Frame A: uniform, around the largest person.
+
+    share:       share of such pairs that get a motion.
+    translation: largest shift in x and in y, in units of the longer side of the person's box.
+    rotation:    largest angle in degrees.
+    scale:       largest logarithm of the magnification.
+    warp:        standard deviation of a smooth random displacement, in the unit of `translation`.
+    """
 
     share: float = 0.9
     translation: float = 0.12
@@ -36,13 +46,15 @@ class Jitter:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How pairs vary.
+    """How pairs vary. Each pair is placed by one of its people, chosen at random: the person in focus.
 
     mirror:   share of mirrored pairs.
-    rotation: most degrees, from a normal distribution of half that deviation.
-    person:   range of the longer side of the person in focus, in units of the canvas's shorter side, log-uniform.
-    enlarge:  most magnification.
-    cover:    the image spans at least this part of the canvas in its longer direction.
+    rotation: largest angle in degrees; angles are normally distributed with half of it as standard deviation.
+    person:   range of the longer side of the person in focus, in units of the canvas's shorter side; log-uniform.
+    enlarge:  largest magnification.
+    cover:    the image covers at least this share of the canvas in one direction.
+    motion:   the motion given to Frame B if it is the same picture as Frame A.
+    colours:  changes of colour and sharpness, the same for both frames.
     """
 
     mirror: float = 0.5
@@ -55,9 +67,10 @@ class Augmentation:
 
 
 def augment(pair: Pair, size: tuple[int, int], random: np.random.Generator, how: Augmentation) -> Pair:
-    """`pair` on a canvas of `size` = (height, width), one random geometry and colour for both frames.
+    """`pair` on a canvas of `size` = (height, width), with one random placement and colour for both frames.
 
-    Where both frames are the same, B moves by itself: a still image gives motion with known labels, those of A.
+    If both frames are the same picture, Frame B is moved by a random motion: a still image then trains motion, with
+    the labels of Frame A as recorded.
     """
     matrix = placement(pair, size, random, how)
     people = transform(pair.people, matrix, size)
@@ -75,8 +88,11 @@ def augment(pair: Pair, size: tuple[int, int], random: np.random.Generator, how:
 
 
 def placement(pair: Pair, size: tuple[int, int], random: np.random.Generator, how: Augmentation) -> Tensor:
-    """A random matrix that brings one person to a random size and place, at most a tenth of the canvas off it, and the
-    image over the canvas as far as it goes."""
+    """A random matrix that brings the person in focus to a random size and place.
+
+    The person's box leaves the canvas by at most a tenth of the canvas's sides. The image covers as much of the canvas
+    as it can.
+    """
     height, width = pair.frame_a.shape[1:]
     boxes = pair.people.boxes
     focus = boxes[random.integers(len(boxes))] if len(boxes) else torch.tensor((0.0, 0.0, width, height))
@@ -94,48 +110,51 @@ def placement(pair: Pair, size: tuple[int, int], random: np.random.Generator, ho
     room = (canvas - scale * (focus[2:] - focus[:2])).clamp(min=0) / 2 + 0.1 * canvas
     target = canvas / 2 + room * torch.from_numpy(random.uniform(-1, 1, 2))
     centre = (focus[:2] + focus[2:]).double() / 2
-    middle = target + linear @ (image / 2 - centre)  # where the image's centre falls
+    # `middle` is the place of the image's centre on the canvas.
+    middle = target + linear @ (image / 2 - centre)
     slack = (canvas - scale * image) / 2
     middle = torch.maximum(torch.minimum(middle, canvas / 2 + slack.abs()), canvas / 2 - slack.abs())
     return torch.cat((linear, (middle - linear @ (image / 2))[:, None]), 1)
 
 
 def rotation(angle: float) -> Tensor:
-    """[2, 2] float64 turning x towards y by `angle` radians."""
+    """[2, 2] float64 matrix that turns x towards y by `angle` radians."""
     c, s = math.cos(angle), math.sin(angle)
     return torch.tensor(((c, -s), (s, c)), dtype=torch.float64)
 
 
 def compose(second: Tensor, first: Tensor) -> Tensor:
-    """The matrix that does `first`, then `second`."""
+    """The matrix that applies `first`, then `second`."""
     moved = second[:, :2] @ first
     moved[:, 2] += second[:, 2]
     return moved
 
 
 def warp(frames: Tensor, matrix: Tensor, size: tuple[int, int], fill: float, knots: Tensor | None = None) -> Tensor:
-    """[N, 3, h, w] uint8, moved by `matrix` onto [N, 3, H, W] float32; `fill` where no pixel falls.
+    """[N, 3, h, w] uint8 warped by `matrix` to [N, 3, H, W] float32; pixels outside the source get the value `fill`.
 
-    knots: [2, k, k] x and y canvas pixels, a displacement d laid smoothly over the canvas: at p, the canvas shows what
-           the matrix alone would put at p + d(p).
-    Where the matrix shrinks, the frames are shrunk first with a filter, so that nothing aliases.
+    knots: [2, k, k] x and y in canvas pixels, a displacement d interpolated smoothly over the canvas: the canvas shows
+           at p what the matrix alone would put at p + d(p).
+    If the matrix shrinks, the frames are first shrunk with an antialiasing filter.
     """
     frames, matrix = _shrunk(frames, matrix)
     extent = torch.tensor((frames.shape[3], frames.shape[2]))
     inverse = torch.linalg.inv(matrix[:, :2])
     # grid_sample without align_corners puts -1 and 1 on the outer edges: x = (grid + 1) / 2 * width
-    slope = (inverse.T * 2 / extent).float()  # rows: what a step along x, along y of the canvas adds to the grid
+    # rows of `slope`: what one step along x and along y of the canvas adds to the grid
+    slope = (inverse.T * 2 / extent).float()
     start = (-(inverse @ matrix[:, 2]) * 2 / extent - 1).float()
     along_x, along_y = ((torch.arange(n) + 0.5)[:, None] * step for n, step in zip(size[::-1], slope, strict=True))
     grid = along_x + (along_y + start)[:, None]  # (H, W, 2)
     if knots is not None:
         grid += _smooth(torch.einsum("dij,dg->gij", knots, slope), size).permute(1, 2, 0)
-    flat = (frames.float() - fill).flatten(0, 1)[None]  # one grid for all frames: frames become channels
+    # All frames share the grid, so they are sampled as channels of one image.
+    flat = (frames.float() - fill).flatten(0, 1)[None]
     return F.grid_sample(flat, grid[None], align_corners=False).reshape(-1, 3, *size).add_(fill)
 
 
 def _shrunk(frames: Tensor, matrix: Tensor) -> tuple[Tensor, Tensor]:
-    """Frames and matrix with the shrinking part of the matrix already done."""
+    """Frames shrunk by the matrix's scale, if it is below 0.9, and the matrix that remains to be applied."""
     scale = float(matrix[:, :2].det().abs().sqrt())
     if scale > 0.9:
         return frames, matrix
@@ -146,13 +165,13 @@ def _shrunk(frames: Tensor, matrix: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _smooth(knots: Tensor, size: tuple[int, int]) -> Tensor:
-    """[2, k, k] -> [2, H, W]: cubic to a coarse grid, where it costs nothing, and linear from there."""
+    """[2, k, k] -> [2, H, W]: bicubic to a coarse grid, where it is cheap, and bilinear from there."""
     coarse = F.interpolate(knots[None], (24, 24), mode="bicubic", align_corners=True)
     return F.interpolate(coarse, size, mode="bilinear", align_corners=True)[0]
 
 
 def motion(boxes: Tensor, size: tuple[int, int], random: np.random.Generator, how: Jitter) -> tuple[Tensor, Tensor]:
-    """A small random matrix about the largest of `boxes` (about the canvas without any), and knots for `warp`."""
+    """A random motion around the largest of `boxes`, or around the whole canvas: a matrix, and knots for `warp`."""
     box = boxes[area(boxes).argmax()] if len(boxes) else torch.tensor((0.0, 0.0, size[1], size[0]))
     side, centre = float((box[2:] - box[:2]).max()), (box[:2] + box[2:]).double() / 2
     angle = math.radians(random.uniform(-how.rotation, how.rotation))
@@ -163,10 +182,11 @@ def motion(boxes: Tensor, size: tuple[int, int], random: np.random.Generator, ho
 
 
 def transform(people: People, matrix: Tensor, size: tuple[int, int]) -> People:
-    """The people moved by `matrix` onto a canvas of `size` = (height, width).
+    """The people mapped by `matrix` onto a canvas of `size` = (height, width).
 
-    A turned box is the extent of the turned ellipse in it, widened to hold the labelled joints. Joints off the canvas
-    lose their label; boxes are cut at the canvas, and people too far off it or too small become ignore regions.
+    A rotated box becomes the extent of the ellipse inscribed in it, widened to hold the labelled joints. Boxes are
+    clipped to the canvas, joints outside it lose their label, and people mostly outside or too small become ignore
+    regions.
     """
     matrix = matrix.float()
     linear, shift = matrix[:, :2], matrix[:, 2]
@@ -178,7 +198,7 @@ def transform(people: People, matrix: Tensor, size: tuple[int, int]) -> People:
         keypoints, labelled = keypoints[:, _MIRROR], labelled[:, _MIRROR]
     seen = clip(boxes, *size)
     visible = area(seen)
-    kept = (visible >= LEAST_PART * area(boxes)) & (visible >= LEAST_SIZE**2)
+    kept = (visible >= LEAST_SHARE * area(boxes)) & (visible >= LEAST_SIZE**2)
     ignore = torch.cat((_turned(people.ignore, linear, shift, size), seen[~kept]))
     ignore = ignore[area(ignore) > 0]
     return People(seen[kept], keypoints[kept], (labelled & inside(keypoints, *size))[kept], ignore)
@@ -192,13 +212,13 @@ def _hold(boxes: Tensor, keypoints: Tensor, labelled: Tensor) -> Tensor:
 
 
 def _turned(boxes: Tensor, linear: Tensor, shift: Tensor, size: tuple[int, int]) -> Tensor:
-    """The extent of the turned corners of each box, cut at the canvas."""
+    """The extent of the mapped corners of each box, clipped to the canvas."""
     centre = (boxes[:, :2] + boxes[:, 2:]) / 2 @ linear.T + shift
     half = (boxes[:, 2:] - boxes[:, :2]) / 2 @ linear.T.abs()
     return clip(torch.cat((centre - half, centre + half), 1), *size)
 
 
 def shifted(people: People, x: int, y: int) -> People:
-    """The people moved by whole pixels."""
+    """The people moved by `x` and `y` pixels."""
     by = torch.tensor((x, y), dtype=torch.float32)
     return People(people.boxes + by.repeat(2), people.keypoints + by, people.labelled, people.ignore + by.repeat(2))

@@ -1,9 +1,10 @@
-"""Training pairs without end from several sources by weight, each a function of (seed, running number) alone.
+"""Random training pairs from several sources by weight. Each pair is a function of the seed and its number alone.
 
     mixture = Mixture([(jhmdb, 3.0), (coco, 1.0)], size=(320, 320), length=100_000, seed=0)
-    loader = DataLoader(mixture, batch_size=8, num_workers=2, collate_fn=collate)   # not shuffled: it is random already
+    loader = DataLoader(mixture, batch_size=8, num_workers=2, collate_fn=collate)   # no shuffling: it is random already
 
-To go on at pair `n`: `DataLoader(Subset(mixture, range(n, len(mixture))), ...)` gives exactly what would have come.
+To resume at pair `n`, use `DataLoader(Subset(mixture, range(n, len(mixture))), ...)`: it gives the same pairs that an
+uninterrupted run would get.
 """
 
 from collections.abc import Sequence
@@ -18,15 +19,16 @@ from dimofs.datasets.augment.geometry import Augmentation, augment, shifted
 from dimofs.datasets.augment.paste import beside, largest, paste
 from dimofs.datasets.people import Pair, PairSource, People
 
-FRONT = (0.8, 1.1)  # size of pasted people, as `Augmentation.person`
+# Size of pasted people, in the unit of `Augmentation.person`.
+FRONT = (0.8, 1.1)
 
 
 class Mixture(Dataset[Pair]):
     """`length` augmented pairs of `size` = (height, width).
 
-    sources: with the weight with which each is drawn; its items are drawn uniformly.
-    mosaic:  share of canvases that hold four pairs, so that sources of one person give several and small ones.
-    paste:   share of canvases where one more person stands in front of another.
+    sources: each with the weight with which it is drawn; items of a source are drawn uniformly.
+    mosaic:  share of canvases that show four pairs, so that sources with one person an image give several small ones.
+    paste:   share of canvases on which one more person is pasted in front of another.
     """
 
     def __init__(
@@ -50,7 +52,7 @@ class Mixture(Dataset[Pair]):
         return self.length
 
     def __getitem__(self, number: int) -> Pair:
-        """The pair of running number `number`."""
+        """Pair `number`, counted from 0."""
         if not 0 <= number < self.length:
             raise IndexError(number)
         random = np.random.default_rng((self.seed, number))
@@ -63,7 +65,7 @@ class Mixture(Dataset[Pair]):
         return augment(source.pair(int(random.integers(len(source))), random), size, random, how)
 
     def _pasted(self, pair: Pair, random: np.random.Generator) -> Pair:
-        """`pair` with a person of about the same size in front of one of its people."""
+        """`pair` with another person of about the same size pasted in front of one of its people."""
         if not len(pair.people):
             return pair
         box = pair.people.boxes[random.integers(len(pair.people))]
@@ -77,7 +79,7 @@ class Mixture(Dataset[Pair]):
         return paste(pair, other, window, *corner)
 
     def _mosaic(self, random: np.random.Generator) -> Pair:
-        """Four pairs around a random point near the middle; delta 0 if all four are, else the first other."""
+        """Four pairs around a random point near the middle. Its delta is the first that is not 0, or 0."""
         height, width = self.size
         y, x = round(height * random.uniform(0.35, 0.65)), round(width * random.uniform(0.35, 0.65))
         canvas = torch.empty(2, 3, height, width, dtype=torch.uint8)
@@ -94,7 +96,7 @@ class Mixture(Dataset[Pair]):
 
 
 def collate(pairs: Sequence[Pair]) -> tuple[Tensor, Tensor, list[People], list[str]]:
-    """N pairs -> frames A and B [N, 3, H, W] uint8, the people of each A, the names."""
+    """N pairs -> frames A and frames B [N, 3, H, W] uint8, the people of each Frame A, and the names."""
     frames_a = torch.stack([pair.frame_a for pair in pairs])
     frames_b = torch.stack([pair.frame_b for pair in pairs])
     return frames_a, frames_b, [pair.people for pair in pairs], [pair.name for pair in pairs]

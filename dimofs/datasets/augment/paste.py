@@ -1,6 +1,6 @@
-"""Copy-paste augmentation (Ghiasi et al., CVPR 2021) by boxes: a person of one pair in front of a person of another.
+"""Copy-paste augmentation (Ghiasi et al., CVPR 2021) with boxes: paste a person of one pair in front of another's.
 
-Sources with one person an image then show people who overlap, whose joints a detector must tell apart.
+Sources with one person an image then also show people who overlap, whose joints a detector must tell apart.
 """
 
 import numpy as np
@@ -10,13 +10,14 @@ from dimofs.boxes import area, covered
 from dimofs.datasets.augment.geometry import shifted, transform
 from dimofs.datasets.people import Pair, People, inside
 
-HIDDEN = 0.6  # people with more of their box behind the window are ignored
+# People become ignore regions if a larger share of their box is hidden by the pasted window.
+HIDDEN = 0.6
 
 
 def paste(scene: Pair, other: Pair, window: tuple[int, int, int, int], x: int, y: int) -> Pair:
-    """`scene` with the `window` (x1 y1 x2 y2, pixels) of `other` laid over it, its corner at (x, y), in both frames.
+    """`scene` with the `window` (x1 y1 x2 y2, pixels) of `other` pasted over both frames, its corner at (x, y).
 
-    Joints behind it lose their label. delta: the scene's, or the other's where that is 0.
+    Joints behind the window lose their label. The delta is the scene's or, if that is 0, the other's.
     """
     left, top, right, bottom = window
     width, height = right - left, bottom - top
@@ -31,7 +32,7 @@ def paste(scene: Pair, other: Pair, window: tuple[int, int, int, int], x: int, y
 
 
 def hide(people: People, window: torch.Tensor) -> People:
-    """The people as seen behind `window` [4]."""
+    """The labels of people who are partly hidden by `window` [4]."""
     width, height = (window[2:] - window[:2]).tolist()
     hidden = inside(people.keypoints - window[:2], height, width)
     kept = covered(people.boxes, window[None])[:, 0] <= HIDDEN
@@ -40,7 +41,7 @@ def hide(people: People, window: torch.Tensor) -> People:
 
 
 def largest(people: People) -> tuple[int, int, int, int]:
-    """The window of the largest of the people, at least one, rounded to whole pixels."""
+    """The box of the largest of the people, of whom there is at least one, rounded to whole pixels."""
     x1, y1, x2, y2 = people.boxes[area(people.boxes).argmax()].tolist()
     return round(x1), round(y1), round(x2), round(y2)
 
@@ -48,8 +49,10 @@ def largest(people: People) -> tuple[int, int, int, int]:
 def beside(
     box: torch.Tensor, width: int, height: int, size: tuple[int, int], random: np.random.Generator
 ) -> tuple[int, int]:
-    """A random corner (x, y) for a window of `width` x `height` over the left or right edge of `box` [4], on a canvas
-    of `size` = (height, width)."""
+    """A random corner (x, y) at which a window of `width` x `height` overlaps the left or right edge of `box` [4].
+
+    The window stays on the canvas of `size` = (height, width).
+    """
     cx, cy = ((box[:2] + box[2:]) / 2).tolist()
     across, down = (box[2:] - box[:2]).tolist()
     x = cx + random.choice((-1, 1)) * random.uniform(0.2, 0.5) * (across + width) - width / 2
