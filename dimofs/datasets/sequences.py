@@ -3,11 +3,11 @@
 AP, MOTA and HOTA read labels as PoseTrack stores them. JHMDB and synthetic labels are converted to PoseTrack18 by these
 rules.
 
-Synthetic  people who are present; the joints that show.
-JHMDB      the clips of a split's test part whose joints are clean. Its face stands for the nose, and the head box is a
-           square around the face whose side is twice the distance from neck to face, at least a seventh of the longer
-           side of the actor's box. Only one actor is labelled: all that is farther from his box than a fifth of its
-           longer side is a region to ignore.
+Synthetic  People who are present, and their visible joints.
+JHMDB      The clips whose joints are clean. JHMDB's "face" is used as the nose. The head box is a square around it; its
+           side is twice the distance from neck to face, and at least a seventh of the longer side of the actor's box.
+           Only one actor is labelled, so everything farther from the actor's box than a fifth of its longer side is a
+           region to ignore.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ from dimofs.formats.posetrack import Video
 from dimofs.skeletons import DIMOFS
 from dimofs.video import IMAGE_RATE, Frame
 
-FAR = 1e5  # pixels: beyond any frame
+# Pixels; farther than any frame reaches.
+FAR = 1e5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,8 +60,12 @@ class LabelledVideo:
 
 @dataclass(frozen=True)
 class Labels:
-    """The labels of one frame: people with track ids, of joints DIMOFS (scores +inf, or -inf where there is none),
-    their head boxes [P, 4], and polygons [K, 2] to ignore; pixel centres at integer + 0.5."""
+    """The labels of one frame, with pixel centres at integer + 0.5.
+
+    people: with track ids and the joints DIMOFS, whose scores are +inf for labelled joints and -inf for others.
+    heads:  [P, 4], their head boxes.
+    ignore: polygons [K, 2], regions to ignore.
+    """
 
     people: Detections
     heads: Tensor
@@ -71,15 +76,16 @@ T = TypeVar("T")
 
 
 def spread(items: Sequence[T], most: int | None) -> list[T]:
-    """At most `most` of the items, evenly spread; None takes all."""
-    step = len(items) / min(most or len(items), len(items)) if items else 1
-    return [items[int(i * step)] for i in range(round(len(items) / step))]
+    """At most `most` of the items, evenly spread over the sequence; all of them if `most` is None."""
+    count = len(items) if most is None else min(most, len(items))
+    return [items[int(number * (len(items) / count))] for number in range(count)]
 
 
 def posetrack_videos(root: Path, most: int | None = None, part: str = "val") -> list[LabelledVideo]:
-    """The videos of ROOT/annotations/`part`, whose images are named relative to ROOT; at most so many.
+    """At most `most` videos of ROOT/annotations/`part`, whose images are named relative to ROOT.
 
-    InputError: there are no annotations, or malformed ones; later, an image is absent.
+    InputError: there are no annotations, they are malformed, or they name images outside ROOT; later, an image is
+    absent, damaged or of another size than the annotations say.
     """
     folder = root / "annotations" / part
     files = posetrack.files(folder)
@@ -160,7 +166,7 @@ def _jhmdb_labels(source: Jhmdb, name: str, number: int, joints: Tensor, height:
 
 
 def _around(box: Tensor) -> list[Tensor]:
-    """Four rectangles [4, 2] that leave out the box."""
+    """Four rectangles [4, 2] that cover everything but the box."""
     x1, y1, x2, y2 = box.tolist()
     rectangles = [(-FAR, -FAR, FAR, y1), (-FAR, y2, FAR, FAR), (-FAR, y1, x1, y2), (x2, y1, FAR, y2)]
     return [torch.tensor([[a, b], [c, b], [c, d], [a, d]]) for a, b, c, d in rectangles]
@@ -172,7 +178,7 @@ def _decoded(path: Path, length: int) -> Iterator[Frame]:
 
 
 def _frames(images: Sequence[np.ndarray] | np.ndarray) -> Iterator[Frame]:
-    """[H, W, 3] uint8 each."""
+    """Frames of images [H, W, 3] uint8."""
     for number, image in enumerate(images):
         yield Frame(image, number, number / IMAGE_RATE, 1 / IMAGE_RATE)
 
@@ -183,7 +189,7 @@ def _labelled(boxes: Tensor, keypoints: Tensor, labelled: Tensor, ids: Tensor) -
 
 
 def annotate(folder: Path | None, name: str, frames: Sequence[Labels], size: tuple[int, int]) -> Video:
-    """The labels of a video of `size` = (height, width) as a PoseTrack18 file gives them.
+    """The labels of a video of `size` = (height, width), as a PoseTrack18 file has them.
 
     They are also written to folder/name.json, if a folder is given.
     """
@@ -209,11 +215,13 @@ def annotate(folder: Path | None, name: str, frames: Sequence[Labels], size: tup
 def pose_content(
     name: str, joints: Sequence[str], people: Sequence[Detections], images: Sequence[str], size: tuple[int, int]
 ) -> dict:
-    """A PoseTrack18 file of the people of each frame, (height, width) = `size`, whose images are called so.
+    """The content of a PoseTrack18 file of a video whose frames have `size` = (height, width).
 
-    Joints of the logit -inf are absent. Without ids people are numbered in their frame.
+    people: those of each frame; joints with the score -inf are absent, and people without ids are numbered within
+    their frame. images: the name of each frame.
     """
-    everyone = Detections.join([p if p.ids is not None else replace(p, ids=torch.arange(len(p))) for p in people])
+    numbered = [p if p.ids is not None else replace(p, ids=torch.arange(len(p))) for p in people]
+    everyone = Detections.join(numbered)
     assert everyone.ids is not None
     confidence = everyone.confidences.double().numpy()
     poses = Poses(
@@ -223,7 +231,7 @@ def pose_content(
         images=list(images),
         numbers=list(range(len(images))),
         sizes=np.tile(np.array(size[::-1], float), (len(images), 1)),
-        frame=np.repeat(np.arange(len(people)), [len(p) for p in people]),
+        frame=np.repeat(np.arange(len(people)), [len(found) for found in people]),
         box=everyone.boxes.double().numpy().round(2),
         score=everyone.scores.double().numpy(),
         xy=everyone.keypoints.double().numpy().round(2),

@@ -1,11 +1,11 @@
-"""Synthetic clips: made-up people who act in made-up places, with everything known exactly. Needs no data.
+"""Synthetic clips of people with exact labels. They need no data.
 
-    clip = synthetic_clip(7)                     # a function of the seed and the sizes alone
-    source = Synthetic(1000, seed=0)             # pairs for training, of the clips 0 to 999
+    clip = synthetic_clip(7)                     # depends on the seed and the sizes alone
+    source = Synthetic(1000, seed=0)             # pairs for training, from clips 0 to 999
     held_out = Synthetic(100, seed=HELD_OUT)     # other seeds: other people, places and movements
 
 People of 0.17 to 0.92 of the frame's height walk, run and act on the spot, cross one another, pass behind posts, boxes
-and cars, and enter and leave the frame, while the camera stands, shakes, or pans and zooms.
+and cars, and enter and leave the frame, while the camera stands still, shakes, or pans and zooms.
 """
 
 from __future__ import annotations
@@ -28,27 +28,34 @@ from dimofs.skeletons import DIMOFS
 
 __all__ = ["ACTIONS", "HELD_OUT", "Scene", "Synthetic", "SyntheticClip", "synthetic_clip"]
 
-HELD_OUT = 1_000_000  # the first seed of clips for testing; training counts from 0
+# The first seed of clips for testing. Seeds for training count from 0.
+HELD_OUT = 1_000_000
 FPS = 25.0
-LEAST_SIDE = 48  # pixels of a frame
-SEEN = 0.25  # share of the body's surface that must show for a person to be labelled
-HIDDEN = 0.5  # coverage from which a pixel belongs to who covers it
-NOISE = 64  # pixels by which the bank of sensor noise is larger than the frame
+# The smallest side of a frame, in pixels.
+LEAST_SIDE = 48
+# A person is labelled if at least this share of the body's surface is visible.
+SEEN = 0.25
+# A pixel belongs to the person or thing that covers at least this share of it.
+HIDDEN = 0.5
+# The stored field of sensor noise exceeds the frame by this many pixels; each frame takes a random part of it.
+NOISE = 64
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SyntheticClip:
     """T frames with P people. Continuous pixel coordinates: pixel i covers [i, i + 1), centres at integer + 0.5.
 
     name:      "synthetic_" and the seed.
     frames:    [T, H, W, 3] uint8 RGB, contiguous.
     fps:       frames a second.
-    present:   [T, P] bool, a quarter or more of the body's surface shows: the person is to be found.
-    boxes:     [T, P, 4] float32, x1 y1 x2 y2 of the silhouette with its hidden parts, whole pixels, clipped to the
-               frame; zeros outside.
-    heads:     [T, P, 4] float32, of skull, face and short hair, not clipped.
-    keypoints: [T, P, 19, 2] float32, x y of the joints of `dimofs.skeletons.DIMOFS`, exact where hidden or outside too.
-    visible:   [T, P, 19] bool, in the frame and not hidden by another person or a thing in front.
+    present:   [T, P] bool, whether at least a quarter of the body's surface is visible. Only then a detector should
+               find the person.
+    boxes:     [T, P, 4] float32, x1 y1 x2 y2 of the silhouette with its hidden parts, in whole pixels, clipped to the
+               frame; zeros for people outside.
+    heads:     [T, P, 4] float32, boxes of skull, face and short hair, not clipped.
+    keypoints: [T, P, 19, 2] float32, x y of the joints of `dimofs.skeletons.DIMOFS`; exact for hidden joints and those
+               outside the frame, too.
+    visible:   [T, P, 19] bool, whether the joint is in the frame and not hidden by another person or a thing in front.
     actions:   P names of `ACTIONS`.
     """
 
@@ -63,13 +70,16 @@ class SyntheticClip:
     actions: tuple[str, ...]
 
     def displacement(self, delta: int) -> np.ndarray:
-        """[T, P, 19, 2] float32: how far each joint moves from frame t to t + delta, that one limited to the clip."""
+        """[T, P, 19, 2] float32: how far each joint moves from frame t to frame t + delta, limited to the clip."""
         last = len(self.keypoints) - 1
         return self.keypoints[np.clip(np.arange(last + 1) + delta, 0, last)] - self.keypoints
 
     def people(self, number: int) -> People:
-        """The people of a frame, for training. Joints inside the frame are labelled, hidden ones too, as in COCO;
-        people in the frame who are not `present` are regions to ignore."""
+        """The people of a frame, for training.
+
+        Joints inside the frame are labelled, hidden ones too, as in COCO. People in the frame who are not `present` are
+        regions to ignore.
+        """
         height, width = self.frames.shape[1:3]
         return _people(self.boxes[number], self.keypoints[number], self.present[number], height, width)
 
@@ -84,18 +94,19 @@ def _people(boxes: np.ndarray, keypoints: np.ndarray, present: np.ndarray, heigh
 def synthetic_clip(
     seed: int, *, length: int = 40, height: int = 240, width: int = 320, people: tuple[int, int] = (1, 6)
 ) -> SyntheticClip:
-    """The clip of `seed`: `length` frames with a number of people drawn from `people`, both ends included.
+    """The clip of `seed`: `length` frames with a random number of people in the range `people`, both ends included.
 
-    A person's track id is its index. ValueError: sides below 48 pixels, no frame, or a range of people upside down.
+    The index of a person is also the track id. ValueError: a side is below 48 pixels, there is no frame, or `people`
+    is not a range.
     """
     return Scene(seed, length=length, height=height, width=width, people=people).clip()
 
 
 class Synthetic:
-    """Pairs (A, A + delta) of the clips of seeds `seed` to `seed + count - 1`; a `dimofs.datasets.people.Source`.
+    """Pairs (A, A + delta) of the clips of seeds `seed` to `seed + count - 1`; a `dimofs.datasets.people.PairSource`.
 
     delta is uniform in -reach..reach, then clipped to the clip. Frame A is one of every `every`-th frame. Sets whose
-    seeds do not overlap share no person and no place.
+    seeds do not overlap have no person and no place in common.
     """
 
     def __init__(
@@ -118,14 +129,14 @@ class Synthetic:
         return self.count
 
     def scene(self, index: int) -> Scene:
-        """The scene of clip `index`. IndexError: there is none."""
+        """The scene of clip `index`. IndexError: there is no such clip."""
         if not 0 <= index < self.count:
             raise IndexError(index)
         sizes = {"length": self.length, "height": self.height, "width": self.width}
         return Scene(self.seed + index, **sizes, people=self.range)
 
     def pair(self, index: int, random: np.random.Generator) -> Pair:
-        """Two frames of clip `index`; the name is that of the clip, "/" and the number of A, four digits."""
+        """Two frames of clip `index`; the name is "<clip>/<number of A>", with four digits."""
         scene = self.scene(index)
         a, b = draw_frames(self.length, random, reach=self.reach, every=self.every)
         shot = scene.shoot(a)
@@ -135,7 +146,7 @@ class Synthetic:
         return Pair(frame_a, frame_b, people, b - a, f"{scene.name}/{a:04d}")
 
     def frames(self) -> Iterator[tuple[str, Tensor]]:
-        """Every frame of every clip that may be a Frame A, named as `pair` names it."""
+        """Every possible Frame A of every clip, with the name that `pair` gives it."""
         for index in range(self.count):
             scene = self.scene(index)
             for number in range(0, self.length, self.every):
@@ -155,9 +166,9 @@ def _check(length: int, height: int, width: int, people: tuple[int, int]) -> Non
         raise ValueError(f"people {people}: not a range of numbers from 0")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Shot:
-    """One frame [H, W, 3] uint8, with boxes [P, 4], present [P] and visible [P, 19] as in `SyntheticClip`."""
+    """One frame [H, W, 3] uint8 with its boxes [P, 4], present [P] and visible [P, 19], as in `SyntheticClip`."""
 
     frame: np.ndarray
     boxes: np.ndarray
@@ -166,7 +177,7 @@ class Shot:
 
 
 class Scene:
-    """All that happens in the clip of one seed; each frame is a function of its number alone.
+    """Everything that happens in the clip of one seed. Each frame can be drawn alone, by its number.
 
     keypoints [T, P, 19, 2] and heads [T, P, 4]: as in `SyntheticClip`.
     """
@@ -188,7 +199,7 @@ class Scene:
 
     @cached_property
     def scenery(self) -> Scenery:
-        """The place."""
+        """The backdrop and the things in front of it."""
         random = np.random.default_rng((self.seed, 1))
         things = int(random.choice(3, p=(0.45, 0.35, 0.2)))
         return paint_scenery(random, self.stage, things)
@@ -206,16 +217,26 @@ class Scene:
         frames, boxes, present, visible = (
             np.stack([getattr(shot, name) for shot in shots]) for name in ("frame", "boxes", "present", "visible")
         )
-        actions = tuple(actor.action for actor in self.actors)
-        return SyntheticClip(self.name, frames, FPS, present, boxes, self.heads, self.keypoints, visible, actions)
+        return SyntheticClip(
+            name=self.name,
+            frames=frames,
+            fps=FPS,
+            present=present,
+            boxes=boxes,
+            heads=self.heads,
+            keypoints=self.keypoints,
+            visible=visible,
+            actions=tuple(actor.action for actor in self.actors),
+        )
 
     def shoot(self, number: int, without: Collection[int] = ()) -> Shot:
-        """Frame `number`, and what shows in it; the people `without` are left out of the picture."""
+        """Frame `number` and its labels. The people `without` are not drawn."""
         image = self.scenery.view(self.camera, number, self.height, self.width)
         playing = [person for person in range(len(self.actors)) if person not in without]
         if not playing:
             return self._deserted(image, number)
-        order = sorted(playing, key=lambda person: self.actors[person].scale[number])  # the nearest last
+        # The nearest person has the largest scale and is drawn last.
+        order = sorted(playing, key=lambda person: self.actors[person].scale[number])
         strokes, behind = self._strokes(number, order), self._things_before(number)
         covered = self.scenery.covered(self.camera, number, self.height, self.width)
         fragments = rasterize(strokes, self.height, self.width)
@@ -227,16 +248,21 @@ class Scene:
         rank[order] = np.arange(len(order))
         sight = _Sight(_owners(strokes, fragments, image.shape[:2]), rank, covered, behind)
         visible = sight(np.arange(len(self.actors))[:, None], self.keypoints[number]) & (rank[:-1, None] >= 0)
-        return Shot(self._developed(image, number), boxes, self._present(sight, strokes), visible)
+        present = self._present(sight, strokes)
+        return Shot(frame=self._developed(image, number), boxes=boxes, present=present, visible=visible)
 
     def _deserted(self, image: np.ndarray, number: int) -> Shot:
-        """The frame when nobody plays."""
+        """The frame without people."""
         people = len(self.actors)
-        unseen = np.zeros((people, 4), np.float32), np.zeros(people, bool), np.zeros((people, len(DIMOFS)), bool)
-        return Shot(self._developed(image, number), *unseen)
+        return Shot(
+            frame=self._developed(image, number),
+            boxes=np.zeros((people, 4), np.float32),
+            present=np.zeros(people, bool),
+            visible=np.zeros((people, len(DIMOFS)), bool),
+        )
 
     def _things_before(self, number: int) -> np.ndarray:
-        """[P]: how many things stand nearer to the camera than each person."""
+        """[P]: the number of things nearer to the camera than each person."""
         ground = np.array([actor.ground[number] for actor in self.actors])
         return sum((ground < thing.ground for thing in self.scenery.things), np.zeros(len(ground), np.int64))
 
@@ -249,13 +275,14 @@ class Scene:
         return replace(joined, owner=person, texture=joined.texture + len(MATERIALS) * person)
 
     def _boxes(self, strokes: Strokes, fragments: Fragments) -> np.ndarray:
-        """[P, 4] float32: the extent of the pixels that each person covers by half or more."""
+        """[P, 4] float32: the extent of the pixels of which each person covers half or more."""
         owner = strokes.owner[fragments.stroke]
         mine = np.flatnonzero((fragments.coverage >= HIDDEN) & strokes.solid[fragments.stroke])
         y, x = np.divmod(fragments.pixels[mine], self.width)
         boxes = np.zeros((len(self.actors), 4), np.float32)
         people, first = np.unique(owner[mine], return_index=True)
-        starts = np.sort(first)  # fragments come person by person
+        # Fragments are grouped by person, so the first of each person starts a group.
+        starts = np.sort(first)
         people = people[np.argsort(first)]
         if len(people):
             low = [np.minimum.reduceat(values, starts) for values in (x, y)]
@@ -264,7 +291,7 @@ class Scene:
         return boxes
 
     def _present(self, sight: _Sight, strokes: Strokes) -> np.ndarray:
-        """[P] bool: enough of the surface of each body shows."""
+        """[P] bool: whether enough of the surface of each body is visible."""
         strokes = strokes.select(np.flatnonzero(strokes.large))
         points, areas = _surface(strokes)
         shown = sight(strokes.owner[:, None], points).mean(1) * areas
@@ -272,18 +299,21 @@ class Scene:
         return (shown >= SEEN * whole) & (whole > 0)
 
     def _developed(self, image: np.ndarray, number: int) -> np.ndarray:
-        """[H, W, 3] uint8, with noise."""
+        """[H, W, 3] uint8: the image with sensor noise."""
         y, x = np.random.default_rng((self.seed, 5, number)).integers(0, NOISE, 2)
         image += self._grain[y : y + self.height, x : x + self.width]
         return np.clip(image, 0, 255, out=image).astype(np.uint8)
 
 
 class _Sight:
-    """Whether points of people show: inside the frame, not behind someone or something nearer."""
+    """Tells which points of people are visible: inside the frame and not behind a person or thing that is nearer."""
 
     def __init__(self, owners: np.ndarray, rank: np.ndarray, covered: np.ndarray, behind: np.ndarray):
-        """owners: [H, W], who is painted at each pixel, -1 nobody; rank: [P + 1], larger for nearer people, the last
-        that of nobody; covered: [N + 1, H, W] by the n nearest things; behind: [P], n for each person."""
+        """owners:  [H, W], the person painted at each pixel, -1 for nobody.
+        rank:    [P + 1], larger for nearer people; the last entry is that of nobody.
+        covered: [N + 1, H, W], how far the n nearest things cover each pixel.
+        behind:  [P], the number of things in front of each person.
+        """
         self.owners, self.rank, self.covered, self.behind = owners, rank, covered, behind
 
     def __call__(self, person: np.ndarray, points: np.ndarray) -> np.ndarray:
@@ -297,7 +327,7 @@ class _Sight:
 
 
 def _owners(strokes: Strokes, fragments: Fragments, size: tuple[int, int]) -> np.ndarray:
-    """[H, W]: who is painted at each pixel, -1 nobody."""
+    """[H, W]: the person painted at each pixel, -1 for nobody."""
     owners = np.full(size, -1)
     showing = np.flatnonzero((fragments.coverage >= HIDDEN) & strokes.solid[fragments.stroke])
     owners.reshape(-1)[fragments.pixels[showing]] = strokes.owner[fragments.stroke[showing]]
@@ -305,7 +335,7 @@ def _owners(strokes: Strokes, fragments: Fragments, size: tuple[int, int]) -> np
 
 
 def _behind(fragments: Fragments, behind: np.ndarray, covered: np.ndarray) -> Fragments:
-    """Fragments with the coverage that the things in front leave to them; behind: [K], how many those are."""
+    """Fragments with their coverage reduced by the things in front; behind: [K], how many those are per stroke."""
     if len(covered) == 1:
         return fragments
     hidden = covered.reshape(len(covered), -1)[behind[fragments.stroke], fragments.pixels]

@@ -1,8 +1,9 @@
-"""Actions of made-up people: the angles of each part of the body over time.
+"""Actions of synthetic people: the angles of each part of the body over time.
 
-A pose is a dict from the part to [T, 2] radians: how far it turns forward (flexion) and away from the middle of the
-body (abduction); trunk and head are measured from upright, arms and legs from hanging, feet from level. All are in the
-axes of the body, so the two angles alone say where a part points: a knee bent by k is a calf at thigh - k.
+A pose is a dict from the part to [T, 2] radians: how far the part turns forward (flexion) and away from the middle of
+the body (abduction). Trunk and head are measured from upright, arms and legs from hanging, feet from level. All angles
+are in the axes of the body, so the two angles of a part alone give its direction: with the knee bent by k, the calf has
+the flexion of the thigh minus k.
 """
 
 from collections.abc import Callable
@@ -15,14 +16,14 @@ Angle = float | np.ndarray
 SIDES = ("left", "right")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Style:
     """How one person moves.
 
     rate:   cycles a second, in units of the action's usual rate.
-    size:   of the movement, in units of the usual one.
+    size:   of the movement, in units of the usual size.
     phase:  radians at time 0.
-    active: the side that does what one side does.
+    active: the side that acts, in actions of one side.
     """
 
     rate: float
@@ -35,10 +36,15 @@ class Style:
         return "left" if self.active == "right" else "right"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Movement:
-    """What a body does over T moments: its pose, the height of its jump [T] metres, the turn of the shoulders against
-    the hips [T] radians, and how the gaze turns [T] radians to the left."""
+    """What a body does at T moments.
+
+    pose:  the angles of its parts.
+    lift:  [T] metres, the height of its jump.
+    twist: [T] radians, the rotation of the shoulders against the hips.
+    gaze:  [T] radians, how far the head turns to the left.
+    """
 
     pose: Pose
     lift: np.ndarray
@@ -53,22 +59,22 @@ def perform(action: str, time: np.ndarray, style: Style) -> Movement:
     pose = _rest(time, style)
     lift, twist = np.zeros_like(time), np.zeros_like(time)
     act(pose, phase, style, lift, twist)
-    return Movement(pose, lift, twist, 0.3 * np.sin(1.3 * time + 2 * style.phase))
+    return Movement(pose=pose, lift=lift, twist=twist, gaze=0.3 * np.sin(1.3 * time + 2 * style.phase))
 
 
 def pace(action: str, style: Style) -> float:
-    """Strides keep feet in place at this speed, in leg lengths a second; 0 for actions on the spot."""
+    """The speed, in leg lengths a second, at which the feet do not slide; 0 for actions on the spot."""
     swing = {"walk": 0.42, "run": 0.75}.get(action, 0.0)
     return 4 * np.sin(swing * style.size) * _ACTS[action][0] * style.rate
 
 
 def _angles(flexion: Angle, abduction: Angle = 0.0) -> np.ndarray:
-    """[T, 2] from arrays or numbers, one of them an array."""
+    """[T, 2] from two arrays [T], or an array and a number."""
     return np.stack(np.broadcast_arrays(flexion, abduction), -1)
 
 
 def _rest(time: np.ndarray, style: Style) -> Pose:
-    """Standing at ease, swaying a little."""
+    """Standing and swaying a little."""
     sway = 0.03 * np.sin(2.1 * time + style.phase)
     pose = {"trunk": _angles(0.02 + sway, 0.5 * sway), "head": _angles(0.05 + sway)}
     for side in SIDES:
@@ -80,7 +86,7 @@ def _rest(time: np.ndarray, style: Style) -> Pose:
 
 
 def _leg(pose: Pose, side: str, thigh: np.ndarray, knee: np.ndarray, out: Angle = 0.06) -> None:
-    """A leg by the angle of its thigh and the bend of its knee; the foot follows the calf half way."""
+    """Set a leg by the angle of the thigh and the bend of the knee; the foot follows the calf in part."""
     calf = thigh - knee
     pose[f"{side}_thigh"], pose[f"{side}_calf"] = _angles(thigh, out), _angles(calf, out)
     pose[f"{side}_foot"] = _angles(np.where(calf < 0, 0.75, 0.5) * calf)
@@ -91,12 +97,12 @@ def _arm(pose: Pose, side: str, upper: np.ndarray, fore: np.ndarray) -> None:
 
 
 def _bump(phase: np.ndarray, power: float = 1.0) -> np.ndarray:
-    """From 0 to 1 and back once a cycle."""
+    """Rises from 0 to 1 and falls back once a cycle."""
     return (0.5 - 0.5 * np.cos(phase)) ** power
 
 
 def _stride(pose: Pose, phase: np.ndarray, swing: float, bend: float, elbow: float) -> None:
-    """Legs half a cycle apart, the knee bent while the leg comes forward; each arm against its leg."""
+    """Legs half a cycle apart, the knee bent while the leg moves forward; each arm moves opposite to its leg."""
     for side, shift in zip(SIDES, (0.0, np.pi), strict=True):
         p = phase + shift
         knee = 0.1 + bend * np.maximum(np.cos(p + 0.35), 0) ** 1.5
@@ -173,7 +179,7 @@ def _punch(pose, phase, style, lift, twist) -> None:
 
 
 def _throw(pose, phase, style, lift, twist) -> None:
-    """Wind up behind the head, then fling forward and down."""
+    """Wind up behind the head, then throw forward and down."""
     turn = 1.0 if style.active == "left" else -1.0
     wound = np.sin(phase)
     arm = 1.6 + 0.9 * style.size * np.sin(phase - 0.3)
@@ -206,7 +212,8 @@ def _jack(pose, phase, style, lift, twist) -> None:
 
 
 Act = Callable[[Pose, np.ndarray, Style, np.ndarray, np.ndarray], None]
-_ACTS: dict[str, tuple[float, Act]] = {  # usual cycles a second; the function that bends the pose
+# For each action its usual cycles a second, and the function that changes the pose.
+_ACTS: dict[str, tuple[float, Act]] = {
     "walk": (0.95, _walk),
     "run": (1.4, _run),
     "stand": (0.3, _stand),

@@ -1,12 +1,13 @@
-"""Made-up people: bodies of varying build, their joints in space, and the strokes that draw them.
+"""Bodies of synthetic people: their build, their joints in space, and the strokes that draw them.
 
-A puppet stands at the origin of its own space, metres, x right in the image, y up from the floor, z towards the camera.
-At yaw 0 it faces the camera, so that its left is the image's right; at a quarter turn it faces right.
+A puppet stands at the origin of its own space, in metres: x to the right in the image, y up from the floor, z towards
+the camera. At yaw 0 it faces the camera, so its left side is on the right of the image; after a quarter turn it faces
+right.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 
 import numpy as np
 
@@ -17,12 +18,17 @@ from dimofs.skeletons import DIMOFS
 Points = dict[str, np.ndarray]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Build:
-    """Sizes in units of the stature, unless said otherwise.
+    """The build of one person.
 
-    stature: metres. bulk: factor on all widths. chest, hips: half width. long_hair: to the shoulders. skirt: over the
-    thighs. loose: how far trousers and sleeves stand off.
+    stature:   in metres.
+    bulk:      factor of all widths.
+    leg, arm:  factors of their lengths.
+    chest, hips: half widths in units of the stature.
+    loose:     factor of the widths of trousers and sleeves.
+    long_hair: the hair reaches the shoulders.
+    skirt:     a skirt covers the thighs.
     """
 
     stature: float
@@ -37,7 +43,7 @@ class Build:
 
     @staticmethod
     def sample(random: np.random.Generator) -> Build:
-        """A grown-up's build."""
+        """The random build of an adult."""
         woman = random.random() < 0.5
         stature = random.normal(1.66 if woman else 1.78, 0.07)
         return Build(
@@ -57,8 +63,10 @@ class Build:
 
 
 def joints(build: Build, movement: Movement, yaw: np.ndarray) -> Points:
-    """The points of the body in metres, each [T, 3], with the lowest one on the floor at rest: the joints of `DIMOFS`
-    and those that strokes need besides."""
+    """The points of the body in metres, each [T, 3]: the joints of `DIMOFS` and others that strokes need.
+
+    The lowest point is on the floor unless the body jumps.
+    """
     h = build.stature
     hips = _turned(yaw)
     chest = _leaned(_turned(yaw + movement.twist), movement.pose["trunk"])
@@ -74,13 +82,13 @@ def joints(build: Build, movement: Movement, yaw: np.ndarray) -> Points:
 
 
 def _turned(yaw: np.ndarray) -> np.ndarray:
-    """[3, T, 3]: the directions left, up and forward of a body turned by `yaw` [T] radians."""
+    """[3, T, 3]: the directions left, up and forward of a body rotated by `yaw` [T] radians."""
     s, c, o = np.sin(yaw), np.cos(yaw), np.zeros_like(yaw)
     return np.stack([np.stack(axis, -1) for axis in ((c, o, -s), (o, 1 + o, o), (s, o, c))])
 
 
 def _leaned(axes: np.ndarray, lean: np.ndarray) -> np.ndarray:
-    """Axes bent forward by lean[:, 0] and to the left by lean[:, 1]."""
+    """Axes leaned forward by lean[:, 0] and to the left by lean[:, 1]."""
     left, up, forward = axes
     (a, b), (c, d) = np.sin(lean).T[..., None], np.cos(lean).T[..., None]
     up, forward = c * up + a * forward, c * forward - a * up
@@ -88,7 +96,7 @@ def _leaned(axes: np.ndarray, lean: np.ndarray) -> np.ndarray:
 
 
 def _hanging(axes: np.ndarray, angles: np.ndarray, side: str) -> np.ndarray:
-    """[T, 3]: where a limb of `side` points that is turned by `angles` from hanging."""
+    """[T, 3]: the direction of a limb of `side` that is rotated by `angles` from hanging."""
     left, up, forward = axes
     out = left if side == "left" else -left
     (a, b), (c, d) = np.sin(angles).T[..., None], np.cos(angles).T[..., None]
@@ -115,7 +123,8 @@ def _arms(p: Points, build: Build, movement: Movement, axes: np.ndarray) -> None
     left, up, _ = axes
     for side in SIDES:
         out = left if side == "left" else -left
-        raised = 0.03 * np.clip(pose[f"{side}_arm"].max(1, keepdims=True) - 1.2, 0, 1)  # shoulders rise with the arm
+        # The shoulder rises with the arm.
+        raised = 0.03 * np.clip(pose[f"{side}_arm"].max(1, keepdims=True) - 1.2, 0, 1)
         p[f"{side}_shoulder"] = p["chest"] + h * ((build.chest - 0.012) * out + (raised - 0.012) * up)
         upper, fore = (_hanging(axes, pose[f"{side}_{part}"], side) for part in ("arm", "forearm"))
         p[f"{side}_elbow"] = p[f"{side}_shoulder"] + 0.165 * h * build.arm * upper
@@ -129,7 +138,8 @@ def _head(p: Points, build: Build, movement: Movement, chest: np.ndarray) -> Non
     left, up, forward = _leaned(_gazing(chest, movement.gaze), movement.pose["head"])
     base = p["chest"] + h * (0.042 * chest[1] + 0.01 * chest[2])
     p["chin"] = base + h * (0.016 * up + 0.036 * forward)
-    p["skull"] = base + h * (0.075 * up + 0.008 * forward)  # the middle of the head
+    # The middle of the head.
+    p["skull"] = base + h * (0.075 * up + 0.008 * forward)
     p["head_top"] = p["skull"] + h * 0.062 * up
     p["brow"] = p["skull"] + h * (0.002 * up + 0.013 * forward)
     p["jaw"] = p["skull"] + h * (-0.032 * up + 0.019 * forward)
@@ -149,7 +159,7 @@ def _head(p: Points, build: Build, movement: Movement, chest: np.ndarray) -> Non
 
 
 def _gazing(axes: np.ndarray, turn: np.ndarray) -> np.ndarray:
-    """Axes turned about their up by `turn` [T] radians to the left."""
+    """Axes rotated to the left, around their up direction, by `turn` [T] radians."""
     left, up, forward = axes
     s, c = np.sin(turn)[:, None], np.cos(turn)[:, None]
     return np.stack((c * left - s * forward, up, c * forward + s * left))
@@ -165,14 +175,21 @@ def keypoints(points: Points) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Part:
-    """A stroke of the body. widths: in units of the stature; bias: metres that it counts nearer to the camera than it
-    is; nearness: where along it its depth is taken; face: shown as far as the face is turned to the camera."""
+    """A stroke of the body.
+
+    widths:   half widths in units of the stature.
+    bias:     metres by which it counts as nearer to the camera than it is.
+    blunt:    how flat its caps are, see `Strokes`.
+    nearness: the place along it, 0 to 1, whose depth it takes.
+    face:     whether it is opaque only as far as the face is turned to the camera.
+    """
 
     name: str
     start: str
     stop: str
     widths: tuple[float, float, float, float]
     material: str
+    _: KW_ONLY
     bias: float = 0.0
     blunt: float = 1.0
     nearness: float = 0.5
@@ -186,11 +203,13 @@ def _limbs(build: Build) -> list[Part]:
         thigh = (0.048 * c, 0.046 * c, 0.038 * c, 0.033 * c)
         calf = (0.034 * c, 0.034 * w**0.5 * c, 0.027 * c, 0.023 * c)
         parts += [
-            Part("shoe", f"{side}_heel", f"{side}_toe", (0.022, 0.025, 0.021, 0.015), "shoe", 0.03),
+            Part("shoe", f"{side}_heel", f"{side}_toe", (0.022, 0.025, 0.021, 0.015), "shoe", bias=0.03),
             Part("calf", f"{side}_knee", f"{side}_ankle", calf, "calf"),
             Part("thigh", f"{side}_hip", f"{side}_knee", thigh, "thigh", nearness=0.15),
-            Part("hand", f"{side}_wrist", f"{side}_hand", (0.014, 0.019, 0.018, 0.012), "skin", 0.035),
-            Part("fore", f"{side}_elbow", f"{side}_wrist", (0.024 * c, 0.025 * c, 0.02 * w, 0.016 * w), "fore", 0.04),
+            Part("hand", f"{side}_wrist", f"{side}_hand", (0.014, 0.019, 0.018, 0.012), "skin", bias=0.035),
+            Part(
+                "fore", f"{side}_elbow", f"{side}_wrist", (0.024 * c, 0.025 * c, 0.02 * w, 0.016 * w), "fore", bias=0.04
+            ),
             Part("upper", f"{side}_shoulder", f"{side}_elbow", (0.034 * c, 0.031 * c, 0.027 * c, 0.025 * c), "upper"),
         ]
     return parts
@@ -198,38 +217,43 @@ def _limbs(build: Build) -> list[Part]:
 
 def _heads(build: Build) -> list[Part]:
     parts = [
-        Part("neck", "chest", "jaw", (0.04, 0.031, 0.03, 0.03), "skin", 0.02),
-        Part("hair", "crown", "nape", (0.054, 0.055, 0.053, 0.047), "hair", 0.0),
-        Part("head", "brow", "jaw", (0.046, 0.047, 0.042, 0.032), "skin", 0.0),
-        Part("nose", "bridge", "nose", (0.004, 0.006, 0.008, 0.008), "skin", 0.03),
-        Part("lips", "mouth_left", "mouth_right", (0.003, 0.005, 0.005, 0.003), "lip", 0.03, face=True),
+        Part("neck", "chest", "jaw", (0.04, 0.031, 0.03, 0.03), "skin", bias=0.02),
+        Part("hair", "crown", "nape", (0.054, 0.055, 0.053, 0.047), "hair", bias=0.0),
+        Part("head", "brow", "jaw", (0.046, 0.047, 0.042, 0.032), "skin", bias=0.0),
+        Part("nose", "bridge", "nose", (0.004, 0.006, 0.008, 0.008), "skin", bias=0.03),
+        Part("lips", "mouth_left", "mouth_right", (0.003, 0.005, 0.005, 0.003), "lip", bias=0.03, face=True),
     ]
     if build.long_hair:
-        parts.append(Part("locks", "nape", "locks", (0.052, 0.052, 0.05, 0.04), "hair", -0.01))
+        parts.append(Part("locks", "nape", "locks", (0.052, 0.052, 0.05, 0.04), "hair", bias=-0.01))
     for side in SIDES:
         parts += [
-            Part("ear", f"{side}_ear", f"{side}_ear", (0.012, 0.012, 0.012, 0.012), "skin", -0.01),
-            Part("eye", f"{side}_eye", f"{side}_eye", (0.007, 0.007, 0.007, 0.007), "dark", 0.03, face=True),
-            Part("brow", f"{side}_brow", f"{side}_temple", (0.004, 0.004, 0.003, 0.002), "hair", 0.03, face=True),
+            Part("ear", f"{side}_ear", f"{side}_ear", (0.012, 0.012, 0.012, 0.012), "skin", bias=-0.01),
+            Part("eye", f"{side}_eye", f"{side}_eye", (0.007, 0.007, 0.007, 0.007), "dark", bias=0.03, face=True),
+            Part("brow", f"{side}_brow", f"{side}_temple", (0.004, 0.004, 0.003, 0.002), "hair", bias=0.03, face=True),
         ]
     return parts
 
 
 def _trunk(build: Build) -> list[Part]:
-    """Trunk, hips and skirt as seen from the front; `_seen_from` makes them narrower in profile."""
+    """Trunk, hips and skirt as seen from the front; `_seen_from` makes them narrower from the side."""
     c, h, w = build.chest, build.hips, build.bulk**0.5
     parts = [
-        Part("hips", "waist", "seat", (0.9 * h * w, 0.97 * h * w, h * w, 0.9 * h * w), "hips", 0.005, 2.5),
-        Part("yoke", "left_shoulder", "right_shoulder", (0.026 * w, 0.043 * w, 0.043 * w, 0.026 * w), "yoke", 0.016),
-        Part("trunk", "collar", "hem", (0.84 * c * w, 0.98 * c * w, 0.86 * c * w, h * w), "torso", 0.015, 4.0),
+        Part("hips", "waist", "seat", (0.9 * h * w, 0.97 * h * w, h * w, 0.9 * h * w), "hips", bias=0.005, blunt=2.5),
+        Part(
+            "yoke", "left_shoulder", "right_shoulder", (0.026 * w, 0.043 * w, 0.043 * w, 0.026 * w), "yoke", bias=0.016
+        ),
+        Part(
+            "trunk", "collar", "hem", (0.84 * c * w, 0.98 * c * w, 0.86 * c * w, h * w), "torso", bias=0.015, blunt=4.0
+        ),
     ]
     if build.skirt:
         flare = (0.9 * h, 1.05 * h, 1.2 * h, 1.35 * h)
-        parts.append(Part("skirt", "waist", "knees", flare, "hips", 0.012, 4.0))
+        parts.append(Part("skirt", "waist", "knees", flare, "hips", bias=0.012, blunt=4.0))
     return parts
 
 
-DEPTH = {  # half widths in profile
+# Half widths of the parts of the trunk seen from the side, in units of the stature.
+DEPTH = {
     "trunk": (0.058, 0.070, 0.062, 0.066),
     "yoke": (0.022, 0.026, 0.026, 0.022),
     "hips": (0.06, 0.066, 0.07, 0.062),
@@ -237,13 +261,18 @@ DEPTH = {  # half widths in profile
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Figure:
-    """The strokes of one puppet at T moments, K of them, in its own space in metres.
+    """The K strokes of one puppet at T moments, in its own space, in metres.
 
-    start, stop: [T, K, 3]. widths: [T, K, 4], half widths. depth: [T, K], the larger, the later to paint.
-    alpha: [T, K]. blunt: [K]. material: [K], index into `MATERIALS`. head, feet, detail: [K] bool, of the head, a shoe,
-    too small to tell whether the body shows.
+    start, stop: [T, K, 3].
+    widths:      [T, K, 4], half widths.
+    depth:       [T, K]; strokes are painted in ascending order of it.
+    alpha:       [T, K], opacity.
+    blunt:       [K], how flat the caps are.
+    material:    [K], index into `MATERIALS`.
+    head, feet:  [K] bool, whether it belongs to the head, to a shoe.
+    detail:      [K] bool, whether it is too small to tell whether the body is visible.
     """
 
     start: np.ndarray
@@ -259,22 +288,23 @@ class Figure:
 
 
 def figure(build: Build, points: Points) -> Figure:
-    """The strokes of the body whose points these are."""
+    """The strokes of the body that has these points."""
     points = points | _dress_points(points)
     parts = [*_trunk(build), *_limbs(build), *_heads(build)]
     start, stop = (np.stack([points[getattr(part, end)] for part in parts], 1) for end in ("start", "stop"))
     widths = np.stack([_seen_from(part, build, points) for part in parts], 1) * build.stature
     nearness = np.array([part.nearness for part in parts])
     depth = start[..., 2] + nearness * (stop - start)[..., 2] + [part.bias for part in parts]
-    # in profile the trunk comes nearer to the camera than the near hip
+    # From the side, the trunk is nearer to the camera than the near hip.
     depth += np.where([part.name in DEPTH for part in parts], 0.1 * _sideways(points, "hip"), 0.0)
-    turned = np.clip(4 * points["gaze"][:, 2:], 0, 1)  # of the face, to the camera
+    # How far the face is turned to the camera.
+    turned = np.clip(4 * points["gaze"][:, 2:], 0, 1)
     names = [part.name for part in parts]
     return Figure(
-        start,
-        stop,
-        widths,
-        depth,
+        start=start,
+        stop=stop,
+        widths=widths,
+        depth=depth,
         alpha=np.where([part.face for part in parts], turned, 1.0),
         blunt=np.array([part.blunt for part in parts]),
         material=np.array([MATERIALS.index(part.material) for part in parts]),
@@ -297,7 +327,7 @@ def _dress_points(p: Points) -> Points:
 
 
 def _seen_from(part: Part, build: Build, points: Points) -> np.ndarray:
-    """[T, 4]: half widths in units of the stature; the trunk's lie between those of its front and of its side."""
+    """[T, 4]: half widths in units of the stature; those of the trunk lie between its front's and its side's."""
     front = np.array(part.widths)
     if part.name not in DEPTH:
         return np.broadcast_to(front, (len(points["chest"]), 4))
@@ -306,7 +336,9 @@ def _seen_from(part: Part, build: Build, points: Points) -> np.ndarray:
 
 
 def _sideways(points: Points, joint: str) -> np.ndarray:
-    """[T, 1]: 0 where the line through both joints lies in the image, 1 where it points at the camera; the square of
-    the sine between."""
+    """[T, 1]: 0 if the line through both joints is parallel to the image, 1 if it points at the camera.
+
+    Between these it is the square of the sine of the angle.
+    """
     line = points[f"left_{joint}"] - points[f"right_{joint}"]
     return (line[:, 2] ** 2 / (line**2).sum(1))[:, None]

@@ -1,6 +1,7 @@
-"""Made-up places: a painted backdrop larger than the frame, things that stand in front of people, and a camera.
+"""Places of synthetic scenes: a painted backdrop larger than the frame, things in front of people, and a camera.
 
-The backdrop is painted in world pixels: those of the frame at rest, so that it reaches beyond the frame on all sides.
+World pixels are those of the frame before the camera moves. The backdrop is painted in them and extends beyond the
+frame on all sides.
 """
 
 from __future__ import annotations
@@ -9,16 +10,21 @@ from dataclasses import dataclass
 
 import numpy as np
 
-MARGIN = (0.15, 0.3)  # of height and width, how far the backdrop reaches beyond the frame on each side
-NEAREST = (0.38, 0.92)  # range of the nearest person's height, in units of the frame's
-LARGEST_CAR = 0.3  # pixels a metre, in units of the frame's height, up to which there are cars
+# How far the backdrop extends beyond the frame on each side, in units of its height and width.
+MARGIN = (0.15, 0.3)
+# Range of the height of the nearest person, in units of the frame's height.
+NEAREST = (0.38, 0.92)
+# Cars are painted only below this scale: pixels a metre, in units of the frame's height.
+LARGEST_CAR = 0.3
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Stage:
-    """The frame and the floor in it: someone whose scale is s pixels a metre stands at world y = horizon + s * eye.
+    """The frame and the floor in it: a person with the scale s pixels a metre stands at world y = horizon + s * eye.
 
-    nearest: the scale of the nearest person; focal: pixels.
+    eye:     height of the camera above the floor, in metres.
+    nearest: scale of the nearest person.
+    focal:   focal length in pixels.
     """
 
     height: int
@@ -33,25 +39,29 @@ class Stage:
 
     @staticmethod
     def sample(random: np.random.Generator, height: int, width: int) -> Stage:
-        """A floor on which the nearest person is from a third of the frame's height to nearly all of it."""
+        """A random floor, on which the nearest person has the height `NEAREST`."""
         low, high = NEAREST
         tall = low * (high / low) ** random.random()
         foot = height * max(random.uniform(0.8, 1.0), min(tall + 0.06, 0.99))
         scale = tall * height / 1.72
         eye = random.uniform(0.9, min(2.6, max(1.0, (foot / height - 0.05) * height / scale)))
-        return Stage(height, width, foot - eye * scale, eye, scale)
+        return Stage(height=height, width=width, horizon=foot - eye * scale, eye=eye, nearest=scale)
 
 
 @dataclass(frozen=True)
 class Camera:
-    """shift: [T, 2] world pixels, x y, by which the view's middle leaves the frame's; zoom: [T], at least 1."""
+    """The view at T moments.
+
+    shift: [T, 2] world pixels, x y, from the middle of the frame to the middle of the view.
+    zoom:  [T], at least 1.
+    """
 
     shift: np.ndarray
     zoom: np.ndarray
 
     @staticmethod
     def sample(random: np.random.Generator, time: np.ndarray, height: int, width: int) -> Camera:
-        """A camera that stands still, or pans, zooms and shakes."""
+        """A random camera that stands still, or shakes, or pans, zooms and shakes."""
         room = np.array((MARGIN[1] * width, MARGIN[0] * height)) - 4
         kind = random.choice(("still", "shake", "pan"), p=(0.3, 0.3, 0.4))
         shift, zoom = np.zeros((len(time), 2)), np.ones(len(time))
@@ -67,7 +77,7 @@ class Camera:
         return Camera(np.clip(shift, -room, room), zoom)
 
     def project(self, points: np.ndarray, number: int | slice, height: int, width: int) -> np.ndarray:
-        """World pixels [..., 2] -> frame pixels of one moment, or [T, ..., 2] of the moments `number`."""
+        """World pixels [..., 2] -> frame pixels at moment `number`; [T, ..., 2] for a slice of moments."""
         middle = np.array((width / 2, height / 2))
         shift, zoom = self.shift[number], self.zoom[number]
         while shift.ndim < points.ndim:
@@ -77,18 +87,27 @@ class Camera:
 
 @dataclass(frozen=True)
 class Thing:
-    """Something in front of which or behind which people pass. box: x1 y1 x2 y2 whole backdrop pixels; mask: [h, w]
-    float32, where in the box it is; ground: world y of its foot, by which it is nearer or farther than people."""
+    """A thing that people pass in front or behind.
+
+    box:    x1 y1 x2 y2, whole pixels of the backdrop.
+    mask:   [h, w] float32, its coverage of the pixels in the box.
+    ground: world y of its foot, by which it is ordered in depth among people.
+    """
 
     box: tuple[int, int, int, int]
     mask: np.ndarray
     ground: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Scenery:
-    """image: [H', W', 3] float32 RGB 0 to 255, the backdrop with the things, the nearest of these first; origin: world
-    x y of its corner; light: [2] float32, towards it, in the image; its length is its strength."""
+    """A painted place.
+
+    image:  [H', W', 3] float32 RGB 0 to 255, the backdrop with the things painted on it.
+    things: the nearest first.
+    origin: world x y of the upper left corner of `image`.
+    light:  [2] float32, the direction to the light in the image; its length is the strength.
+    """
 
     image: np.ndarray
     things: tuple[Thing, ...]
@@ -96,12 +115,12 @@ class Scenery:
     light: np.ndarray
 
     def view(self, camera: Camera, number: int, height: int, width: int) -> np.ndarray:
-        """[H, W, 3] float32: the backdrop as the camera sees it."""
+        """[H, W, 3] float32: the part of the backdrop that the camera sees at moment `number`."""
         rows, columns = self._steps(camera, number, height, width)
         return _sample(self.image, rows, columns)
 
     def covered(self, camera: Camera, number: int, height: int, width: int) -> np.ndarray:
-        """[N + 1, H, W] float32: how far each pixel lies behind any of the n nearest things, n = 0 to N."""
+        """[N + 1, H, W] float32: how far the n nearest things together cover each pixel, n = 0 to N."""
         rows, columns = self._steps(camera, number, height, width)
         masks = np.zeros((len(self.things) + 1, height, width), np.float32)
         for n, thing in enumerate(self.things, 1):
@@ -114,7 +133,7 @@ class Scenery:
         return masks
 
     def _steps(self, camera: Camera, number: int, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-        """Where on the backdrop each row and each column of the frame lies: y [H], x [W], pixel centres at integers."""
+        """The place on the backdrop of each row and column of the frame: y [H], x [W], pixel centres at integers."""
         x, y = camera.shift[number] - self.origin
         zoom = camera.zoom[number]
         rows = (np.arange(height) + 0.5 - height / 2) / zoom + height / 2 + y - 0.5
@@ -123,21 +142,22 @@ class Scenery:
 
 
 def _within(steps: np.ndarray, low: float, high: float) -> slice:
-    """Which of the rising `steps` lie at pixel centres low to high - 1."""
+    """The part of the ascending `steps` that lies from low to high - 1, pixel centres at integers."""
     return slice(int(np.searchsorted(steps, low)), int(np.searchsorted(steps, high - 1, side="right")))
 
 
 def _sample(image: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Bilinear samples of [h, w, C] float32 at rising rows [H] and columns [W], which lie inside: [H, W, C]."""
+    """Bilinear samples [H, W, C] of an image [h, w, C] float32 at ascending rows [H] and columns [W] inside it."""
     left, right = int(columns[0]), int(columns[-1]) + 2
     return _between(_between(image[:, left:right], rows, 0), columns - left, 1)
 
 
 def _between(image: np.ndarray, steps: np.ndarray, axis: int) -> np.ndarray:
-    """Linear samples along an axis, a new array."""
+    """Linear samples along an axis, as a new array."""
     low = np.floor(steps).astype(np.int64)
     share = (steps - low).astype(np.float32)
-    even = share.max() - share.min() < 1e-6 and low[-1] - low[0] == len(low) - 1  # no zoom: shifted as a whole
+    # Without zoom all steps have the same fraction, and the image is shifted as a whole.
+    even = share.max() - share.min() < 1e-6 and low[-1] - low[0] == len(low) - 1
     if even and share[0] < 1e-6:
         return _shifted(image, low, axis).copy()
     if even and low[-1] + 1 < image.shape[axis]:
@@ -151,7 +171,7 @@ def _between(image: np.ndarray, steps: np.ndarray, axis: int) -> np.ndarray:
 
 
 def _shifted(image: np.ndarray, steps: np.ndarray, axis: int) -> np.ndarray:
-    """A view of the lines steps[0] to steps[-1]."""
+    """A view of the rows (axis 0) or columns (axis 1) from steps[0] to steps[-1]."""
     part = slice(int(steps[0]), int(steps[-1]) + 1)
     return image[part] if axis == 0 else image[:, part]
 
@@ -160,7 +180,7 @@ def _shifted(image: np.ndarray, steps: np.ndarray, axis: int) -> np.ndarray:
 
 
 def paint_scenery(random: np.random.Generator, stage: Stage, things: int) -> Scenery:
-    """A street, a field, a hall or a wall, by chance, with a number of `things` in front."""
+    """A random street, field, hall or wall, with this number of `things` in front of it."""
     height, width, horizon = stage.height, stage.width, stage.horizon
     my, mx = round(MARGIN[0] * height), round(MARGIN[1] * width)
     image = np.empty((height + 2 * my, width + 2 * mx, 3), np.float32)
@@ -169,17 +189,20 @@ def paint_scenery(random: np.random.Generator, stage: Stage, things: int) -> Sce
     _BACKS[place](image[:far], random, height)
     _FLOORS[place](image[far:], random, height)
     image *= 1 + 0.08 * noise(random, image.shape[:2], 60)[..., None]
-    angle = random.uniform(-2.6, -0.5)  # from above, either side
+    # The light comes from above, left or right.
+    angle = random.uniform(-2.6, -0.5)
     light = random.uniform(0.1, 0.35) * np.array((np.cos(angle), np.sin(angle)))
-    scales = sorted(random.uniform(0.55, 1.05, things) * stage.nearest)  # the nearest is painted last
+    # The nearest has the largest scale and is painted last.
+    scales = sorted(random.uniform(0.55, 1.05, things) * stage.nearest)
     placed = [_thing(image, random, stage, (mx, my), scale) for scale in scales]
     image *= random.uniform(0.75, 1.1)
     np.clip(image, 0, 255, out=image)
-    return Scenery(image, tuple(placed[::-1]), (-mx, -my), light.astype(np.float32))
+    things_placed = tuple(placed[::-1])
+    return Scenery(image=image, things=things_placed, origin=(-mx, -my), light=light.astype(np.float32))
 
 
 def noise(random: np.random.Generator, shape: tuple[int, int], size: float, octaves: int = 3) -> np.ndarray:
-    """[*shape] float32, smooth noise of deviation about 1 whose largest spots measure `size` pixels."""
+    """[*shape] float32: smooth noise of standard deviation about 1; its largest spots measure `size` pixels."""
     total, weight = np.zeros(shape, np.float32), 1.0
     for _ in range(octaves):
         knots = [max(2, int(n / size) + 2) for n in shape]
@@ -191,7 +214,7 @@ def noise(random: np.random.Generator, shape: tuple[int, int], size: float, octa
 
 
 def _colour(random: np.random.Generator, low: float, high: float, tint: float = 8.0) -> np.ndarray:
-    """RGB about a random grey."""
+    """A random RGB colour near grey."""
     return np.clip(random.uniform(low, high) + random.normal(0, tint, 3), 5, 250).astype(np.float32)
 
 
@@ -204,7 +227,7 @@ def _sky(image: np.ndarray, random: np.random.Generator, height: int) -> None:
 
 
 def _buildings(image: np.ndarray, random: np.random.Generator, height: int) -> None:
-    """Sky, and house after house with windows."""
+    """Sky, and a row of houses with windows."""
     _sky(image, random, height)
     high, wide, _ = image.shape
     x = -random.integers(0, max(2, height // 3))
@@ -227,7 +250,7 @@ def _house(image: np.ndarray, random: np.random.Generator, height: int) -> None:
 
 
 def _trees(image: np.ndarray, random: np.random.Generator, height: int) -> None:
-    """Sky, and a line of leaves of uneven height with trunks."""
+    """Sky, and trees of uneven height."""
     _sky(image, random, height)
     high, wide, _ = image.shape
     edge = noise(random, (1, wide), 0.4 * height, 4)[0] * 0.12 * height + random.uniform(0.25, 0.8) * high
@@ -274,9 +297,10 @@ def _grass(image: np.ndarray, random: np.random.Generator, height: int) -> None:
 
 
 def _tiles(image: np.ndarray, random: np.random.Generator, height: int) -> None:
-    """Flags in perspective: lines that meet at the horizon, and lines across that crowd there."""
+    """A tiled floor in perspective."""
     high, wide, _ = image.shape
-    far = 0.3 * height / (np.arange(high)[:, None] + 0.05 * height)  # metres away, about
+    # Approximate distance of each row in metres.
+    far = 0.3 * height / (np.arange(high)[:, None] + 0.05 * height)
     across = (np.arange(wide)[None] - random.uniform(0.2, 0.8) * wide) / height * far * random.uniform(3, 6)
     along = far * random.uniform(3, 8)
     tile = (np.floor(across) * 7 + np.floor(along) * 13).astype(int) % 16
@@ -290,7 +314,8 @@ def _asphalt(image: np.ndarray, random: np.random.Generator, height: int) -> Non
     image[:] = _colour(random, 85, 165, 5)
     image += (7 * noise(random, image.shape[:2], 3, 1) + 5 * noise(random, image.shape[:2], 40, 2))[..., None]
     top = max(1, height // 16)
-    image[:top] += 25  # the pavement behind
+    # The pavement behind the road.
+    image[:top] += 25
     for y in random.integers(top, max(len(image), top + 1), 2):
         image[y : y + max(1, y // 24)] = _colour(random, 190, 235, 4)
 
@@ -305,7 +330,7 @@ _FLOORS = {"street": _asphalt, "field": _grass, "hall": _tiles, "wall": _tiles}
 def _thing(
     image: np.ndarray, random: np.random.Generator, stage: Stage, margin: tuple[int, int], scale: float
 ) -> Thing:
-    """Paint a post, a box or a car that stands where a metre measures `scale` pixels into the backdrop."""
+    """Paint a post, a box or a car into the backdrop where a metre measures `scale` pixels."""
     ground = min(stage.horizon + stage.eye * scale, 1.1 * stage.height)
     kind = random.choice(("post", "box", "car") if scale < LARGEST_CAR * stage.height else ("post", "box"))
     sizes = {
@@ -326,7 +351,7 @@ def _thing(
 
 
 def _block(random: np.random.Generator, rows: int, columns: int) -> tuple[np.ndarray, np.ndarray]:
-    """A post or a box: colours [rows, columns, 3] and mask."""
+    """A post or a box: colours [rows, columns, 3] and mask [rows, columns]."""
     side = np.linspace(-1, 1, columns, dtype=np.float32)[None, :, None]
     colours = _colour(random, 50, 200, 15) * (1 - 0.3 * side * side + 0.1 * side)
     colours = colours * (1 + 0.06 * noise(random, (rows, columns), 8))[..., None]
@@ -335,7 +360,7 @@ def _block(random: np.random.Generator, rows: int, columns: int) -> tuple[np.nda
 
 
 def _car(random: np.random.Generator, rows: int, columns: int) -> tuple[np.ndarray, np.ndarray]:
-    """A car from the side."""
+    """A car from the side: colours [rows, columns, 3] and mask [rows, columns]."""
     y = (np.arange(rows, dtype=np.float32)[:, None] + 0.5) / rows
     x = (np.arange(columns, dtype=np.float32)[None] + 0.5) / columns
     body = (y > 0.42) & (y < 0.86) & (np.abs(x - 0.5) < 0.5 - 0.06 * np.abs(y - 0.65) / 0.2)

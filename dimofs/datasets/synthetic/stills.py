@@ -1,4 +1,4 @@
-"""Synthetic stills as a COCO keypoint set: one frame of each clip as a PNG, and the annotations."""
+"""Synthetic stills as a COCO keypoint set: one frame of each clip as a PNG file, and the annotations."""
 
 from pathlib import Path
 
@@ -8,16 +8,18 @@ from dimofs.datasets.synthetic.clips import Scene, Synthetic
 from dimofs.overlay import png
 from dimofs.skeletons import COCO, DIMOFS
 
-NUMBER = 20  # of the frame, so that people who enter are there
-BODY = 0.53  # of its box that a person covers: COCO's "area" is that of the silhouette
+# The frame that is taken. Later than 0, so that people who enter the scene are there.
+NUMBER = 20
+# Share of the box that a person's silhouette covers. COCO's "area" is that of the silhouette.
+BODY = 0.53
 _COLUMNS = [DIMOFS.index(name) for name in COCO]
 
 
 def write_stills(folder: Path, clips: Synthetic) -> dict:
-    """Write a PNG of each clip to `folder`; returns the content of a COCO annotation file.
+    """Write a PNG of each clip to `folder`, and return the content of a COCO annotation file.
 
-    Joints in the frame are labelled, v = 2 where they show and 1 where not. People of whom little shows are crowds,
-    which COCO ignores.
+    Joints in the frame are labelled: v = 2 if they are visible and 1 if not. People who are hardly visible are marked
+    as crowds, which COCO ignores.
     """
     folder.mkdir(parents=True, exist_ok=True)
     images, people = [], []

@@ -1,7 +1,7 @@
-"""Painting in bulk: tapered, textured, antialiased strokes, the K of a frame at once. NumPy only.
+"""A rasterizer for tapered, textured, antialiased strokes in NumPy; it draws all strokes of a frame at once.
 
-A stroke runs from `start` to `stop` with a half width that changes along it as a cubic, and ends in elliptic caps. Its
-colour comes from a small texture laid along (u) and across (v) it, darkened as on a round body lit from one side.
+A stroke runs from `start` to `stop`. Its half width is a cubic along it, and its ends are elliptic caps. Its colour is
+a small texture along (u) and across (v) it, shaded like a round body that is lit from one side.
 """
 
 from __future__ import annotations
@@ -11,27 +11,29 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-TEXTURE = (32, 16)  # texels along and across a stroke
-FAINT = 1 / 255  # coverage that is not painted
-LEAST = np.float32(0.5)  # pixels, half the width of the thinnest stroke
-_CUBIC = np.array(  # from the values at 0, 1/3, 2/3 and 1 to the coefficients of 1, t, t^2 and t^3
-    [(1, 0, 0, 0), (-5.5, 9, -4.5, 1), (9, -22.5, 18, -4.5), (-4.5, 13.5, -13.5, 4.5)], np.float32
-)
+# Texels along and across a stroke.
+TEXTURE = (32, 16)
+# Fragments with less coverage are not painted.
+FAINT = 1 / 255
+# Half the width of the thinnest stroke, in pixels.
+LEAST = np.float32(0.5)
+# Maps the values at 0, 1/3, 2/3 and 1 to the coefficients of 1, t, t^2 and t^3.
+_CUBIC = np.array([(1, 0, 0, 0), (-5.5, 9, -4.5, 1), (9, -22.5, 18, -4.5), (-4.5, 13.5, -13.5, 4.5)], np.float32)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Strokes:
     """K strokes in the order of painting, lengths in pixels; continuous coordinates, pixel centres at integer + 0.5.
 
     start, stop: [K, 2] float32, x y.
     widths:      [K, 4] float32, half the width at 0, 1/3, 2/3 and 1 of the way.
-    blunt:       [K] float32, how flat the caps are: 1 makes half circles, 2 half as long.
-    soft:        [K] float32, width of the edge's ramp; 1 is plain antialiasing.
+    blunt:       [K] float32, how flat the caps are: 1 gives half circles, 2 caps half as long.
+    soft:        [K] float32, width of the ramp at the edge in pixels; 1 is plain antialiasing.
     alpha:       [K] float32, opacity.
     texture:     [K] int64, index into the atlas.
     owner:       [K] int64, the person it belongs to.
     solid:       [K] bool, part of the body; a shadow is not.
-    large:       [K] bool, such a part that tells whether the body shows; eyes do not.
+    large:       [K] bool, whether the part is large enough to tell whether the body is visible; eyes are not.
     """
 
     start: np.ndarray
@@ -49,18 +51,19 @@ class Strokes:
         return len(self.start)
 
     def select(self, index: np.ndarray) -> Strokes:
-        """The strokes that `index` names, in its order."""
-        return Strokes(*(getattr(self, f.name)[index] for f in fields(self)))
+        """The strokes that `index` selects, in its order."""
+        return Strokes(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
 
     @staticmethod
     def join(groups: Sequence[Strokes]) -> Strokes:
         """All strokes, in order."""
-        return Strokes(*(np.concatenate([getattr(group, f.name) for group in groups]) for f in fields(Strokes)))
+        names = [f.name for f in fields(Strokes)]
+        return Strokes(**{name: np.concatenate([getattr(group, name) for group in groups]) for name in names})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Fragments:
-    """The M pixels that strokes touch, stroke after stroke.
+    """The M pixels touched by strokes, stroke after stroke.
 
     pixels:   [M] int64, flat index y * width + x.
     coverage: [M] float32, of the stroke over the pixel, in (0, 1].
@@ -76,15 +79,15 @@ class Fragments:
     across: np.ndarray
 
     def select(self, index: np.ndarray) -> Fragments:
-        """The fragments that `index` (a mask or indices) names."""
-        return Fragments(*(getattr(self, f.name)[index] for f in fields(self)))
+        """The fragments that `index` (a mask or indices) selects."""
+        return Fragments(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
 
 
 def rasterize(strokes: Strokes, height: int, width: int) -> Fragments:
-    """The pixels of a frame that the strokes touch."""
+    """The pixels of a frame touched by the strokes."""
     stroke, y, first, count = _rows(strokes, height, width)
     direction, length = _axes(strokes)
-    # a row's first pixel centre in the stroke's own axes: u along, v across; the next is one step further
+    # The first pixel centre of a row in the stroke's own axes, u along and v across; the others follow in equal steps.
     x0 = first + np.float32(0.5) - strokes.start[stroke, 0]
     y0 = y + np.float32(0.5) - strokes.start[stroke, 1]
     ex, ey = direction[stroke].T
@@ -102,7 +105,13 @@ def rasterize(strokes: Strokes, height: int, width: int) -> Fragments:
     coverage = np.clip(depth / strokes.soft[stroke] + np.float32(0.5), 0, 1) * _opacity(strokes)[stroke]
     touched = np.flatnonzero(coverage > FAINT)
     across = v[touched] / half[touched]
-    return Fragments(pixels[touched], coverage[touched], stroke[touched], along[touched], across)
+    return Fragments(
+        pixels=pixels[touched],
+        coverage=coverage[touched],
+        stroke=stroke[touched],
+        along=along[touched],
+        across=across,
+    )
 
 
 def _rows(strokes: Strokes, height: int, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -115,7 +124,7 @@ def _rows(strokes: Strokes, height: int, width: int) -> tuple[np.ndarray, np.nda
     stroke = np.repeat(np.arange(len(rows)), rows)
     y = np.arange(len(stroke)) - (np.cumsum(rows) - rows - top)[stroke]
 
-    # the part of the axis that comes within reach of the row, and the columns within reach of that part
+    # The part of the stroke's axis within reach of the row, and the columns within reach of that part.
     dx, dy = (strokes.stop - strokes.start).T
     dy = np.where(np.abs(dy) < 1e-3, np.float32(1e-3), dy)
     near, inverse = reach[stroke], (1 / dy)[stroke]
@@ -129,7 +138,7 @@ def _rows(strokes: Strokes, height: int, width: int) -> tuple[np.ndarray, np.nda
 
 
 def _axes(strokes: Strokes) -> tuple[np.ndarray, np.ndarray]:
-    """Unit direction [K, 2] and length [K] of each stroke; down, and 0.001, where it is a point."""
+    """Unit direction [K, 2] and length [K] of each stroke; a point has the direction down and the length 0.001."""
     d = strokes.stop - strokes.start
     length = np.sqrt((d * d).sum(1))
     down = np.array((0, 1), np.float32)
@@ -138,24 +147,24 @@ def _axes(strokes: Strokes) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _half_width(widths: np.ndarray, stroke: np.ndarray, t: np.ndarray) -> np.ndarray:
-    """[M]: half the width of each fragment's stroke at the place t, at least that of a pixel."""
+    """[M]: half the width of each fragment's stroke at the place t, at least half a pixel."""
     c = [np.ascontiguousarray(column) for column in (widths[:, None] * _CUBIC).sum(2).T]
     half = ((c[3][stroke] * t + c[2][stroke]) * t + c[1][stroke]) * t + c[0][stroke]
     return np.maximum(half, LEAST)
 
 
 def _opacity(strokes: Strokes) -> np.ndarray:
-    """[K]: strokes thinner than a pixel are drawn as wide as one, and paler."""
+    """[K]: opacities; strokes thinner than a pixel are drawn one pixel wide, but more transparent."""
     return strokes.alpha * np.minimum(strokes.widths.mean(1) / LEAST, 1)
 
 
 def paint(image: np.ndarray, strokes: Strokes, fragments: Fragments, atlas: np.ndarray, light: np.ndarray) -> None:
-    """Paint into `image` [H, W, 3] float32, contiguous, in place, later strokes over earlier ones.
+    """Paint into the contiguous `image` [H, W, 3] float32 in place, later strokes over earlier ones.
 
-    atlas: [A, *TEXTURE, 3] float32; light: [2] float32, the direction from which light comes in the image, its length
-    the strength.
+    atlas: [A, *TEXTURE, 3] float32.
+    light: [2] float32, the direction of the light in the image; its length is the strength.
 
-    What an opaque fragment covers is never looked at. The others are blended from the lowest up, one a pixel at a time.
+    Fragments below an opaque one are skipped. The others are blended from the lowest up, one layer of pixels at a time.
     ValueError: `image` is not contiguous.
     """
     if not image.flags.c_contiguous:
@@ -164,7 +173,8 @@ def paint(image: np.ndarray, strokes: Strokes, fragments: Fragments, atlas: np.n
     number = np.arange(len(fragments.pixels))
     solid = np.flatnonzero(fragments.coverage == 1)
     top = np.full(len(flat), -1)
-    top[fragments.pixels[solid]] = solid  # where an index repeats, the last value stays: the stroke painted last
+    # If an index repeats, the last value stays: that of the stroke painted last.
+    top[fragments.pixels[solid]] = solid
     shown = number >= top[fragments.pixels]
     fragments = fragments.select(np.flatnonzero(shown))
     colours = _colours(strokes, fragments, atlas, light)

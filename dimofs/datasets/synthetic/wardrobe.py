@@ -1,4 +1,4 @@
-"""What made-up people wear: colours, patterns and the textures that strokes are painted with."""
+"""Clothes of synthetic people: colours, patterns and the textures with which strokes are painted."""
 
 from __future__ import annotations
 
@@ -23,9 +23,11 @@ MATERIALS = ("torso", "yoke", "upper", "fore", "skin", "hair", "thigh", "calf", 
 
 @dataclass(frozen=True)
 class Dress:
-    """Colours RGB 0 to 255, the pattern of the shirt and what it leaves bare.
+    """Colours (RGB, 0 to 255), the pattern of the shirt, and the lengths of sleeves and trousers.
 
-    sleeve: share of the arm that it covers, 2 for both halves; trousers: likewise of the leg.
+    second: the other colour of the shirt's pattern.
+    sleeve: how much of the arm is covered: 1 to the elbow, 2 to the wrist.
+    leg:    how much of the leg is covered: 1 to the knee, 2 to the ankle.
     """
 
     skin: np.ndarray
@@ -40,7 +42,7 @@ class Dress:
 
     @staticmethod
     def sample(random: np.random.Generator) -> Dress:
-        """Everyday clothes."""
+        """Random everyday clothes."""
         tint = random.normal(0, 1, (5, 3)) * np.array((4, 9, 9, 9, 9))[:, None]
 
         def pick(colours: np.ndarray, which: int) -> np.ndarray:
@@ -64,7 +66,7 @@ class Dress:
 
 
 def textures(dress: Dress, random: np.random.Generator) -> np.ndarray:
-    """[len(MATERIALS), *TEXTURE, 3] float32, RGB 0 to 255."""
+    """The texture of each material, [len(MATERIALS), *TEXTURE, 3] float32, RGB 0 to 255."""
     u = ((np.arange(TEXTURE[0]) + 0.5) / TEXTURE[0])[:, None]
     v = ((np.arange(TEXTURE[1]) + 0.5) / TEXTURE[1] * 2 - 1)[None]
     shirt = np.where(_pattern(dress.pattern, u, v)[..., None], dress.second, dress.shirt)
@@ -97,7 +99,7 @@ def textures(dress: Dress, random: np.random.Generator) -> np.ndarray:
 
 
 def _pattern(name: str, u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """TEXTURE of bool: where the second colour is."""
+    """[*TEXTURE] bool: where the shirt has its second colour."""
     both = u + 0 * v
     if name == "stripes":
         return both * 10 % 2 < 0.8
