@@ -29,8 +29,8 @@ from dimofs.datasets.synthetic.stills import write_stills
 from dimofs.eval.keypoints.coco_ap import CocoTruth, evaluate, parse_results, parse_truth, read_results, read_truth
 from dimofs.eval.models import PoseModel, load_model
 from dimofs.files import write_json
+from dimofs.formats.coco_images import CocoImages
 from dimofs.formats.coco_results import to_results
-from dimofs.images import read_image
 from dimofs.pixels import to_tensor
 
 # Synthetic stills that are made where no ground truth is given.
@@ -76,13 +76,16 @@ def main(
 
 
 def predict(model: PoseModel, truth: CocoTruth, folder: Path, device: str = "cpu") -> list[dict]:
-    """COCO results of the model: its people in those images of `folder` that the ground truth names."""
-    results = []
+    """COCO results of the model: its people in those images of `folder` that the ground truth names.
+
+    InputError: an image is absent, damaged, outside the folder, or of another size than the ground truth states.
+    """
+    results, images = [], CocoImages(truth.file, truth.images, folder)
     with torch.inference_mode():
-        for entry in tqdm(truth.images, desc="images", disable=None):
-            image = to_tensor(read_image(folder / entry["file_name"])).to(device) / 255
+        for number, identity in enumerate(tqdm(images.ids, desc="images", disable=None)):
+            image = to_tensor(images.read(number)).to(device) / 255
             (people,) = model(image[None])
-            results += to_results(people.to("cpu"), model.keypoint_names, entry["id"], min(truth.person))
+            results += to_results(people.to("cpu"), model.keypoint_names, identity, min(truth.person))
     return results
 
 

@@ -9,10 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from dimofs.cli import InputError
 from dimofs.datasets.augment.mixture import Mixture
 from dimofs.datasets.coco import CocoKeypoints
+from dimofs.eval.coco import predict
+from dimofs.eval.keypoints.coco_ap import parse_truth
 from tests.support.scenes import joint, write_image
 
 
@@ -64,7 +67,7 @@ def test_the_category_is_found_by_its_name_and_ids_do_not_matter(tmp_path, perso
     made = content(categories=[{"id": 1, "name": "bicycle"}, {"id": person, "name": "Person"}])
     for annotation in made["annotations"]:
         annotation |= {"id": 0, "area": 0, "category_id": person if annotation["category_id"] == 1 else 1}
-    ((_, people),) = CocoKeypoints(write(tmp_path / "p.json", made), tmp_path).items
+    ((_, _, people),) = CocoKeypoints(write(tmp_path / "p.json", made), tmp_path).items
     assert people.boxes.tolist() == [[2, 3, 12, 23], [30, 3, 40, 23]] and people.ignore.tolist() == [[0, 30, 60, 38]]
 
 
@@ -82,7 +85,7 @@ def test_people_to_ignore_and_joints_by_name_in_a_gzipped_file(tmp_path):
     categories = [{"id": 1, "name": "person", "keypoints": ["head_top", "Left Eye", "head_bottom"]}]
     made = json.dumps(content(annotations=annotations, categories=categories)).encode()
     (tmp_path / "p.json.gz").write_bytes(gzip.compress(made))
-    ((name, people),) = CocoKeypoints(tmp_path / "p.json.gz", tmp_path).items
+    ((name, _, people),) = CocoKeypoints(tmp_path / "p.json.gz", tmp_path).items
     assert name == "four.png" and people.boxes.tolist() == [[2, 3, 12, 23]]
     assert people.ignore.tolist() == [[30, 3, 40, 23]]
     named = [joint(name) for name in ("head_top", "left_eye", "neck")]
@@ -90,10 +93,23 @@ def test_people_to_ignore_and_joints_by_name_in_a_gzipped_file(tmp_path):
     assert people.labelled.sum() == 3
 
 
+def test_joints_of_another_spelling_in_cocos_order(tmp_path):
+    names = ["nose", "Left Eye", *(f"point {n}" for n in range(2, 17))]
+    made = content(categories=[{"id": 1, "name": "person", "keypoints": names}])
+    ((_, _, people),) = CocoKeypoints(write(tmp_path / "p.json", made), tmp_path).items
+    assert people.labelled.nonzero().tolist() == [[0, joint("nose")], [0, joint("left_wrist")]]
+    made["categories"][0]["keypoints"] = ["left_wrist", *names[1:]]
+    ((_, _, people),) = CocoKeypoints(write(tmp_path / "p.json", made), tmp_path).items
+    assert people.labelled.nonzero().tolist() == [[0, joint("left_wrist")]]
+    del made["categories"]
+    ((_, _, people),) = CocoKeypoints(write(tmp_path / "p.json", made), tmp_path).items
+    assert people.labelled.sum() == 2
+
+
 def test_pictures_of_nobody_if_asked(tmp_path):
     path = write(tmp_path / "p.json", content())
     items = CocoKeypoints(path, tmp_path, empty=True).items
-    assert [(name, len(people)) for name, people in items] == [("five.png", 0), ("four.png", 2)]
+    assert [(name, len(people)) for name, _, people in items] == [("five.png", 0), ("four.png", 2)]
     for name in ("five.png", "four.png"):
         picture(tmp_path / name)
     nobody = CocoKeypoints(write(tmp_path / "n.json", content(annotations=[])), tmp_path, empty=True)
@@ -110,7 +126,7 @@ def test_a_person_without_a_box_takes_the_extent_of_the_joints(tmp_path):
         {"image_id": 4, "category_id": 1, "bbox": [5, 5, 0, 9]},
     ]
     images = [{"id": 4, "file_name": "four.png", "height": 40, "width": 60}]
-    ((_, people),) = CocoKeypoints(
+    ((_, _, people),) = CocoKeypoints(
         write(tmp_path / "p.json", content(annotations=annotations, images=images)), "."
     ).items
     assert people.boxes[0].tolist() == pytest.approx([0, 3.5, 11.5, 27.5]) and len(people) == 1
@@ -119,7 +135,7 @@ def test_a_person_without_a_box_takes_the_extent_of_the_joints(tmp_path):
 def test_the_size_that_the_file_states(tmp_path):
     """None, the right one, and a wrong one, which is told with the names of both files and both sizes."""
     picture(tmp_path / "four.png")
-    for size in ({}, {"height": 40, "width": 60}, {"height": 40}):
+    for size in ({}, {"height": 40, "width": 60}, {"height": 40}, {"height": 0, "width": 0}):
         made = content(images=[{"id": 4, "file_name": "four.png", **size}])
         assert len(CocoKeypoints(write(tmp_path / "p.json", made), tmp_path).pair(0, np.random.default_rng(0)).people)
     made = content(images=[{"id": 4, "file_name": "four.png", "height": 80, "width": 120}])
@@ -178,10 +194,12 @@ def without(part: str, number: int, field: str) -> dict:
         (content(categories=[]), "categories has none named 'person'"),
         (without("categories", 0, "name"), r"categories\[0\].name is missing"),
         (changed("categories", 0, "keypoints", ["tail"]), r"categories\[0\].keypoints names no joint known here"),
-        (changed("images", 1, "id", 4), r"images\[1\].id 4 is another one's too"),
-        (changed("images", 1, "file_name", "four.png"), r"images\[1\].file_name 'four.png' is another one's too"),
+        (changed("images", 1, "id", 4), r"images\[1\].id 4 is another image's too"),
+        (changed("images", 1, "file_name", "four.png"), r"images\[1\].file_name 'four.png' is another image's too"),
         (changed("images", 1, "file_name", 5), r"images\[1\].file_name is not a text"),
-        (changed("images", 0, "width", 0), r"images\[0\].width 0 is not a number of pixels"),
+        (changed("images", 0, "width", -1), r"images\[0\].width -1 is not a number of pixels"),
+        (changed("images", 0, "width", 0.5), r"images\[0\].width 0.5 is not a number of pixels"),
+        (changed("images", 0, "width", math.nan), r"images\[0\].width nan is not a number of pixels"),
         (changed("images", 0, "height", "40"), r"images\[0\].height is not a number"),
         (changed("annotations", 1, "image_id", 7), r"annotations\[1\].image_id 7 is the id of no image"),
         (without("annotations", 1, "image_id"), r"annotations\[1\].image_id is missing"),
@@ -206,7 +224,7 @@ def test_mistakes_are_named(tmp_path, made, message):
 @pytest.mark.parametrize("value", [None, 0, 1, True, False])
 def test_flags_are_numbers_or_booleans(tmp_path, value):
     made = changed("annotations", 1, "iscrowd", value)
-    ((_, people),) = CocoKeypoints(write(tmp_path / "p.json", made), tmp_path).items
+    ((_, _, people),) = CocoKeypoints(write(tmp_path / "p.json", made), tmp_path).items
     assert len(people.ignore) == (2 if value else 1)
 
 
@@ -234,3 +252,15 @@ def test_any_value_anywhere_is_read_or_named(tmp_path):
             refused += 1
             assert str(tmp_path / "p.json") in str(error) and "\n" not in str(error)
     assert 500 < refused < 1000
+
+
+def test_evaluation_reads_images_by_the_same_rules(tmp_path):
+    picture(tmp_path / "four.png")
+    label = {"image_id": 4, "category_id": 1, "bbox": [2, 3, 10, 20], "area": 9, "keypoints": [1] * 51}
+    for entry, message in (
+        ({"file_name": "../four.png"}, r"images\[0\].file_name '../four.png' is not a file inside"),
+        ({"file_name": "four.png", "width": 7, "height": 9}, r"four.png: has 60 x 40 pixels, .* 7 x 9"),
+    ):
+        truth = parse_truth("gt.json", content(images=[{"id": 4, **entry}], annotations=[label]))
+        with pytest.raises(InputError, match=message):
+            predict(torch.nn.Identity(), truth, tmp_path)  # type: ignore[arg-type]

@@ -399,5 +399,5 @@ def test_real_coco_people():
     folder = needs("coco_people")
     source = CocoKeypoints(folder / "train.json", folder / "images")
     mixture = Mixture([(source, 1)], (256, 256), 4)
-    assert len(source) == 102 and sum(len(people) for _, people in source.items) == 279
+    assert len(source) == 102 and sum(len(people) for _, _, people in source.items) == 279
     assert all(pair.frame_a.float().std() > 1 for pair in mixture)

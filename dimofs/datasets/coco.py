@@ -12,16 +12,15 @@ from torch import Tensor
 
 from dimofs.cli import InputError
 from dimofs.datasets.people import Pair, People, box_of_joints, to_dimofs
-from dimofs.files import inside, read_json
+from dimofs.files import read_json
+from dimofs.formats.coco_images import CocoImages
+from dimofs.formats.coco_results import PERSON
 from dimofs.formats.records import MISSING, Records, as_list
-from dimofs.images import read_image
 from dimofs.pixels import to_tensor
 from dimofs.skeletons import COCO, DIMOFS
 
 # What other data sets in COCO's format call the neck.
 NECK_NAMES = ("head_bottom", "thorax", "upper_neck")
-# Sides of images beyond this are mistakes.
-MOST_PIXELS = 1_000_000
 # Coordinates beyond this do not fit the float32 numbers of labels.
 MOST_VALUE = 1e30
 
@@ -45,16 +44,13 @@ class CocoKeypoints:
     """
 
     def __init__(self, annotations: str | Path, images: str | Path, *, empty: bool = False):
-        self.file, self.images = Path(annotations), Path(images)
         content = read_json(annotations)
         if not isinstance(content, dict):
-            raise InputError(f"{annotations}: is not an object with images, annotations and categories, as COCO's are")
-        images_read = _records(self.file, content, "images")
-        names, sizes = _names(images_read, self.images), _sizes(images_read)
-        people = _people_of(self.file, content, images_read, sizes)
-        self._sizes = dict(zip(names, sizes, strict=True))
-        shown = range(len(names)) if empty else people
-        self.items = sorted((names[i], people.get(i, People.empty())) for i in shown)
+            raise InputError(f"{annotations}: is not an object with images and annotations, as COCO's are")
+        self.images = CocoImages(annotations, content.get("images", MISSING), images)
+        people = _people(annotations, content, self.images)
+        shown = range(len(self.images)) if empty else people
+        self.items = sorted((self.images.names[number], number, people.get(number, People.empty())) for number in shown)
         if not self.items:
             raise InputError(f"{annotations}: annotates no person; give a file of COCO's person_keypoints format")
 
@@ -63,65 +59,24 @@ class CocoKeypoints:
 
     def pair(self, index: int, random: np.random.Generator) -> Pair:
         """The image twice."""
-        name, people = self.items[index]
-        image = self._image(name)
+        name, number, people = self.items[index]
+        image = to_tensor(self.images.read(number))
         return Pair(image, image, people, 0, name)
 
     def frames(self) -> Iterator[tuple[str, Tensor]]:
         """Each image with its file name."""
-        for name, _ in self.items:
-            yield name, self._image(name)
-
-    def _image(self, name: str) -> Tensor:
-        try:
-            return to_tensor(read_image(self.images / name, self._sizes[name]))
-        except InputError as error:
-            raise InputError(f"{error} ({self.file} names it)") from error
+        for name, number, _ in self.items:
+            yield name, to_tensor(self.images.read(number))
 
 
-def _records(file: Path, content: dict, field: str) -> Records:
+def _records(file: str | Path, content: dict, field: str) -> Records:
     return Records(file, as_list(file, content.get(field, MISSING), field), (field + "[{}]").format)
 
 
-def _names(images: Records, folder: Path) -> list[str]:
-    """The file name of every image. InputError: one leads out of the folder, or two are equal."""
-    names = images.column("file_name", {str}, "a text")
-    for number, name in enumerate(names):
-        try:
-            inside(folder, name)
-        except InputError as error:
-            fault = f".file_name {name!r} is not a file inside the folder of images; correct it"
-            raise images.error(number, fault) from error
-    _check_unique(images, "file_name", names)
-    return names
-
-
-def _check_unique(records: Records, field: str, values: Sequence) -> None:
-    seen = set()
-    for number, value in enumerate(values):
-        if value in seen:
-            raise records.error(number, f".{field} {value!r} is another one's too; each must differ")
-        seen.add(value)
-
-
-def _sizes(images: Records) -> list[tuple[int, int] | None]:
-    """(height, width) of every image; None where the file does not say."""
-    height, width = images.numbers("height", np.nan), images.numbers("width", np.nan)
-    known = ~np.isnan(height) & ~np.isnan(width)
-    for field, values in (("height", height), ("width", width)):
-        wrong = ~np.isnan(values) & ((values < 1) | (values > MOST_PIXELS) | (values != np.floor(values)))
-        if wrong.any():
-            number = int(wrong.argmax())
-            raise images.error(number, f".{field} {values[number]:g} is not a number of pixels")
-    return [(int(h), int(w)) if k else None for h, w, k in zip(height, width, known, strict=True)]
-
-
-def _people_of(file: Path, content: dict, images: Records, sizes: list) -> dict[int, People]:
+def _people(file: str | Path, content: dict, images: CocoImages) -> dict[int, People]:
     """The people of each image that has any, by the image's place in the file."""
     category, joints = _person_category(file, content)
-    ids = images.column("id", {int, float, str}, "a number")
-    _check_unique(images, "id", ids)
-    where = {identity: number for number, identity in enumerate(ids)}
+    where = {identity: number for number, identity in enumerate(images.ids)}
     everything = _records(file, content, "annotations")
     kinds = everything.column("category_id", {int, float, str}, "a number")
     chosen = [number for number, kind in enumerate(kinds) if kind in category]
@@ -131,7 +86,7 @@ def _people_of(file: Path, content: dict, images: Records, sizes: list) -> dict[
         if owner not in where:
             raise people.error(number, f".image_id {owner!r} is the id of no image")
     image = np.array([where[owner] for owner in owners], np.int64)
-    extent = np.array([size or (np.inf, np.inf) for size in sizes]).reshape(-1, 2)[image]
+    extent = np.array([size or (np.inf, np.inf) for size in images.sizes]).reshape(-1, 2)[image]
     labels, unsure = _labels(people, joints, torch.from_numpy(extent)), _unsure(people)
     solid = (labels.boxes[:, 2:] > labels.boxes[:, :2]).all(dim=1)
     found = {}
@@ -144,21 +99,23 @@ def _people_of(file: Path, content: dict, images: Records, sizes: list) -> dict[
     return found
 
 
-def _person_category(file: Path, content: dict) -> tuple[set, Sequence[str]]:
-    """The ids of the category called person, and the names of its joints."""
+def _person_category(file: str | Path, content: dict) -> tuple[set, Sequence[str]]:
+    """The ids of the category called person, and the names of its joints; COCO's without a list of categories."""
+    if "categories" not in content:
+        return {PERSON}, COCO
     categories = _records(file, content, "categories")
-    names = [name.lower() for name in categories.column("name", {str}, "a text")]
+    names = [name.strip().lower() for name in categories.column("name", {str}, "a text")]
     ids = categories.column("id", {int, float, str}, "a number")
     people = [number for number, name in enumerate(names) if name == "person"]
     if not people:
         raise InputError(f"{file}: categories has none named 'person'; name the people's category so")
-    joints = categories.lists("keypoints", [])[people[0]]
-    if not joints:
-        return {ids[number] for number in people}, COCO
-    joints = [_joint_name(joint) for joint in joints]
-    if not set(joints) & set(DIMOFS):
+    joints = [_joint_name(joint) for joint in categories.lists("keypoints", [])[people[0]]]
+    known = [joint for joint in joints if joint in DIMOFS]
+    if joints and not known:
         raise categories.error(people[0], f".keypoints names no joint known here; known are {', '.join(DIMOFS)}")
-    return {ids[number] for number in people}, joints
+    # Some programs spell a few of COCO's 17 joints differently, but keep their order.
+    in_order = len(joints) == len(COCO) and all(joint in COCO and joints[COCO.index(joint)] == joint for joint in known)
+    return {ids[number] for number in people}, COCO if in_order or not joints else joints
 
 
 def _joint_name(value: Any) -> str:
