@@ -259,13 +259,6 @@ def test_one_image_or_frame_may_lack_its_axis(tmp_path, name):
     assert read_puppet_boxes(tmp_path / name).tolist() == [[0, 0, 4, 4]]
 
 
-def test_matlab_7_3_is_told(tmp_path):
-    header = b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(124) + b"\x00\x02IM"
-    (tmp_path / "joints.mat").write_bytes(header + b"\x89HDF\r\n\x1a\n" + bytes(600))
-    with pytest.raises(InputError, match=r"joints.mat: is a MATLAB 7.3 file .* save it again"):
-        Lspet(tmp_path / "joints.mat", tmp_path)
-
-
 def test_damaged_files_give_one_line(tmp_path):
     """Cut anywhere, and with bytes changed: a .mat and two .npz are read or refused in one line, never otherwise."""
     chance = np.random.default_rng(0)
