@@ -2,11 +2,14 @@
 
 import hashlib
 import json
+import math
 import os
+import struct
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Annotated, Literal
 
 import pytest
 import torch
@@ -16,8 +19,10 @@ from torch import nn
 
 from dimofs.cli import InputError
 from dimofs.zoo import checkpoints, convert, presets
+from dimofs.zoo.arguments import Limits
 from dimofs.zoo.converters import keypointrcnn
-from dimofs.zoo.presets import PRESETS, dimofs_mobile
+from dimofs.zoo.detection.detector import PoseDetector
+from dimofs.zoo.presets import PRESETS, dimofs_mobile, preset
 
 Damage = Callable[[Path], object]  # spoils the checkpoint in a folder
 ROOT = Path(__file__).resolve().parent.parent
@@ -131,6 +136,70 @@ def test_every_preset_remembers_its_name_and_arguments(name, tmp_path):
     assert equal(model, checkpoints.load(tmp_path / name))
 
 
+def test_a_size_of_the_call_replaces_the_checkpoints_own(folder):
+    small, usual = (checkpoints.load_as(PoseDetector, folder, size=size).preprocess for size in (64, None))
+    assert small.size(48, 96) == (32, 64)
+    assert usual.size(48, 96) == (64, 128)
+
+
+@preset
+def odd_model(
+    width: float,
+    layers: Sequence[Annotated[int, Limits(1, 9)]],
+    *,
+    gains: dict[str, float],
+    kind: Literal["a", "b"] = "a",
+    bias: bool = True,
+    limit: int | None = None,
+) -> nn.Module:
+    """A model whose preset takes every kind of argument."""
+    model = nn.Linear(len(layers), len(gains), bias)
+    vars(model)["given"] = (width, list(layers), gains, kind, bias, limit)
+    return model
+
+
+GOOD = {"width": 0.5, "layers": [3, 4], "gains": {"x": 1.5}, "kind": "b", "bias": False, "limit": None}
+
+
+def test_every_kind_of_argument_comes_back(tmp_path, monkeypatch):
+    monkeypatch.setitem(PRESETS, "odd_model", odd_model)
+    checkpoints.save(odd_model(**GOOD), tmp_path, {})
+    assert checkpoints.load(tmp_path).given == (0.5, [3, 4], {"x": 1.5}, "b", False, None)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("width", "wide", "'width' cannot be 'wide'; expected a finite number"),
+        ("width", math.inf, "'width' cannot be inf"),
+        ("width", True, "'width' cannot be True"),
+        ("layers", [3, 10], "'layers' cannot be [3, 10]; expected a list of 1 to 1000 entries, each a whole number"),
+        ("layers", [], "'layers' cannot be []"),
+        ("layers", 3, "'layers' cannot be 3"),
+        ("gains", {"x": "y"}, "'gains' cannot be {'x': 'y'}; expected an object of at most 1000 entries"),
+        ("gains", [1.5], "'gains' cannot be [1.5]"),
+        ("kind", "c", "'kind' cannot be 'c'; expected one of a, b"),
+        ("kind", ["a"], "'kind' cannot be ['a']"),
+        ("bias", 1, "'bias' cannot be 1; expected true or false"),
+        ("limit", 10**9, "'limit' cannot be 1000000000; expected a whole number from 0 to 16384 or null"),
+        ("limit", "x" * 10_000, "'limit' cannot be 'xxx"),
+        ("self", 1, "has 'self', which odd_model does not take"),
+    ],
+)
+def test_arguments_that_do_not_fit_the_signature(tmp_path, monkeypatch, name, value, message):
+    monkeypatch.setitem(PRESETS, "odd_model", odd_model)
+    checkpoints.save(odd_model(**GOOD), tmp_path, {})
+    _edit("arguments", GOOD | {name: value})(tmp_path)
+    refused(tmp_path, f'config.json: field "arguments": {message}')
+
+
+def test_an_argument_that_is_missing(tmp_path, monkeypatch):
+    monkeypatch.setitem(PRESETS, "odd_model", odd_model)
+    checkpoints.save(odd_model(**GOOD), tmp_path, {})
+    _edit("arguments", {"width": 0.5, "layers": [3]})(tmp_path)
+    refused(tmp_path, "lacks 'gains', which odd_model needs")
+
+
 def test_presets_are_known_by_the_names_of_their_functions():
     assert {name: getattr(presets, name) for name in PRESETS} == PRESETS
 
@@ -198,6 +267,25 @@ def _flip_a_bit(folder: Path) -> None:
     (folder / "model.safetensors").write_bytes(data)
 
 
+def _header_length(length: int) -> Damage:
+    """A header that claims to be so long."""
+
+    def edit(folder: Path) -> None:
+        data = (folder / "model.safetensors").read_bytes()
+        (folder / "model.safetensors").write_bytes(struct.pack("<Q", length) + data[8:])
+
+    return edit
+
+
+def _header_text(old: bytes, new: bytes) -> Damage:
+    def edit(folder: Path) -> None:
+        data = (folder / "model.safetensors").read_bytes()
+        assert old in data and len(old) == len(new)
+        (folder / "model.safetensors").write_bytes(data.replace(old, new, 1))
+
+    return edit
+
+
 BIAS = "box_head.fc1.bias"
 DAMAGE = {
     "no config": (lambda f: (f / "config.json").unlink(), "config.json: missing"),
@@ -211,7 +299,7 @@ DAMAGE = {
     "unknown preset": (_edit("model", "yolo"), "field \"model\" is 'yolo'; known are dimofs_mobile"),
     "preset list": (_edit("model", ["dimofs_mobile"]), 'config.json: field "model"'),
     "no arguments": (_edit("arguments", None), 'config.json: field "arguments" is not an object'),
-    "unknown argument": (_edit("arguments", {"depth": 3}), "field \"arguments\" has 'depth'"),
+    "unknown argument": (_edit("arguments", {"depth": 3}), "field \"arguments\": has 'depth'"),
     "text size": (_edit("arguments", {"min_size": "big"}), "field \"arguments\": 'min_size' cannot be 'big'"),
     "zero size": (_edit("arguments", {"min_size": 0}), "'min_size' cannot be 0"),
     "no joints": (_edit("arguments", {"keypoint_names": []}), "'keypoint_names' cannot be []"),
@@ -233,6 +321,24 @@ DAMAGE = {
     "missing tensor": (_retensor(lambda t: t.pop(BIAS)), f"tensor '{BIAS}' is missing"),
     "unknown tensor": (_retensor(lambda t: t.update(extra=torch.ones(1))), "tensor 'extra' is unknown"),
     "wrong shape": (_retensor(lambda t: t.update({BIAS: torch.ones(3)})), f"'{BIAS}' is float32 [3], not float32 ["),
+    "too many joints": (
+        _edit("arguments", {"keypoint_names": ["joint"] * 100_000}),
+        "'keypoint_names' cannot be ['joint', ",
+    ),
+    "ten million joints": (
+        lambda f: (f / "config.json").write_text(json.dumps({"keypoint_names": ["j"] * 10**7})),
+        "config.json: larger than 1048576 bytes",
+    ),
+    "huge size": (_edit("arguments", {"max_size": 10**9}), "'max_size' cannot be 1000000000; expected a whole number"),
+    "a bool": (_edit("arguments", {"min_size": True}), "'min_size' cannot be True"),
+    "a fraction": (_edit("arguments", {"min_size": 96.0}), "'min_size' cannot be 96.0"),
+    "NaN": (_edit("arguments", {"min_size": float("nan")}), "'min_size' cannot be nan"),
+    "no variant": (_edit("arguments", {"variant": "best"}), "'variant' cannot be 'best'; expected one of paper"),
+    "NaN weights": (_retensor(lambda t: t[BIAS].fill_(torch.nan)), f"'{BIAS}' has values that are not finite"),
+    "infinite weights": (_retensor(lambda t: t[BIAS].fill_(torch.inf)), f"'{BIAS}' has values that are not finite"),
+    "a huge header": (_header_length(2**62), "model.safetensors: damaged"),
+    "unknown tensor type": (_header_text(b'"dtype":"F32"', b'"dtype":"X32"'), "model.safetensors: damaged"),
+    "a shape beyond the file": (_header_text(b'"shape":[256]', b'"shape":[999]'), "model.safetensors: damaged"),
     "wrong type": (_retensor(lambda t: t.update({BIAS: t[BIAS].int()})), f"'{BIAS}' is int32 [256], not float32"),
 }  # fmt: skip
 
@@ -282,8 +388,24 @@ def test_a_malicious_file_is_refused_unexecuted(tmp_path):
         ({"epoch": 3}, "not a state dict"),
         ({}, "is missing; the file belongs to another model"),
         ({"fc.weight": torch.ones(1)}, "tensor 'backbone"),
+        ({3: torch.ones(1)}, "not a state dict"),
+        ({("a", "b"): torch.ones(1), "c": torch.ones(1)}, "not a state dict"),
+        ({"fc.weight": torch.eye(3).to_sparse()}, "not a state dict"),
+        ({"": torch.ones(1), "fc\n²": torch.ones(1)}, "tensor '"),
     ],
-    ids=["empty", "pickle", "zip", "list", "number", "no tensors", "other model"],
+    ids=[
+        "empty",
+        "pickle",
+        "zip",
+        "list",
+        "number",
+        "no tensors",
+        "other model",
+        "number as a name",
+        "mixed names",
+        "sparse",
+        "odd names",
+    ],
 )
 def test_other_pth_files_are_refused(tmp_path, content, message):
     path = tmp_path / "x.pth"

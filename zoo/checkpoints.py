@@ -1,7 +1,8 @@
 """Checkpoints: a folder with config.json (which preset, with which arguments) and model.safetensors (its tensors).
 
-Loading is strict: every tensor of the model must be there with its shape and type, and nothing else; float32 may be
-stored as float16, at half the size. Pickle's code never runs: of torchvision's .pth files only tensors are read.
+Loading is strict: the file must hold every tensor of the model with its shape and type, finite, and nothing else;
+float32 may be stored as float16, at half the size. No code from a file is ever run: from torchvision's .pth files only
+tensors are read.
 """
 
 import hashlib
@@ -21,21 +22,26 @@ from torch import Tensor, nn
 
 from dimofs.cli import InputError
 from dimofs.files import read_json
+from dimofs.zoo.arguments import check_arguments
 from dimofs.zoo.converters import keypointrcnn
 from dimofs.zoo.devices import pick_device
-from dimofs.zoo.presets import PRESETS, VARIANTS
+from dimofs.zoo.presets import PRESETS
 
 M = TypeVar("M", bound=nn.Module)
 
-FORMAT = 1  # of config.json
+# The version of config.json.
+FORMAT = 1
+# A config.json of more bytes is not one.
+MAX_CONFIG = 2**20
 SHIPPED = Path(__file__).parent / "weights"
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
 
 def save(model: nn.Module, folder: str | Path, metadata: Mapping[str, str], half: bool = False) -> None:
-    """Write `model`, made by a preset, with `metadata` in the header of its tensors, these as float16 if `half`.
+    """Write `model`, which a preset made, with `metadata` in the header of the tensor file.
 
-    A new folder appears whole; in one that exists each file is replaced at once, and others (README.md) stay.
+    half: store the tensors as float16. A new folder appears whole; in an existing folder each of the two files is
+    replaced at once, and other files (README.md) stay.
     InputError: the folder cannot be written. ValueError: no preset made the model, or it is not float32.
     """
     folder = Path(folder).resolve()
@@ -124,17 +130,19 @@ def _read(weights: Path, size: int | None) -> nn.Module:
 
 
 def _filled(model: nn.Module, path: Path, tensors: Mapping[str, Tensor]) -> nn.Module:
-    """`model` with the `tensors` of the file `path`, which must be its own in name, shape and type; float16 stands for
-    float32."""
+    """`model` with the `tensors` of the file `path`, which must match in name, shape and type and be finite; float16
+    stands for float32."""
     expected = model.state_dict()
     tensors = {name: t.float() if t.dtype == torch.float16 else t for name, t in tensors.items()}
     for name in sorted(tensors.keys() ^ expected.keys()):
         fault = "is missing" if name in expected else "is unknown"
-        raise InputError(f"{path}: tensor {name!r} {fault}; the file belongs to another model")
+        raise InputError(f"{path}: tensor {name[:100]!r} {fault}; the file belongs to another model")
     for name, tensor in tensors.items():
         found, wanted = _kind(tensor), _kind(expected[name])
         if found != wanted:
             raise InputError(f"{path}: tensor {name!r} is {found}, not {wanted}; the file belongs to another model")
+        if not tensor.isfinite().all():
+            raise InputError(f"{path}: tensor {name!r} has values that are not finite; train or fetch the model again")
     model.load_state_dict(tensors)
     return model
 
@@ -147,13 +155,22 @@ def _build(path: Path, size: int | None) -> nn.Module:
     """The model that the configuration at `path` describes, untrained."""
     if not path.is_file():
         raise InputError(f"{path}: missing; a checkpoint is a folder with {CONFIG} and {WEIGHTS}")
+    if path.stat().st_size > MAX_CONFIG:
+        raise InputError(f"{path}: larger than {MAX_CONFIG} bytes, so it is not a checkpoint's {CONFIG}")
     config = read_json(path)
     if not isinstance(config, dict) or config.get("format") != FORMAT:
         raise InputError(f'{path}: field "format" is not {FORMAT}, which this version of dimofs reads')
     name = config.get("model")
     if not isinstance(name, str) or name not in PRESETS:
-        raise InputError(f'{path}: field "model" is {name!r}; known are {", ".join(PRESETS)}')
-    model = _untrained(name, _arguments(path, name, config.get("arguments")), size)
+        raise InputError(f'{path}: field "model" is {repr(name)[:60]}; known are {", ".join(PRESETS)}')
+    arguments = config.get("arguments")
+    if not isinstance(arguments, dict):
+        raise InputError(f'{path}: field "arguments" is not an object')
+    try:
+        check_arguments(PRESETS[name], arguments)
+        model = _untrained(name, arguments, size)
+    except ValueError as error:
+        raise InputError(f'{path}: field "arguments": {error}') from error
     if config.get("keypoint_names") != _names(model):
         raise InputError(f'{path}: field "keypoint_names" does not name the joints of {name} in order')
     return model
@@ -167,28 +184,8 @@ def _untrained(name: str, arguments: dict[str, Any], size: int | None) -> nn.Mod
         return PRESETS[name](**arguments)
 
 
-def _arguments(path: Path, name: str, arguments: Any) -> dict[str, Any]:
-    """`arguments` once they are known to suit the preset: positive integers, variants or lists of names, as its
-    defaults are."""
-    known = inspect.signature(PRESETS[name]).parameters
-    if not isinstance(arguments, dict):
-        raise InputError(f'{path}: field "arguments" is not an object')
-    for key, value in arguments.items():
-        if key not in known:
-            raise InputError(f'{path}: field "arguments" has {key!r}, which {name} does not take')
-        if isinstance(known[key].default, int):
-            good = type(value) is int and value > 0
-        elif isinstance(known[key].default, str):
-            good = isinstance(value, str) and value in VARIANTS
-        else:
-            good = isinstance(value, list) and value and all(isinstance(v, str) for v in value)
-        if not good:
-            raise InputError(f'{path}: field "arguments": {key!r} cannot be {value!r}')
-    return arguments
-
-
 def _verified(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file; they have the checksum of its header, where that has one."""
+    """The tensors of a safetensors file. InputError: it is damaged, or its checksum, if it has one, differs."""
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
@@ -196,7 +193,8 @@ def _verified(path: Path) -> dict[str, Tensor]:
     except OSError as error:
         raise InputError(f"{path}: cannot read ({error.strerror or error})") from error
     except SafetensorError as error:
-        raise InputError(f"{path}: damaged or not a safetensors file ({error}); fetch or write it again") from error
+        reason = str(error)[:200]
+        raise InputError(f"{path}: damaged or not a safetensors file ({reason}); fetch or write it again") from error
     if "sha256" in metadata and metadata["sha256"] != _digest(tensors):
         raise InputError(f'{path}: damaged, its tensors do not have the "sha256" of its header; fetch it again')
     return tensors

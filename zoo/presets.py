@@ -1,13 +1,17 @@
-"""The models by name: each preset is a short function of literals."""
+"""The models by name: each preset is a short function of literals.
+
+A preset's arguments are stored in checkpoints, so they are of the kinds that JSON has; see `dimofs.zoo.arguments`.
+"""
 
 import functools
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, ParamSpec, TypedDict, TypeVar
+from typing import Annotated, Any, NamedTuple, ParamSpec, TypedDict, TypeVar
 
 from torch import nn
 
 from dimofs import skeletons
+from dimofs.zoo.arguments import Limits
 from dimofs.zoo.backbones import movenet
 from dimofs.zoo.backbones.fpn import FeaturePyramid
 from dimofs.zoo.backbones.mobilenet import SeparableConv
@@ -20,29 +24,42 @@ from dimofs.zoo.detection.offsets import DeformableLayer, OffsetNet
 from dimofs.zoo.detection.preprocess import Preprocess
 from dimofs.zoo.detection.rpn import RegionProposals
 
-VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {  # arguments of OffsetNet and of DeformableLayer
-    "paper": ({}, {}),  # a displacement a channel, convolutions of each level's own that start at zero, a 1x1 after all
-    "groups": ({"groups": 8}, {}),  # a displacement for each eighth of the channels
-    "pixel": ({"groups": 1}, {}),  # one displacement for all channels, as optical flow has
-    "shared": ({"shared": True}, {}),  # one convolution for all levels
-    "wide": ({"dilation": 3}, {}),  # convolutions that see three times as far
-    "random": ({"zero": False}, {}),  # a random start
-    "unmixed": ({}, {"mixing": False}),  # no 1x1 convolution
+# Variants of the motion parts: arguments of OffsetNet and of DeformableLayer. The comment above each one says how it
+# differs from "paper".
+VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    # One displacement per channel, predicted by one convolution per level whose weights start at zero; the sampled
+    # features pass a 1x1 convolution that starts as the identity.
+    "paper": ({}, {}),
+    # Eight displacements per pixel, each shared by an eighth of the channels.
+    "groups": ({"groups": 8}, {}),
+    # One displacement per pixel for all channels, as in optical flow.
+    "pixel": ({"groups": 1}, {}),
+    # One offset convolution for all levels.
+    "shared": ({"shared": True}, {}),
+    # Offset convolutions of dilation 3, which see three times as far.
+    "wide": ({"dilation": 3}, {}),
+    # Offset convolutions that start from random weights.
+    "random": ({"zero": False}, {}),
+    # No 1x1 convolution after sampling.
+    "unmixed": ({}, {"mixing": False}),
 }
+
+# Longer and shorter sides of a model's input, in pixels.
+Side = Annotated[int, Limits(1, 2**14)]
 
 P = ParamSpec("P")
 M = TypeVar("M", bound=nn.Module)
 
 
 class Preset(NamedTuple):
-    """What builds a model again: the name of its function here and the arguments."""
+    """What is needed to build a model again: the name of its function here and the arguments."""
 
     name: str
     arguments: dict[str, Any]
 
 
 def preset(build: Callable[P, M]) -> Callable[P, M]:
-    """`build`, whose models remember it and their arguments as `.preset`, for checkpoints."""
+    """A decorator: models made by `build` keep its name and their arguments as `.preset`, for checkpoints."""
     signature = inspect.signature(build)
 
     @functools.wraps(build)
@@ -57,23 +74,25 @@ def preset(build: Callable[P, M]) -> Callable[P, M]:
 
 
 class MotionParts(TypedDict):
-    """Arguments of PoseDetector."""
+    """The motion parts as keyword arguments of a detector."""
 
     offset_net: OffsetNet
     deformable: DeformableLayer
 
 
 def motion_parts(channels: int, variant: str) -> MotionParts:
-    """The offset net and the deformable layer of one of VARIANTS."""
+    """The offset net and the deformable layer of one of VARIANTS. ValueError: there is no such variant."""
+    if variant not in VARIANTS:
+        raise ValueError(f"'variant' cannot be {variant[:40]!r}; expected one of {', '.join(VARIANTS)}")
     offsets, layer = VARIANTS[variant]
     return {"offset_net": OffsetNet(channels, **offsets), "deformable": DeformableLayer(channels, **layer)}
 
 
 @preset
 def dimofs_mobile(
-    keypoint_names: Sequence[str] = skeletons.DIMOFS, min_size: int = 384, max_size: int = 512, variant: str = "paper"
+    keypoint_names: Sequence[str] = skeletons.DIMOFS, min_size: Side = 384, max_size: Side = 512, variant: str = "paper"
 ) -> PoseDetector:
-    """The model that ships: MoveNet's features in a pyramid of 64 channels, light heads."""
+    """The shipped model: MoveNet's features in a pyramid of 64 channels, with light heads."""
     channels = 64
     return PoseDetector(
         preprocess=Preprocess(min_size, max_size, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)),
@@ -103,7 +122,7 @@ def dimofs_mobile(
 
 @preset
 def dimofs_resnet50(
-    keypoint_names: Sequence[str] = skeletons.COCO, min_size: int = 800, max_size: int = 1333, variant: str = "paper"
+    keypoint_names: Sequence[str] = skeletons.COCO, min_size: Side = 800, max_size: Side = 1333, variant: str = "paper"
 ) -> PoseDetector:
     """The paper's head on ResNet-50 FPN; parameters as torchvision's `keypointrcnn_resnet50_fpn`."""
     return _paper(resnet50(), keypoint_names, min_size, max_size, variant)
@@ -111,15 +130,16 @@ def dimofs_resnet50(
 
 @preset
 def dimofs_resnet101(
-    keypoint_names: Sequence[str] = skeletons.COCO, min_size: int = 800, max_size: int = 1333, variant: str = "paper"
+    keypoint_names: Sequence[str] = skeletons.COCO, min_size: Side = 800, max_size: Side = 1333, variant: str = "paper"
 ) -> PoseDetector:
-    """The paper's model: ResNet-101 FPN, 256 displacements a pixel and level, the keypoint head of [16]."""
+    """The paper's model: ResNet-101 FPN, 256 displacements per pixel and level, the keypoint head of Detect-and-Track
+    (Girdhar et al., 2018)."""
     return _paper(resnet101(), keypoint_names, min_size, max_size, variant)
 
 
 @preset
-def movenet_multipose(people: int = 6) -> movenet.MoveNet:
-    """MoveNet MultiPose: a single-frame peer, teacher and the mobile model's start."""
+def movenet_multipose(people: Annotated[int, Limits(1, 1000)] = 6) -> movenet.MoveNet:
+    """MoveNet MultiPose: a single-frame peer, a teacher, and the mobile model's initial weights."""
     return movenet.MoveNet(people)
 
 

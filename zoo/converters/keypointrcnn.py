@@ -98,9 +98,19 @@ def _tensors(path: Path) -> dict[str, Tensor]:
     except Exception as error:  # torch's reader of foreign bytes raises a dozen types
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"{path}: not a state dict of tensors alone ({reason})") from error
-    if not isinstance(state, dict) or not all(isinstance(t, Tensor) for t in state.values()):
+    if not isinstance(state, dict) or not all(isinstance(name, str) and _plain(t) for name, t in state.items()):
         raise InputError(f"{path}: not a state dict; write it by torch.save(model.state_dict(), path)")
     return state
+
+
+def _plain(value: object) -> bool:
+    """Whether it is a tensor of numbers in memory: not sparse, not quantized, not without data."""
+    return (
+        isinstance(value, Tensor)
+        and value.layout == torch.strided
+        and value.device.type == "cpu"
+        and not value.is_quantized
+    )
 
 
 def _sha256(path: Path) -> str:
