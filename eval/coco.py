@@ -26,15 +26,19 @@ from tqdm import tqdm
 from dimofs.cli import InputError, run
 from dimofs.datasets.synthetic.clips import HELD_OUT, Synthetic
 from dimofs.datasets.synthetic.stills import write_stills
+from dimofs.eval.exclusions import check_options, given
 from dimofs.eval.keypoints.coco_ap import CocoTruth, evaluate, parse_results, parse_truth, read_results, read_truth
 from dimofs.eval.models import PoseModel, load_model
 from dimofs.files import write_json
 from dimofs.formats.coco_images import CocoImages
 from dimofs.formats.coco_results import to_results
 from dimofs.pixels import to_tensor
+from dimofs.zoo.devices import pick_device
 
 # Synthetic stills that are made where no ground truth is given.
 STILLS = 60
+CONFLICTS = ((("pred",), ("images", "weights", "size", "device", "save"), "no model runs where a file is evaluated"),)
+NEEDS = ((("images", "pred"), ("gt",), "the ground truth"),)
 
 
 def main(
@@ -43,15 +47,14 @@ def main(
     images: Annotated[Path | None, "folder of the images that the ground truth names"] = None,
     weights: Annotated[str, "model to run: a name or a checkpoint folder"] = "dimofs_mobile",
     pred: Annotated[Path | None, "evaluate this results file instead of a model"] = None,
-    size: Annotated[int | None, "longer side of the model's input; without it the model's own choice"] = None,
-    device: Annotated[str, "where the model runs"] = "cpu",
+    size: Annotated[int | None, "longer side of the model's input (default: the model's own)"] = None,
+    device: Annotated[str | None, "cpu, cuda, cuda:1, ... (default: a GPU if there is one)"] = None,
     save: Annotated[Path | None, "write the model's results here, COCO results format"] = None,
     json: Annotated[Path | None, "write the figures here"] = None,
 ) -> None:
+    check_options(given(main, locals()), CONFLICTS, NEEDS)
     with TemporaryDirectory() as folder:
         if gt is None:
-            if images is not None or pred is not None:
-                raise InputError("--images and --pred belong to a ground truth; give --gt FILE")
             images = Path(folder)
             truth = parse_truth("synthetic stills", write_stills(images, Synthetic(STILLS, seed=HELD_OUT)))
         else:
@@ -59,10 +62,11 @@ def main(
         if pred is not None:
             results = read_results(pred, truth)
         elif images is not None:
-            found = predict(load_model(weights, size, device), truth, images, device)
+            here = pick_device(device)
+            found = predict(load_model(weights, size, here), truth, images, here)
             results = parse_results(weights, found, truth)
         else:
-            raise InputError("--images DIR, the folder of the ground truth's images, or --pred FILE is needed")
+            raise InputError("--gt needs --images DIR, the folder of its images, or --pred FILE")
     if save is not None:
         write_json(save, results)
     figures = evaluate(truth, results)
@@ -75,7 +79,7 @@ def main(
         write_json(json, {"definition": "coco", **figures})
 
 
-def predict(model: PoseModel, truth: CocoTruth, folder: Path, device: str = "cpu") -> list[dict]:
+def predict(model: PoseModel, truth: CocoTruth, folder: Path, device: str | torch.device = "cpu") -> list[dict]:
     """COCO results of the model: its people in those images of `folder` that the ground truth names.
 
     InputError: an image is absent, damaged, outside the folder, or of another size than the ground truth states.

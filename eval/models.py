@@ -1,8 +1,9 @@
-"""Pose models as the evaluation scripts use them: loaded by name, at a chosen input size."""
+"""Pose models as the evaluation commands use them: loaded by name, at a chosen input size."""
 
 from collections.abc import Sequence
 from typing import Protocol
 
+import torch
 from torch import Tensor, nn
 
 from dimofs import skeletons
@@ -13,18 +14,19 @@ from dimofs.zoo.backbones import movenet
 from dimofs.zoo.detection.detector import PoseDetector
 from dimofs.zoo.detection.preprocess import STRIDE, Preprocess
 
+# COCO scores this many poses of an image; the published MoveNet keeps 6.
+MOVENET_PEOPLE = 20
+# Longer side of MoveNet's input unless --size is given, pixels.
+MOVENET_SIZE = 512
+
 
 class PoseModel(Protocol):
-    """What is measured: float RGB frames [N, 3, H, W] in [0, 1] -> the people of each, best first, in its pixels."""
+    """Maps float RGB frames [N, 3, H, W] in [0, 1] to the people in each, best first, in pixels of the frame."""
 
     @property
     def keypoint_names(self) -> Sequence[str]: ...
 
     def __call__(self, frame_a: Tensor, frame_b: Tensor | None = None, /) -> list[Detections]: ...
-
-
-# The most people per image that MoveNet returns: as many as COCO judges, instead of the published 6.
-PEOPLE = 20
 
 
 class Peer(nn.Module):
@@ -47,21 +49,21 @@ class Peer(nn.Module):
         scale = inputs.new_tensor([frame_a.shape[-1] / width, frame_a.shape[-2] / height])
         return [
             Detections(p.boxes * scale.repeat(2), p.scores, p.keypoints * scale, p.keypoint_scores.logit(eps=1e-6))
-            for p in self.model(inputs, people=PEOPLE)
+            for p in self.model(inputs, people=MOVENET_PEOPLE)
         ]
 
 
-def load_model(weights: str, size: int | None = None, device: str = "cpu") -> PoseModel:
+def load_model(weights: str, size: int | None = None, device: str | torch.device = "cpu") -> PoseModel:
     """The model called `weights`, or the one in the folder `weights`, on `device`, ready to predict.
 
-    size: longer side of its input in pixels; by default the checkpoint's own, for MoveNet 512.
-    InputError: unknown weights, a size below 32, a device that is not there, no pose detector.
+    size: longer side of its input in pixels (default: the checkpoint's own; 512 for MoveNet).
+    InputError: unknown weights, a size below 32, or no pose detector.
     """
     if size is not None and size < STRIDE:
         raise InputError(f"--size {size}: the longer side of the input must be at least {STRIDE} pixels")
-    model = checkpoints.load(weights, device, size)
+    model = checkpoints.load(weights, str(device), size)
     if isinstance(model, movenet.MoveNet):
-        return Peer(model, size or 512).to(device)
+        return Peer(model, size or MOVENET_SIZE).to(device)
     if not isinstance(model, PoseDetector):
         raise InputError(f"{weights}: not a pose detector; give weights of one, such as dimofs_mobile")
     return model

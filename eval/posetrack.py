@@ -17,91 +17,149 @@ GT and PRED are files, or folders of files with the same names, in the formats o
     python -m eval.posetrack --figure 6 --weights runs/single/model runs/dimofs/model
     python -m eval.posetrack --trackers default iou oks pck dimofs iou+dimofs --seeds 0 1 2
 
-Without GT and PRED models run over videos: POSETRACK's validation set (its folders annotations and images), JHMDB's
-test clips or, with nothing given, synthetic clips; the last two are labelled as dimofs.datasets.sequences says. --out
-then holds truth/ (where made here), poses/, which AP measures, and tracks/, which MOTA measures, in the format of a
-submission. Poses are all that the model finds, joints ranked by confidence times the person's score; tracks are of
-people scored 0.5 or more, and of joints of a confidence of --joint-score or more. --table compares models, each a row.
---figure 6 searches B = A + delta for the poses of A with the last of the models, beside what the first, trained on
-single frames, finds in B, copied to A, and in A.
+Without GT and PRED, models run over videos: POSETRACK's validation set (its folders annotations and images), JHMDB's
+test clips or, if no data is given, synthetic clips; dimofs.datasets.sequences documents the labels of the last two.
+--out then holds truth/ (for labels made here), poses/, from which AP is computed, and tracks/, from which MOTA is
+computed, all in the format of a submission. poses/ holds everything that the model finds, with joints ranked by
+confidence times the person's score; tracks/ holds people with a score of at least 0.5 and joints with a confidence of
+at least --joint-score.
+
+--table compares models, one per row. --figure 6 plots mAP over delta: the last model finds the poses of A in the
+features of B = A + delta; the first, trained on single frames, finds poses in B, which are copied to A, and in A alone.
 
 Definitions. A joint is right within 0.5 head sizes (0.6 times the diagonal of the head box). Head is the mean of head
-top, neck and nose, other columns of left and right; Mean is over the 15 joints that have a value. AP's recall is PCKh.
+top, neck and nose, the other columns are means of left and right; Mean is over those of the 15 joints that have a
+value. AP's recall is PCKh.
+
 --official (the default) reproduces every quirk of the official tool: MOT leaves out the last labelled frame of a
-sequence, a frame empty on one side counts as one miss and one false positive of each joint, MOTP sums all recorded
-events. --corrected keeps that frame, counts such frames by person, and its MOTP sums matches only; it is the default
-for JHMDB, which does not label the head top: what counts empty frames makes its MOTA a large negative number.
-HOTA: similarity max(0, 1 - d / 0.5), thresholds .05 to .95, all labelled frames, people counted.
+sequence, a frame that is empty on one side counts as one miss and one false positive of each joint, MOTP sums all
+recorded events, and frames are paired by their place in the files; a note reports files whose image names differ or
+come in another order. --corrected keeps the last frame, counts empty frames by person, sums matches only in MOTP, and
+pairs frames by the names (else the ids) of their images, so that their order does not matter; --oks pairs likewise.
+--corrected is the default for JHMDB, which does not label the head top: counting empty frames the official way makes
+its MOTA a large negative number.
+HOTA: similarity max(0, 1 - d / 0.5), thresholds .05 to .95, all labelled frames, counted by person.
 """
 
-import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from math import inf
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from dimofs.cli import InputError, check_ranges, run
-from dimofs.eval.keypoints import oks as by_oks
-from dimofs.eval.keypoints.pairs import measure_all
-from dimofs.eval.keypoints.scores import Definition, measure
+from dimofs.eval.exclusions import check_distinct, check_options, given
+from dimofs.eval.keypoints.oks import figures as oks_figures
+from dimofs.eval.keypoints.oks import score_people
+from dimofs.eval.keypoints.order import pairing_notes
+from dimofs.eval.keypoints.pairs import score_pairs
+from dimofs.eval.keypoints.scores import Definition, score_video
+from dimofs.eval.keypoints.undefined import none_for_nan
 from dimofs.eval.tables.bench import CLIPS, Bench, compare, compare_models, figure6, run_models
-from dimofs.eval.tables.compare import Setting
+from dimofs.eval.tables.compare import EvalOptions
+from dimofs.eval.tables.plots import check_plot
 from dimofs.eval.tables.report import line, report
 from dimofs.files import write_json
 from dimofs.tracking import TRACKERS
 from dimofs.zoo import checkpoints
 from dimofs.zoo.detection.detector import PoseDetector
+from dimofs.zoo.devices import pick_device
 from dimofs.zoo.training.data import JhmdbClips, JhmdbLabels
+
+FILES = ("gt", "pred")
+DATA = ("root", "jhmdb", "jhmdb_labels")
+MODELS = (
+    *DATA, "videos", "seeds", "weights", "delta", "deltas", "tracker", "joint_score", "table", "figure", "trackers",
+    "out", "device", "batch",
+)  # fmt: skip
+CONFLICTS = (
+    (FILES, MODELS, "no model runs where files are compared"),
+    (("root",), ("jhmdb", "jhmdb_labels"), "models run over one data set"),
+    (DATA, ("seeds",), "seeds are those of synthetic clips"),
+    (("official",), ("corrected",), "they are two definitions"),
+    (("oks",), ("official", "corrected"), "OKS has one definition"),
+    (("oks",), ("hota", "plot"), "HOTA and plots need head boxes"),
+    (("oks",), ("tracking",), "OKS has nothing to do with tracks"),
+    (("hota",), ("tracking",), "HOTA needs track ids"),
+    (("table",), ("figure", "trackers"), "each is a comparison of its own"),
+    (("figure",), ("trackers",), "each is a comparison of its own"),
+    (("per_sequence",), ("table", "figure", "trackers"), "comparisons have no lines for sequences"),
+    (("figure",), ("official", "corrected", "hota"), "it shows AP, which is the same in both definitions"),
+    (("figure",), ("delta", "tracker", "joint_score"), "it shows AP of poses over --deltas"),
+    (("trackers",), ("tracker",), "--trackers names all that are compared"),
+    (("trackers",), ("hota",), "HOTA is shown in any case"),
+    (("trackers",), ("plot",), "there is no plot of trackers"),
+)
+NEEDS = (
+    (("gt",), ("pred",), "the predictions, a file or folder in a PoseTrack format"),
+    (("pred",), ("gt",), "the ground truth, a file or folder in a PoseTrack format"),
+    (("oks",), ("gt",), "files are compared by OKS; give --gt GT and --pred PRED"),
+    (("tracking",), ("gt",), "models give tracks; give --gt GT and --pred PRED"),
+    (("deltas",), ("figure",), "deltas are those of --figure 6"),
+    (("jhmdb",), ("jhmdb_labels",), "the folder of splits, joints and masks"),
+    (("jhmdb_labels",), ("jhmdb",), "the folder of clips"),
+)
 
 
 def main(
     *,
     gt: Annotated[Path | None, "ground truth, a file or a folder"] = None,
-    pred: Annotated[Path | None, "predictions, a file or a folder"] = None,
-    official: Annotated[bool, "every quirk of the official tool (the default)"] = False,
-    corrected: Annotated[bool, "without the quirks"] = False,
-    tracking: Annotated[bool, "MOTA too, which needs track ids"] = True,
-    hota: Annotated[bool, "HOTA too"] = False,
-    oks: Annotated[bool, "AP of people by OKS instead, for files without head boxes"] = False,
-    per_sequence: Annotated[bool, "print each sequence's figures"] = False,
+    pred: Annotated[Path | None, "predictions, a file or a folder of files with the same names"] = None,
+    official: Annotated[bool, "reproduce every quirk of the official tool (the default, except for --jhmdb)"] = False,
+    corrected: Annotated[bool, "textbook MOT: no frame dropped, people of empty frames counted"] = False,
+    tracking: Annotated[bool, "MOTA and its parts; without it, AP of poses without track ids"] = True,
+    oks: Annotated[bool, "instead: AP of people by OKS, without head boxes"] = False,
+    hota: Annotated[bool, "HOTA of keypoints as well"] = False,
+    per_sequence: Annotated[bool, "a line for each sequence"] = False,
     json: Annotated[Path | None, "write the figures here"] = None,
-    plot: Annotated[Path | None, "draw precision over recall, and bars by joint, here (.png, .pdf, .svg)"] = None,
-    root: Annotated[Path | None, "run models over the validation videos of this PoseTrack folder"] = None,
+    plot: Annotated[Path | None, "draw the figures here (.png, .pdf or .svg)"] = None,
+    root: Annotated[Path | None, "run models over PoseTrack's validation set in this folder"] = None,
     jhmdb: JhmdbClips = None,
     jhmdb_labels: JhmdbLabels = None,
-    videos: Annotated[int | None, f"at most so many videos (default: all, {CLIPS} synthetic ones)"] = None,
+    videos: Annotated[int | None, f"use at most this many videos (default: all, {CLIPS} synthetic ones)"] = None,
     seeds: Annotated[Sequence[int], "of the synthetic clips; --trackers takes several"] = (0,),
     weights: Annotated[Sequence[str], "models to run: names or checkpoint folders"] = ("dimofs_mobile",),
-    delta: Annotated[int, "frames from A, whose poses are sought, to B, whose features are seen"] = 0,
-    deltas: Annotated[Sequence[int], "of --figure 6"] = tuple(range(-10, 11)),
-    tracker: Annotated[str, f"how people are joined: {', '.join(TRACKERS)}"] = "default",
-    joint_score: Annotated[float, "lowest confidence of a joint in a track"] = Setting().joint_score,
+    delta: Annotated[int, "find the poses of frame t in the features of frame t + DELTA"] = 0,
+    deltas: Annotated[Sequence[int], "values of delta in --figure 6"] = tuple(range(-10, 11)),
+    tracker: Annotated[str, f"how people are tracked: {', '.join(TRACKERS)}"] = "default",
+    joint_score: Annotated[float, "lowest confidence of a joint in a track"] = EvalOptions().joint_score,
     table: Annotated[Literal[1, 2] | None, "compare models: 1 by AP, 2 by MOTA"] = None,
-    figure: Annotated[Literal[6] | None, "AP over delta"] = None,
-    trackers: Annotated[list[str] | None, "compare these on the same poses"] = None,
-    out: Annotated[Path | None, "folder of the poses and tracks that models give (default: they are not kept)"] = None,
-    device: Annotated[str, "where models run"] = "cpu",
+    figure: Annotated[Literal[6] | None, "plot AP over delta"] = None,
+    trackers: Annotated[list[str] | None, "compare these trackers on the same poses"] = None,
+    out: Annotated[Path | None, "folder for the poses and tracks of models (default: they are not kept)"] = None,
+    device: Annotated[str | None, "cpu, cuda, cuda:1, ... (default: a GPU if there is one)"] = None,
     batch: Annotated[int, "frames at a time"] = 1,
 ) -> None:
-    if (official and corrected) or (oks and (official or corrected or hota or plot)):
-        raise InputError("--official, --corrected and --oks exclude each other; --hota and --plot need head boxes")
+    check_options(given(main, locals()), CONFLICTS, NEEDS)
+    if plot is not None:
+        check_plot(plot)
     definition: Definition = "corrected" if corrected or (jhmdb and not official) else "official"
-    if gt is not None and pred is not None and oks:
-        result = _by_oks(gt, pred, per_sequence)
-    elif gt is not None and pred is not None:
-        work = partial(measure, definition=definition, tracking=tracking, hota=hota)
-        result = report(measure_all(gt, pred, work), str(gt), definition, tracking, per_sequence, plot)
-    elif gt is not None or pred is not None or oks or not tracking:
-        raise InputError("--gt GT and --pred PRED are needed: files or folders in a PoseTrack format (see --help)")
+    if gt is not None and pred is not None:
+        if oks:
+            result = _by_oks(gt, pred, per_sequence)
+        else:
+            work = partial(score_video, definition=definition, tracking=tracking, hota=hota)
+            scores = score_pairs(gt, pred, work)
+            result = report(scores, str(gt), definition, tracking=tracking, per_sequence=per_sequence, plot=plot)
     else:
         check_ranges(videos=(videos, 1, inf), batch=(batch, 1, inf), joint_score=(joint_score, 0, 1))
+        _check_counts(weights, seeds, trackers, figure, plot if table is None and figure is None else None)
+        here = str(pick_device(device))
         with _folder(out) as folder:
-            setting = Setting(delta, batch, joint_score, definition, hota)
-            bench = Bench(root, jhmdb, jhmdb_labels, videos, seeds, folder, setting, plot)
-            models = {name: checkpoints.load_as(PoseDetector, name, device) for name in weights}
+            options = EvalOptions(delta=delta, batch=batch, joint_score=joint_score, definition=definition, hota=hota)
+            bench = Bench(
+                root=root,
+                jhmdb=jhmdb,
+                jhmdb_labels=jhmdb_labels,
+                most=videos,
+                seeds=seeds,
+                out=folder,
+                options=options,
+                plot=plot,
+            )
+            models = {name: checkpoints.load_as(PoseDetector, name, here) for name in weights}
             if trackers is not None:
                 result = compare(bench, models, trackers)
             elif figure is not None:
@@ -111,12 +169,33 @@ def main(
             else:
                 result = run_models(bench, models, tracker, per_sequence)
     if json is not None:
-        write_json(json, _null(result))
+        write_json(json, none_for_nan(result))
+
+
+def _check_counts(
+    weights: Sequence[str],
+    seeds: Sequence[int],
+    trackers: Sequence[str] | None,
+    figure: int | None,
+    plot: Path | None,
+) -> None:
+    """InputError: an option has more values than are used. plot: that of one model."""
+    check_distinct("weights", weights)
+    check_distinct("seeds", seeds)
+    check_distinct("trackers", trackers or ())
+    if len(seeds) > 1 and trackers is None:
+        raise InputError("--seeds: only --trackers takes several; give one")
+    if len(weights) > 1 and trackers is not None:
+        raise InputError("--weights: --trackers compares trackers on the poses of one model; give one")
+    if len(weights) > 2 and figure is not None:
+        raise InputError("--weights: --figure 6 compares one model, or a single-frame model with another; give two")
+    if len(weights) > 1 and plot is not None:
+        raise InputError("--plot: draws the figures of one model; give one --weights, or --table")
 
 
 @contextmanager
 def _folder(out: Path | None) -> Iterator[Path]:
-    """`out`, or a folder for as long as the context lasts."""
+    """`out`, or a temporary folder that lasts as long as the context."""
     if out is not None:
         yield out
         return
@@ -125,24 +204,18 @@ def _folder(out: Path | None) -> Iterator[Path]:
 
 
 def _by_oks(gt: Path, pred: Path, per_sequence: bool) -> dict:
-    videos = measure_all(gt, pred, by_oks.measure)
-    result, each = by_oks.figures(videos), {video.name: by_oks.figures([video]) for video in videos}
+    """Print AP of people by OKS; the content of --json."""
+    videos = score_pairs(gt, pred, score_people)
+    result, each = oks_figures(videos), {video.name: oks_figures([video]) for video in videos}
     frames, people = sum(v.frames for v in videos), sum(v.people for v in videos)
     print(f"PoseTrack, {len(videos)} sequences, {frames} frames, {people} people, AP of people by OKS")
     width = max(8, *map(len, each)) if per_sequence else 8
     print(line("", list(result), width))
     for name, row in {"all": result, **(each if per_sequence else {})}.items():
         print(line(name, list(row.values()), width))
+    for note in pairing_notes(videos, official=False):
+        print(note)
     return {"definition": "oks", **result, "sequences": each}
-
-
-def _null(value: Any) -> Any:
-    """The same with None for NaN, as JSON has it."""
-    if isinstance(value, dict):
-        return {key: _null(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_null(inner) for inner in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 if __name__ == "__main__":

@@ -31,7 +31,17 @@ from dimofs.cli import InputError, check_ranges, run
 from dimofs.detections import Detections
 from dimofs.files import uncollected
 from dimofs.formats.contents import CONTENTS
-from dimofs.formats.posefiles import PoseFile, Poses, check_tracks, pose_files, read, relabelled, renamed, some, write
+from dimofs.formats.posefiles import (
+    PoseFile,
+    Poses,
+    check_tracks,
+    pose_files,
+    read_poses,
+    relabelled,
+    renamed,
+    some,
+    write_poses,
+)
 from dimofs.tracking import NONE, TRACKERS, Tracker, follow, tracker_named
 
 NAMES = [name for name, tracker in TRACKERS.items() if not tracker.motion]  # files hold no motion
@@ -98,11 +108,11 @@ def _process(
     path: Path, target: Path, format: str | None, tracker: Tracker, joint_score: float, counts: Counts, label: str
 ) -> None:
     """Track one file, and write the result, whole or not at all."""
-    file = read(path, joint_score)
+    file = read_poses(path, joint_score)
     if format not in (None, file.format) and len(file.videos) > 1:
         raise InputError(f"{path}: has {len(file.videos)} videos, which only PoseTrack18 files can; leave out --format")
     ids = [link(video, tracker, label) for video in file.videos]
-    write(target, _content(file, ids, format or file.format), path)
+    write_poses(target, _content(file, ids, format or file.format), path)
     counts.frames += sum(len(video.images) for video in file.videos)
     counts.people += sum(int((tracks >= 0).sum()) for tracks in ids)
     counts.tracks += sum(int(tracks.max(initial=-1)) + 1 for tracks in ids)

@@ -7,6 +7,7 @@ import torch
 
 from dimofs.cli import InputError
 from dimofs.eval import claim
+from dimofs.eval.tables import bench
 from dimofs.zoo import checkpoints
 from dimofs.zoo.detection.detector import PoseDetector
 from dimofs.zoo.detection.offsets import DeformableLayer, OffsetNet
@@ -41,8 +42,8 @@ def test_figure_6_by_hand():
 
 
 def test_runs_are_trained_measured_and_not_repeated(tmp_path, monkeypatch, capsys):
-    options = {"steps": 1, "batch": 1, "size": 64, "videos": 1, "longer": 64, "seeds": [0], "deltas": [3]}
-    monkeypatch.setattr(claim.pck, "CLIPS", 1)
+    options = {"steps": 1, "batch": 1, "canvas": 64, "videos": 1, "size": 64, "seeds": [0], "deltas": [3]}
+    monkeypatch.setattr(bench, "CLIPS", 1)
     monkeypatch.setattr(claim, "CALIBRATION", 2)
     claim.main(out=tmp_path, runs=["single", "dimofs", "pixel"], json=tmp_path / "claim.json", **options)
     first = capsys.readouterr().out
@@ -56,7 +57,7 @@ def test_runs_are_trained_measured_and_not_repeated(tmp_path, monkeypatch, capsy
     assert {k for k in recipes[0] if recipes[0][k] != recipes[1][k]} == {"single", "arguments"}
 
     monkeypatch.setattr(Trainer, "update", lambda *_: pytest.fail("trained again"))
-    monkeypatch.setattr(claim.Test, "_measure", lambda *_: pytest.fail("measured again"))
+    monkeypatch.setattr(claim.Test, "_figures", lambda *_: pytest.fail("measured again"))
     claim.main(out=tmp_path, runs=["single", "dimofs"], **options)
     assert capsys.readouterr().out.splitlines()[1:3] == first.splitlines()[1:3]
     with pytest.raises(InputError, match=r"started from dimofs_mobile, not \S*other; give another --out"):

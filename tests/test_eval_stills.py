@@ -20,6 +20,9 @@ from dimofs.datasets.synthetic.stills import NUMBER, write_stills
 from dimofs.detections import Detections
 from dimofs.eval import coco, models, pck
 from dimofs.eval.keypoints.coco_ap import CocoTruth, evaluate, parse_truth, read_results, read_truth
+from dimofs.eval.keypoints.pck import ALPHAS, joint_errors, speed
+from dimofs.eval.keypoints.pck import pck as rates
+from dimofs.eval.tables.joints import JointOptions, person_errors
 from dimofs.formats.coco_results import to_results
 from dimofs.images import read_image
 from dimofs.pixels import to_tensor
@@ -198,8 +201,8 @@ def found(shift: float, box: tuple[float, ...] = (0, 0, 100, 200), people: int =
 @pytest.mark.parametrize(("shift", "right"), [(0.0, (100, 100)), (30.0, (100, 0)), (40.0, (100, 0)), (41.0, (0, 0))])
 def test_pck_by_hand(shift, right):
     """Of a box 200 high, 0.2 are 40 pixels and 0.1 are 20."""
-    errors = pck.joint_errors(actor(), found(shift), skeletons.DIMOFS)
-    figures = [pck.pck(errors, alpha) for alpha in pck.ALPHAS]
+    errors = joint_errors(actor(), found(shift), skeletons.DIMOFS)
+    figures = [rates(errors, alpha) for alpha in ALPHAS]
     assert tuple(f["mean"] for f in figures) == right
     assert tuple(f["left_wrist"] for f in figures) == right
     assert all(f["neck"] is None for f in figures), "not labelled"
@@ -209,20 +212,20 @@ def test_pck_judges_the_detection_that_overlaps_most():
     far, near = found(60.0, (50, 0, 150, 200)), found(1.0, (0, 0, 90, 200))
     fields = ("boxes", "scores", "keypoints", "keypoint_scores")
     both = Detections(*(torch.cat((getattr(far, f), getattr(near, f))) for f in fields))
-    errors = pck.joint_errors(actor(), both, skeletons.DIMOFS)
+    errors = joint_errors(actor(), both, skeletons.DIMOFS)
     assert errors[0, 0] == pytest.approx(1 / 200)
 
 
 def test_pck_of_nobody_and_of_missing_joints():
     for nobody in (found(0.0, people=0), found(0.0, (500, 0, 600, 200))):
-        errors = pck.joint_errors(actor(), nobody, skeletons.DIMOFS)
+        errors = joint_errors(actor(), nobody, skeletons.DIMOFS)
         assert errors[0, :17].isinf().all() and errors[0, 17:].isnan().all()
-        assert pck.pck(errors, 0.2)["mean"] == 0
+        assert rates(errors, 0.2)["mean"] == 0
     legs = [name for name in skeletons.DIMOFS if not name.endswith("wrist")]
     columns = skeletons.indices(skeletons.DIMOFS, legs)
     some = found(0.0)
     some.keypoints, some.keypoint_scores = some.keypoints[:, columns], some.keypoint_scores[:, columns]
-    figures = pck.pck(pck.joint_errors(actor(), some, legs), 0.1)
+    figures = rates(joint_errors(actor(), some, legs), 0.1)
     assert figures["wrist"] is None and figures["mean"] == 100
 
 
@@ -230,7 +233,7 @@ def test_pck_mean_gives_each_joint_the_same_weight():
     errors = torch.full((2, 19), torch.nan)
     errors[0, skeletons.DIMOFS.index("left_knee")] = 0
     errors[:, skeletons.DIMOFS.index("right_hip")] = torch.tensor([0, 1])
-    figures = pck.pck(errors, 0.2)
+    figures = rates(errors, 0.2)
     assert figures["knee"] == 100 and figures["hip"] == 50 and figures["mean"] == 75
 
 
@@ -265,7 +268,14 @@ def test_pck_command_on_a_clip(tmp_path, monkeypatch, capsys):
             return [person for _ in frame_a]
 
     monkeypatch.setattr(pck, "load_model", lambda *_: Middle())
-    pck.main(clips=tmp_path / "clips", labels=tmp_path, weights="middle", every=2, delta=3, json=tmp_path / "f.json")
+    pck.main(
+        jhmdb=str(tmp_path / "clips"),
+        jhmdb_labels=str(tmp_path),
+        weights="middle",
+        every=2,
+        delta=3,
+        json=tmp_path / "f.json",
+    )
     figures = json.loads((tmp_path / "f.json").read_text())
     assert figures["people"] == 6 and figures["pck"]["0.2"]["mean"] == 100 and figures["pck"]["0.1"]["mean"] == 0
     assert seen == [(6, True)] and "delta 3" in capsys.readouterr().out
@@ -303,9 +313,9 @@ def test_speed_by_hand():
     one = scenes.person((0, 0, 20, 40), left_wrist=(5.0, 5.0), left_elbow=(9.0, 9.0), nose=(1.0, 1.0))
     then = scenes.person((2, 0, 22, 40), left_wrist=(8.0, 5.0), left_elbow=(9.0, 14.0))
     other = scenes.person((100, 0, 120, 40), left_wrist=(105.0, 5.0))
-    assert pck.speed(one, People.join([other, then])).tolist() == pytest.approx([4 / 40])
-    assert pck.speed(People.join([one, other]), then)[1].isnan(), "nobody overlaps"
-    assert pck.speed(one, People.empty()).isnan().all() and len(pck.speed(People.empty(), one)) == 0
+    assert speed(one, People.join([other, then])).tolist() == pytest.approx([4 / 40])
+    assert speed(People.join([one, other]), then)[1].isnan(), "nobody overlaps"
+    assert speed(one, People.empty()).isnan().all() and len(speed(People.empty(), one)) == 0
 
 
 class Recorder(PoseDetector):
@@ -341,19 +351,19 @@ def walk(greys: list[int]) -> LabelledVideo:
 def test_pck_looks_before_and_after():
     clip = walk([0, 1, 2, 3, 4])
     model = Recorder()
-    errors, speeds = zip(*pck.measure(model, clip, 1, 2, 3), strict=True)
+    errors, speeds = zip(*person_errors(model, clip, JointOptions(every=3, delta=1, aggregate=2)), strict=True)
     assert model.met == [([0, 3], [1, 4], [0, 1], [2, 4])]
     assert torch.cat(speeds).tolist() == pytest.approx([0.2, 0.2])
     assert all(e[0, 0].isinf() for e in errors)
     with pytest.raises(InputError, match="--aggregate"):
-        list(pck.measure(Oracle([]), clip, 0, 1, 1))
+        list(person_errors(Oracle([]), clip, JointOptions(every=1, aggregate=1)))
 
 
 def test_pck_blurs_frame_a_alone():
     """Grey of 0, 16, 48, 48, 80: the mean around the first, itself twice, is 5.3, that around the last 69.3."""
     clip = walk([0, 16, 48, 48, 80])
     model = Recorder()
-    list(pck.measure(model, clip, 0, 1, 4, blur=1))
+    list(person_errors(model, clip, JointOptions(every=4, aggregate=1, blur=1)))
     assert model.met == [([5, 69], None, [0, 48], [16, 80])]
 
 
@@ -389,7 +399,7 @@ def test_coco_without_arguments_takes_synthetic_stills(tmp_path, monkeypatch, ca
     assert "synthetic stills, 4 images, dimofs_mobile" in capsys.readouterr().out
     figures = json.loads((tmp_path / "f.json").read_text())
     assert figures["pose"]["AP"] == pytest.approx(1) and figures["box"]["AP"] == pytest.approx(1)
-    with pytest.raises(InputError, match="--gt FILE"):
+    with pytest.raises(InputError, match="--images needs --gt"):
         coco.main(images=tmp_path)
 
 
@@ -403,8 +413,8 @@ def test_pck_without_arguments_takes_synthetic_clips(tmp_path, monkeypatch, caps
     pck.main(every=20, by_speed=True, json=tmp_path / "f.json")
     speeds = json.loads((tmp_path / "f.json").read_text())["speeds"]
     assert set(speeds) == {"slow", "medium", "fast"} and "fast: " in capsys.readouterr().out
-    with pytest.raises(InputError, match="belong together"):
-        pck.main(clips=tmp_path)
+    with pytest.raises(InputError, match="--jhmdb needs --jhmdb-labels beside it"):
+        pck.main(jhmdb=str(tmp_path))
 
 
 def test_stills_are_labelled_by_hand(tmp_path):

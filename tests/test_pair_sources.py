@@ -101,7 +101,7 @@ def test_real_posetrack_files(file):
     """Every person with a box or a joint in the frame is found, with the file's joints and no others."""
     path = needs(f"formats/posetrack18/val/{file}.json")
     content = json.loads(path.read_text())
-    (video,) = posetrack.read(path)
+    (video,) = posetrack.read_annotations(path)
     size = (content["images"][0]["height"], content["images"][0]["width"])
     names = ["neck" if name == "head_bottom" else name for name in content["categories"][0]["keypoints"]]
     ears = [names.index(name) for name in ("left_ear", "right_ear")]

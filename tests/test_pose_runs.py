@@ -17,7 +17,7 @@ from dimofs.datasets.synthetic.clips import HELD_OUT, SyntheticClip, synthetic_c
 from dimofs.detections import Detections
 from dimofs.eval import posetrack
 from dimofs.eval.tables.compare import (
-    Setting,
+    EvalOptions,
     Sweep,
     Trial,
     compare_trackers,
@@ -81,7 +81,7 @@ def video(tmp_path) -> LabelledVideo:
 
 
 def test_who_knows_the_labels_scores_full_marks(tmp_path, video):
-    (scores,) = score_model(Seer(), [video], tmp_path, TRACKERS["default"], Setting())
+    (scores,) = score_model(Seer(), [video], tmp_path, TRACKERS["default"], EvalOptions())
     assert scores.right[scores.has].all() and scores.annotated.tolist() == [LENGTH * PEOPLE] * 15
     assert not scores.misses.any() and not scores.switches.any() and not scores.false_positives.any()
     for folder in ("poses", "tracks"):
@@ -99,7 +99,7 @@ def test_poses_are_all_and_tracks_are_the_sure(tmp_path, video, monkeypatch):
         return people
 
     monkeypatch.setattr("tests.test_pose_runs.walkers", doubtful)
-    (scores,) = score_model(Seer(), [video], tmp_path, TRACKERS["default"], Setting())
+    (scores,) = score_model(Seer(), [video], tmp_path, TRACKERS["default"], EvalOptions())
     assert scores.has.sum() == LENGTH * PEOPLE * 15
     nose = 13
     assert scores.detections.tolist() == [0 if j == nose else LENGTH - 1 for j in range(15)]
@@ -139,12 +139,14 @@ def test_figure_6_by_hand(tmp_path, video):
     late = sweep_deltas(Seer(), Seer(copies=True), [video], tmp_path, (-1, 0, 1))
     assert late.dimofs == late.copied
     one = Seer()
-    assert sweep_deltas(one, one, [video], tmp_path, (-1, 1)) == Sweep([-1, 1], [100] * 2, sweep.copied[::2], 100)
+    assert sweep_deltas(one, one, [video], tmp_path, (-1, 1)) == Sweep(
+        deltas=[-1, 1], dimofs=[100] * 2, copied=sweep.copied[::2], single=100
+    )
 
 
 def test_trackers_are_compared_on_each_set(tmp_path, video):
     chosen = {name: TRACKERS[name] for name in ("default", "detect-and-track")}
-    trials = compare_trackers(Seer(), [[video], [video, video]], chosen, tmp_path, Setting())
+    trials = compare_trackers(Seer(), [[video], [video, video]], chosen, tmp_path, EvalOptions())
     assert trials["default"] == [Trial(100, 100, 0)] * 2
     assert [trial.mota for trial in trials["detect-and-track"]] == [-100, -100], "nobody is scored .95"
     lines = tracker_lines({"a": [Trial(50, 40, 3), Trial(60, 40, 5)], "longer": [Trial(70, 10, 1)]})
@@ -237,12 +239,12 @@ def test_comparing_trackers(command):
         ("--gt here", "--pred"),
         ("--videos 0", "--videos 0: must be"),
         ("--jhmdb clips", "--jhmdb-labels"),
-        ("--jhmdb-labels labels", "--jhmdb-labels needs --jhmdb beside it"),
+        ("--jhmdb-labels labels", "--jhmdb-labels needs --jhmdb"),
         ("--tracker nearest", "--tracker nearest: is unknown"),
         ("--trackers iou nearest", "--tracker nearest: is unknown"),
         ("--seeds -1", "--seeds -1"),
         ("--root nowhere", "nowhere/annotations/val"),
-        ("--oks", "--gt GT and --pred PRED are needed"),
+        ("--oks", "--oks needs --gt"),
         ("--batch 0", "--batch 0"),
         ("--joint-score nan", "--joint-score nan"),
         ("--videos 1 --plot a.doc", "--plot a.doc"),

@@ -21,7 +21,7 @@ from dimofs.datasets.sequences import (
 from dimofs.datasets.synthetic.clips import Synthetic, synthetic_clip
 from dimofs.detections import Detections
 from dimofs.eval.keypoints.frames import clean
-from dimofs.formats.posetrack import JOINTS, read
+from dimofs.formats.posetrack import JOINTS, read_annotations
 from dimofs.skeletons import DIMOFS
 from tests.support.scenes import write_clip, write_image
 
@@ -123,7 +123,7 @@ def test_jhmdb_ignores_what_is_far_from_the_actor(tmp_path, jhmdb):
     (tmp_path / "p.json").write_text(
         json.dumps(pose_content("p", DIMOFS, [Detections.join([near, far])] * 4, video.truth.frames, (48, 64)))
     )
-    gt, found = clean(video.truth, read(tmp_path / "p.json")[0])
+    gt, found = clean(video.truth, read_annotations(tmp_path / "p.json")[0])
     assert gt.has.sum() == 4 * 14, "all of the actor's own joints count"
     assert found.has.sum(axis=1).tolist() == [1] * 4 and found.has[:, JOINTS.index("nose")].all()
 

@@ -13,7 +13,7 @@ from dimofs import skeletons
 from dimofs.cli import InputError, parser, run
 from dimofs.detections import Detections
 from dimofs.eval import posetrack, track
-from dimofs.formats.posefiles import Poses, read
+from dimofs.formats.posefiles import Poses, read_poses
 from dimofs.formats.writers import About, jsonl
 from dimofs.tracking import NONE, TRACKERS, Tracker, follow
 from dimofs.video import Frame
@@ -78,7 +78,7 @@ def test_people_as_detections_by_hand(tmp_path, format):
     """Joints of 0.5 and 0.25; the extent 20 x 40 of all, of the second 10 x 10, both times 1.2."""
     second = stand(100, joints=(0, 1, 3), score=0.25)
     content = video(format, [[stand(0), second], [stand(5)]])
-    (poses,) = read(save(tmp_path / NAME[format], content)).videos
+    (poses,) = read_poses(save(tmp_path / NAME[format], content)).videos
     people, has = poses.detections(), torch.zeros(3, 15, dtype=torch.bool)
     has[0], has[1, [0, 1, 3]], has[2] = True, True, True
     assert people.boxes.tolist() == [[-2, -4, 22, 44], [99, -1, 111, 11], [3, -4, 27, 44]]
@@ -93,14 +93,14 @@ def test_of_a_joints_repeats_the_first_counts_and_other_ids_do_not(tmp_path):
     content = video("posetrack17", [[stand(0)]])
     points = content["annolist"][0]["annorect"][0]["annopoints"][0]["point"]
     points += [{"id": [14], "x": [90], "y": [90], "score": [1]}, {"id": [15], "x": [90], "y": [90], "score": [1]}]
-    (poses,) = read(save(tmp_path / "x.json", content)).videos
+    (poses,) = read_poses(save(tmp_path / "x.json", content)).videos
     assert poses.xy[0, 14].tolist() == [20, 40] and poses.confidence[0, 14] == 0.5
 
 
 def test_boxes_and_scores_of_the_file_come_first(tmp_path):
     content = video("posetrack18", [[stand(0), stand(50)]])
     content["annotations"][0] |= {"bbox": [1, 2, 30, 40], "score": 0.125}
-    (poses,) = read(save(tmp_path / "x.json", content)).videos
+    (poses,) = read_poses(save(tmp_path / "x.json", content)).videos
     assert poses.boxes().tolist() == [[1, 2, 31, 42], [48, -4, 72, 44]]
     assert poses.scores().tolist() == [0.125, 0.5]
 
@@ -108,16 +108,16 @@ def test_boxes_and_scores_of_the_file_come_first(tmp_path):
 @pytest.mark.parametrize("format", FORMATS[:2])
 def test_scores_that_are_no_probabilities_weigh_nothing(tmp_path, format):
     for score, mean in ((3.0, 3.0), (-0.5, -0.5), (None, 1.0)):
-        (poses,) = read(save(tmp_path / "x.json", video(format, [[stand(0, score=score)]]))).videos
+        (poses,) = read_poses(save(tmp_path / "x.json", video(format, [[stand(0, score=score)]]))).videos
         assert poses.confidences().tolist() == [[1] * 15] and poses.scores().tolist() == [mean]
         assert poses.detections().keypoint_scores.isfinite().all()
 
 
 def test_a_joint_with_the_score_0_is_there(tmp_path):
     content = video("posetrack17", [[stand(0, score=0.0)]])
-    (poses,) = read(save(tmp_path / "x.json", content)).videos
+    (poses,) = read_poses(save(tmp_path / "x.json", content)).videos
     assert poses.detections().keypoint_scores.isfinite().all()
-    (poses,) = read(save(tmp_path / "x.jsonl", tracked(tmp_path, content, format="jsonl"))).videos
+    (poses,) = read_poses(save(tmp_path / "x.jsonl", tracked(tmp_path, content, format="jsonl"))).videos
     assert poses.has.all()
 
 
@@ -143,7 +143,7 @@ def test_joints_below_the_score_become_absent(tmp_path, format):
     found = tracked(tmp_path, content, joint_score=0.5)
     (person,) = entries(found)
     for path, least in ((save(tmp_path / NAME[format], found), -np.inf), (tmp_path / "in" / NAME[format], 0.5)):
-        (poses,) = read(path, least).videos
+        (poses,) = read_poses(path, least).videos
         assert poses.has.tolist() == [[j not in (1, 14) for j in range(15)]]
         assert poses.xy[0, 14].tolist() == [0, 0]
     if format == "posetrack17":
@@ -213,7 +213,7 @@ def test_trackers_of_poses_see_the_joints(tmp_path):
 def test_whom_the_tracker_takes_is_known_even_if_it_moves_them(tmp_path):
     """Ids go to the right people where people are dropped and poses smoothed."""
     frames = [[stand(0, score=0.5), stand(50), stand(100)], [stand(0, score=0.2), stand(50, score=0.1), stand(103)]]
-    (poses,) = read(save(tmp_path / "x.json", video("posetrack17", frames))).videos
+    (poses,) = read_poses(save(tmp_path / "x.json", video("posetrack17", frames))).videos
     tracker = replace(PLAIN, score=0.15, smooth=0.5)
     before = poses.xy.copy()
     assert track.link(poses, tracker).tolist() == [0, 1, 2, 0, -1, 2] and np.array_equal(poses.xy, before)
@@ -307,7 +307,7 @@ def test_sizes_belong_to_their_videos(tmp_path):
     content = video("posetrack18", [[stand(20)]] * 4, folders=["a", "b"] * 2)
     for i, image in enumerate(content["images"]):
         image |= {"width": (1000, 10)[i % 2], "height": 1000}
-    (a, b) = read(save(tmp_path / "x.json", content)).videos
+    (a, b) = read_poses(save(tmp_path / "x.json", content)).videos
     assert a.sizes.tolist() == [[1000, 1000]] * 2 and b.sizes.tolist() == [[10, 1000]] * 2
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from dimofs import skeletons
 from dimofs.cli import InputError
 from dimofs.eval import posetrack, track
-from dimofs.formats.posefiles import read
+from dimofs.formats.posefiles import read_poses
 from dimofs.formats.posetrack import JOINTS
 from dimofs.tracking import Tracker
 from tests.support.pose_sets import (
@@ -110,7 +110,7 @@ def test_images_without_a_folder_or_with_several_are_named_anew(tmp_path):
             frame["image"][0]["name"] = name
         found = tracked(tmp_path, content, format="posetrack18")
         assert len({image["file_name"] for image in found["images"]}) == 2
-        assert len(read(save(tmp_path / "x.json", found)).videos) == 1 and ids(found) == [0, 0]
+        assert len(read_poses(save(tmp_path / "x.json", found)).videos) == 1 and ids(found) == [0, 0]
 
 
 @pytest.mark.parametrize("format", FORMATS)
@@ -120,7 +120,7 @@ def test_every_format_becomes_every_other(tmp_path, format, to):
     for frames in (CROSSING, [[], []]):
         found = tracked(tmp_path, video(format, frames), format=to)
         assert ids(found) == [0, 1, 1, 0, 0, 1][: len(ids(found))] and len(ids(found)) == sum(map(len, frames))
-        poses = read(save(tmp_path / NAME[to], found)).videos[0]
+        poses = read_poses(save(tmp_path / NAME[to], found)).videos[0]
         shift = 0.5 * ((to == "jsonl") - (format == "jsonl"))
         columns = skeletons.indices(poses.joints, JOINTS)
         assert poses.has[:, columns].all() and len(poses.images) == len(frames)

@@ -161,7 +161,7 @@ def test_posetrack(tmp_path):
 def test_posetrack_is_read_by_its_reader(tmp_path, name):
     path = tmp_path / f"{name}.json"
     written(path, "posetrack", [(frame(0), two()), (frame(1), none())], about(name))
-    (video,) = posetrack.read(path)
+    (video,) = posetrack.read_annotations(path)
     assert (video.name, len(video.frames), video.track.tolist()) == (name, 2, [4, 0])
     assert video.box[0].tolist() == [10, 20, 40, 80] and len(video.xy) == 2 * 15  # no ears
     nose = (video.person == 1) & (video.joint == posetrack.JOINTS.index("nose"))

@@ -42,7 +42,9 @@ class PoseTrack:
         files = posetrack.files(folder)
         if not files:
             raise InputError(f"{folder}: holds no .json files; --posetrack is the folder of annotations and images")
-        videos = [video for file in tqdm(files, "PoseTrack", disable=None) for video in posetrack.read(file)]
+        videos = [
+            video for file in tqdm(files, "PoseTrack", disable=None) for video in posetrack.read_annotations(file)
+        ]
         self.videos = [video for video in videos if len(video.frame)]
         if not self.videos:
             raise InputError(f"{folder}: annotates no person; are these the annotations of {part}?")

@@ -91,7 +91,7 @@ def posetrack_videos(root: Path, most: int | None = None, part: str = "val") -> 
     files = posetrack.files(folder)
     if not files:
         raise InputError(f"{folder}: holds no .json files; --root is the folder of annotations and images")
-    videos = [video for file in spread(files, most) for video in posetrack.read(file)]
+    videos = [video for file in spread(files, most) for video in posetrack.read_annotations(file)]
     for video in videos:
         check_names(root, video)
     return [
@@ -208,7 +208,7 @@ def annotate(folder: Path | None, name: str, frames: Sequence[Labels], size: tup
     path = (folder or Path()) / f"{name}.json"
     if folder is not None:
         write_json(path, content)
-    (video,) = posetrack.parse(path, content)
+    (video,) = posetrack.parse_annotations(path, content)
     return video
 
 

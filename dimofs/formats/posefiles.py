@@ -1,8 +1,8 @@
 """Poses in files, of whole videos: PoseTrack's formats of 2017 and 2018, and the JSON lines of dimofs.formats.writers.
 
-file = read("x.json")
+file = read_poses("x.json")
 ids = [track(video) for video in file.videos]           # [P] int64 each
-write("out/x.json", relabelled(file, ids), file.path)   # the same with other ids
+write_poses("out/x.json", relabelled(file, ids), file.path)   # the same with other ids
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ def _stem(path: Path) -> str:
 
 
 @uncollected()
-def read(path: Path, joint_score: float = -inf) -> PoseFile:
+def read_poses(path: Path, joint_score: float = -inf) -> PoseFile:
     """The poses of a file, without joints of a lower score, and without people who then have neither box nor joints.
 
     Track ids are not looked at, nor need there be any. InputError: the file is absent or malformed.
@@ -170,7 +170,7 @@ def some(video: Poses, chosen: np.ndarray) -> Poses:
 
 
 def _read_posetrack(path: Path, content: Any) -> PoseFile:
-    videos = posetrack.parse(path, content)
+    videos = posetrack.parse_annotations(path, content)
     format = "posetrack17" if "annolist" in content else "posetrack18"
     sizes = np.full((sum(len(video.frames) for video in videos), 2), inf)
     if format == "posetrack18":
@@ -382,7 +382,7 @@ def check_tracks(file: PoseFile, ids: Sequence[np.ndarray], format: str) -> None
         raise InputError(f"{file.path}: {fault}; raise --score or use --format jsonl")
 
 
-def write(path: Path, content: Any, source: Path) -> None:
+def write_poses(path: Path, content: Any, source: Path) -> None:
     """JSON, lines of it for .jsonl, compressed for .gz: whole or not at all.
 
     InputError: `source`, whence the content came, holds NaN or is nested too deeply; the file cannot be written.

@@ -11,6 +11,7 @@ Coordinates are those of the files. Frames of a 2018 file are of the video that 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,11 +32,12 @@ NO_TRACK = -(1 << 62)
 MOST_TRACKS = 10_000  # track ids are below this
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Video:
     """F frames of a video with P people and N joints, in the order of the file; floats are float64.
 
-    file, name: where it was read, and what it is called there, printable; frames: names of the images.
+    file, name: where it was read, and what it is called there, printable.
+    frames, ids: names of the images, and their ids in the file (None in the format of 2017).
     sizes:      of each image (height, width), or None where the file does not say.
     regions:    of each frame the polygons to ignore, [K, 2] x y.
     frame:      [P] int64, ascending.
@@ -53,6 +55,7 @@ class Video:
     name: str
     frames: list[str]
     sizes: list[tuple[int, int] | None]
+    ids: list | None
     regions: list[list[np.ndarray]]
     frame: np.ndarray
     track: np.ndarray
@@ -68,19 +71,19 @@ class Video:
 
 
 @uncollected()
-def read(path: str | Path) -> list[Video]:
+def read_annotations(path: str | Path) -> list[Video]:
     """The videos of a file of either format, which may be gzipped.
 
     InputError: it is absent or malformed, a track id is not an integer below 10,000 or occurs twice in a frame, a
     polygon has one or two points.
     """
-    videos = parse(Path(path), read_json(path))
+    videos = parse_annotations(Path(path), read_json(path))
     for video in videos:
         _check_tracks(video)
     return videos
 
 
-def parse(path: Path, content: Any) -> list[Video]:
+def parse_annotations(path: Path, content: Any) -> list[Video]:
     """The videos of what the JSON file `path` says; ids may be large and occur twice. InputError: it is malformed."""
     if not isinstance(content, dict) or ("annolist" not in content and "images" not in content):
         raise InputError(f"{path}: has neither annolist (PoseTrack17) nor images (PoseTrack18)")
@@ -126,6 +129,7 @@ def _read18(path: Path, content: dict) -> list[Video]:
         name=_printable(stem(path)),
         frames=images.column("file_name", {str}, "a text"),
         sizes=list(map(_size18, images.items)),
+        ids=ids,
         regions=_regions18(images),
         frame=frame,
         track=_whole(people, "track_id", people.numbers("track_id", np.nan)),
@@ -192,9 +196,9 @@ def _by_folder(everyone: Video) -> list[Video]:
     names = list(dict.fromkeys(folders)) or [""]
     where = np.array([names.index(name) for name in folders], np.int64)
     if len(names) == 1:
-        return [_frames(everyone, np.arange(len(where)), everyone.name)]
+        return [select_frames(everyone, np.arange(len(where)), everyone.name)]
     titles = [f"{everyone.name}/{_printable(name)}" for name in names]
-    return [_frames(everyone, np.flatnonzero(where == i), title) for i, title in enumerate(titles)]
+    return [select_frames(everyone, np.flatnonzero(where == i), title) for i, title in enumerate(titles)]
 
 
 def _printable(name: str) -> str:
@@ -202,8 +206,8 @@ def _printable(name: str) -> str:
     return name if name.isprintable() else ascii(name)[1:-1]
 
 
-def _frames(video: Video, kept: np.ndarray, name: str) -> Video:
-    """Some frames [F'] of `video`, under another name, with people and joints sorted by frame."""
+def select_frames(video: Video, kept: Sequence[int] | np.ndarray, name: str) -> Video:
+    """The frames `kept` [F'] of `video`, in that order, as a video called `name`, people and joints sorted by frame."""
     number = np.full(len(video.frames), len(video.frames))
     number[kept] = np.arange(len(kept))
     chosen = np.argsort(number[video.frame], kind="stable")
@@ -217,6 +221,7 @@ def _frames(video: Video, kept: np.ndarray, name: str) -> Video:
         name=name,
         frames=[video.frames[i] for i in kept],
         sizes=[video.sizes[i] for i in kept],
+        ids=None if video.ids is None else [video.ids[i] for i in kept],
         regions=[video.regions[i] for i in kept],
         frame=number[video.frame[chosen]],
         places=[video.places[i] for i in chosen],
@@ -249,6 +254,7 @@ def _read17(path: Path, content: dict) -> Video:
         name=_printable(stem(path)),
         frames=images.column("name", {str}, "a text"),
         sizes=[None] * len(images),
+        ids=None,
         regions=_regions17(frames),
         frame=np.repeat(np.arange(len(rects)), [len(rect) for rect in rects]),
         track=_whole(people, "track_id", people.rows("track_id", 1, np.nan)[:, 0]),

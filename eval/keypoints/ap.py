@@ -5,19 +5,20 @@ import numpy as np
 from dimofs.eval.keypoints.frames import Block
 from dimofs.formats.posetrack import JOINTS
 
-NEAR = 0.5  # head sizes
+# A joint is right up to this distance, in head sizes.
+NEAR = 0.5
 
 
 def assign(block: Block) -> np.ndarray:
-    """Which predicted joints of some frames are right, [F, P, 15] bool.
+    """Which predicted joints of a block of frames are right, [F, P, 15] bool.
 
-    A prediction goes to the ground truth of which it has the largest part of the annotated joints right; a ground truth
-    then takes the best of its predictions (in both the first of equals). Only the joints of such pairs can be right.
+    Each prediction is assigned to the person with the largest share of annotated joints that it gets right; each person
+    then keeps the best of its predictions. Ties go to the first. Only joints of such pairs can be right.
     """
     near = block.distance <= NEAR
-    part = near.sum(axis=1) / np.maximum(block.annotated.sum(axis=1), 1)[:, :, None]  # [F, G, P]
-    favourite = part.argmax(axis=1)[:, None] == np.arange(part.shape[1])[:, None]
-    mutual = np.where(favourite, part, 0)
+    share = near.sum(axis=1) / np.maximum(block.annotated.sum(axis=1), 1)[:, :, None]  # [F, G, P]
+    favourite = share.argmax(axis=1)[:, None] == np.arange(share.shape[1])[:, None]
+    mutual = np.where(favourite, share, 0)
     frame, truth = np.nonzero(mutual.max(axis=2) > 0)
     found = mutual.argmax(axis=2)[frame, truth]
     right = np.zeros((*block.found.shape, len(JOINTS)), bool)
@@ -26,10 +27,11 @@ def assign(block: Block) -> np.ndarray:
 
 
 def average_precision(score: np.ndarray, right: np.ndarray, annotated: int) -> tuple[float, float, float]:
-    """AP, and precision and recall of all predictions, of one joint: [N], [N] bool, number of annotated joints.
+    """AP of one joint, and precision and recall of all its predictions.
 
-    The area under the precision's envelope, all points. Equal scores keep their order, NaN ranks first. Without
-    predictions all are 0, with predictions but nothing annotated AP and recall are NaN.
+    score: [N]; right: [N] bool; annotated: number of annotated joints. AP is the area under the precision envelope, at
+    every recall. Equal scores keep their order, NaN ranks first. Without predictions all three are 0; with predictions
+    but nothing annotated, AP and recall are NaN.
     """
     if not len(score):
         return 0.0, 0.0, 0.0
@@ -42,19 +44,21 @@ def average_precision(score: np.ndarray, right: np.ndarray, annotated: int) -> t
 
 
 def curve(score: np.ndarray, right: np.ndarray, annotated: int) -> tuple[np.ndarray, np.ndarray]:
-    """Recall and precision after each prediction, best first: [N], [N] bool, annotated joints -> two [N]."""
+    """Recall [N] and precision [N] after each prediction, in order of descending score."""
     hits = right[_best_first(score)].cumsum()
     return hits / annotated, hits / np.arange(1, len(hits) + 1)
 
 
 def tie_range(score: np.ndarray, right: np.ndarray, annotated: int) -> float:
-    """How far the AP of one joint depends on the order of predictions that have equal scores."""
+    """Largest difference that the order of predictions with equal scores can make to the AP of one joint."""
     if not annotated or len(np.unique(score)) == len(score):
         return 0.0
-    worst = np.argsort(right, kind="stable")
-    high, low = (average_precision(score[o], right[o], annotated)[0] for o in (worst[::-1], worst))
+    wrong_first = np.argsort(right, kind="stable")
+    right_first = wrong_first[::-1]
+    low, high = (average_precision(score[o], right[o], annotated)[0] for o in (wrong_first, right_first))
     return high - low
 
 
 def _best_first(score: np.ndarray) -> np.ndarray:
+    """[N] indices that sort by descending score, stably, NaN first."""
     return np.argsort(np.where(np.isnan(score), -np.inf, -score), kind="stable")

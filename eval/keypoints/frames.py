@@ -1,4 +1,4 @@
-"""Ground truth and predictions of a video side by side: cleaned up as PoseTrack's official tool does, and compared."""
+"""Ground truth and predictions of a video as tables of joints: cleaned up as PoseTrack's tool does, and compared."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ from dimofs.cli import InputError
 from dimofs.eval.keypoints.polygons import in_any
 from dimofs.formats.posetrack import JOINTS, NO_SCORE, NO_TRACK, Video
 
-_BLOCK = 1 << 20  # distances that are held at once
+# Distances that are held in memory at a time.
+_BLOCK = 1 << 20
 
 
-@dataclass
+@dataclass(kw_only=True)
 class JointTable:
-    """The P people of one side in the F frames that count, sorted by frame.
+    """The P people of one side (ground truth or predictions) in the F frames that count, sorted by frame.
 
     has:    [P, 15] bool, the joint is annotated or predicted.
     x, y:   [P, 15] float64, NaN where it is not.
     score:  [P, 15] float64.
-    track:  [P] int64, number of the track, from 0 without gaps; `tracks` of them.
+    track:  [P] int64, the person's track, numbered from 0 without gaps; there are `tracks` of them.
     index:  [P] int64, the person's number in the Video.
-    starts: [F + 1], frame f has people starts[f] to starts[f + 1].
+    starts: [F + 1], frame f holds people starts[f] to starts[f + 1].
     """
 
     has: np.ndarray
@@ -36,11 +37,11 @@ class JointTable:
     starts: np.ndarray
 
     def frame(self, number: int) -> slice:
-        """The people of a frame."""
+        """The people of frame `number`."""
         return slice(self.starts[number], self.starts[number + 1])
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Block:
     """F frames, padded to G people of the ground truth and P predicted ones.
 
@@ -58,17 +59,16 @@ class Block:
     distance: np.ndarray
 
     def __getitem__(self, index: np.ndarray) -> Block:
-        """Some of the frames."""
-        fields = (self.frames, self.truth, self.found, self.annotated, self.predicted, self.distance)
-        return Block(*(field[index] for field in fields))
+        """The frames that `index` selects."""
+        return Block(**{name: values[index] for name, values in vars(self).items()})
 
 
 def clean(truth: Video, predicted: Video) -> tuple[JointTable, JointTable]:
-    """What counts of a video, in this order:
+    """The people and joints of a video that count. What does not is dropped in this order:
 
-    1. frames without people in the ground truth go, with their predictions;
-    2. people without a list of joints go;
-    3. in frames with polygons to ignore, joints strictly inside one go, then people without any joint left.
+    1. frames without people in the ground truth, with their predictions;
+    2. people without a list of joints;
+    3. in frames with ignore regions, joints strictly inside one, then people without any joint left.
 
     InputError: the videos differ in length.
     """
@@ -90,7 +90,8 @@ def _people(video: Video, kept: np.ndarray, regions: list[list[np.ndarray]]) -> 
         gone[of] = in_any(video.xy[of], regions[f])
     left = np.bincount(video.person[~gone], minlength=len(video.frame)) > 0
     stays = kept[video.frame] & video.listed & (left | ~limited[video.frame])
-    points = np.flatnonzero(~gone & stays[video.person] & (video.joint >= 0))[::-1]  # of a joint's repeats the first
+    # In reverse, so that of a joint listed twice the first one is written last and stays.
+    points = np.flatnonzero(~gone & stays[video.person] & (video.joint >= 0))[::-1]
     where = (np.cumsum(stays) - 1)[video.person[points]], video.joint[points]
 
     def spread(values, empty: float) -> np.ndarray:
@@ -112,45 +113,55 @@ def _people(video: Video, kept: np.ndarray, regions: list[list[np.ndarray]]) -> 
 
 
 def compare(truth: JointTable, predicted: JointTable, size: np.ndarray) -> Iterator[Block]:
-    """The frames that have people on both sides, in order; `size` [P] is the unit of the ground truth's people."""
+    """The frames that have people on both sides, in order; `size` [P] is the unit of distance of each true person."""
     both = np.flatnonzero((np.diff(truth.starts) > 0) & (np.diff(predicted.starts) > 0))
     if not len(both):
         return
     most = [np.diff(side.starts)[both].max() for side in (truth, predicted)]
     step = max(1, _BLOCK // (len(JOINTS) * int(most[0]) * int(most[1])))
-    places = [np.stack((side.x, side.y), axis=-1) for side in (truth, predicted)]  # [P, 15, 2]
+    true_places, found_places = (np.stack((side.x, side.y), axis=-1) for side in (truth, predicted))  # [P, 15, 2]
     for start in range(0, len(both), step):
         frames = both[start : start + step]
-        g, p = (_padded(side, frames) for side in (truth, predicted))
+        g, p = _padded(truth, frames), _padded(predicted, frames)
         with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-            vectors = _at(places[0], g, np.nan)[:, :, :, None] - _at(places[1], p, np.nan)[:, :, None]
+            vectors = _at(true_places, g, np.nan)[:, :, :, None] - _at(found_places, p, np.nan)[:, :, None]
             distance = _length(vectors) / size[g][:, None, :, None]
-        yield Block(frames, g, p, _at(truth.has, g, False), _at(predicted.has, p, False), distance)
+        yield Block(
+            frames=frames,
+            truth=g,
+            found=p,
+            annotated=_at(truth.has, g, False),
+            predicted=_at(predicted.has, p, False),
+            distance=distance,
+        )
 
 
 def _length(vectors: np.ndarray) -> np.ndarray:
-    """[..., 2] -> [...], to the last bit as `np.linalg.norm` has it for each: a dot product, whose steps may be fused.
+    """[..., 2] -> [...], to the last bit the `np.linalg.norm` of each vector: a dot product, which may fuse its steps.
 
-    Where a distance is just at a limit, or two are equal, the official tool's figures hang on that bit.
+    The official tool's figures depend on that bit where a distance is exactly at a limit, or two are equal.
     """
     return np.sqrt((vectors[..., None, :] @ vectors[..., None])[..., 0, 0])
 
 
 def _padded(people: JointTable, frames: np.ndarray) -> np.ndarray:
-    """[F, N] the people of some frames, -1 after the last of each."""
+    """[F, N] the people of these frames, padded with -1."""
     count = np.diff(people.starts)[frames, None]
     column = np.arange(count.max())
     return np.where(column < count, people.starts[frames, None] + column, -1)
 
 
 def _at(values: np.ndarray, index: np.ndarray, empty: float) -> np.ndarray:
-    """[P, 15, ...] at the people [F, N], -1 being `empty` -> [F, 15, N, ...]."""
+    """[P, 15, ...] taken at the people [F, N], with `empty` for -1 -> [F, 15, N, ...]."""
     nobody = np.expand_dims(index < 0, tuple(range(2, values.ndim + 1)))
     return np.where(nobody, empty, values[index]).swapaxes(1, 2)
 
 
 def head_sizes(truth: Video, people: JointTable, predicted: JointTable) -> np.ndarray:
-    """[P] 0.6 times the diagonal of the people's head boxes. InputError: one is missing where there are predictions."""
+    """[P] 0.6 times the diagonal of each person's head box.
+
+    InputError: a head box is missing in a frame with predictions.
+    """
     head = truth.head[people.index]
     lacks = np.isnan(head).any(axis=1) & np.repeat(np.diff(predicted.starts) > 0, np.diff(people.starts))
     if lacks.any():
@@ -161,7 +172,7 @@ def head_sizes(truth: Video, people: JointTable, predicted: JointTable) -> np.nd
 
 
 def check_tracks(video: Video, people: JointTable) -> None:
-    """InputError: one of the `people` has no track id."""
+    """InputError unless all `people` have a track id."""
     lacks = video.track[people.index] == NO_TRACK
     if lacks.any():
         place = video.places[people.index[lacks.argmax()]]

@@ -1,5 +1,5 @@
-"""HOTA of keypoints (Luiten et al., 2021), each joint tracked on its own; the similarity of two joints is
-max(0, 1 - d / 0.5) with d in head sizes."""
+"""HOTA of keypoints (Luiten et al., 2021). Each joint is tracked on its own; the similarity of two joints is
+max(0, 1 - d / 0.5), with d in head sizes."""
 
 from __future__ import annotations
 
@@ -13,15 +13,17 @@ from dimofs.eval.keypoints.ap import NEAR
 from dimofs.eval.keypoints.frames import Block, JointTable
 from dimofs.formats.posetrack import JOINTS
 
+# Similarity thresholds.
 ALPHAS = np.arange(5, 100, 5) / 100
 _EPS = np.finfo(float).eps
 
 
 @dataclass
 class Hota:
-    """What a video adds, [15, 19] by joint and threshold.
+    """The counts of one video, [15, 19] by joint and threshold.
 
-    hits: pairs; misses, false: joints of the two sides without one; agreement: sum over pairs of that of their tracks.
+    hits: matched pairs; misses, false: unmatched joints of the ground truth and of the predictions; agreement: sum over
+    the pairs of how well their two tracks agree.
     """
 
     hits: np.ndarray
@@ -30,14 +32,14 @@ class Hota:
     agreement: np.ndarray
 
 
-def measure(truth: JointTable, found: JointTable, blocks: Sequence[Block]) -> Hota:
-    """A video, from its people and the comparison of all frames that have some on both sides."""
+def count_hota(truth: JointTable, found: JointTable, blocks: Sequence[Block]) -> Hota:
+    """The counts of a video, from its people and `blocks`, the comparison of all frames with people on both sides."""
     joints = [_joint(truth, found, blocks, joint) for joint in range(len(JOINTS))]
     return Hota(*(np.array(rows) for rows in zip(*joints, strict=True)))
 
 
 def hota_of(videos: Sequence[Hota]) -> dict[str, np.ndarray]:
-    """HOTA, DetA and AssA of each joint, [15] fractions, means over the thresholds; NaN where nothing is there."""
+    """HOTA, DetA and AssA of each joint, [15] fractions, means over the thresholds; NaN without any joints."""
     fields = ("hits", "misses", "false", "agreement")
     hits, misses, false, agreement = (np.sum([getattr(v, f) for v in videos], axis=0) for f in fields)
     everything = hits + misses + false
@@ -70,7 +72,7 @@ def _joint(truth: JointTable, found: JointTable, blocks: Sequence[Block], joint:
 def _frames(
     truth: JointTable, found: JointTable, block: Block, joint: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Of each frame the similarity [G, P] of those people that have the joint, and their tracks [G] and [P]."""
+    """Per frame: similarity [G, P] between the people who have this joint, and their tracks [G] and [P]."""
     with np.errstate(invalid="ignore"):
         similarity = np.nan_to_num(np.maximum(0, 1 - block.distance[:, joint] / NEAR))
     for f, values in enumerate(similarity):

@@ -1,4 +1,4 @@
-"""Every video of the ground truth with its prediction: which files and videos belong together, read and measured."""
+"""Every video of the ground truth with its prediction: which files and videos belong together, read and scored."""
 
 import multiprocessing
 import os
@@ -13,25 +13,27 @@ from tqdm import tqdm
 
 from dimofs.cli import InputError
 from dimofs.formats import posetrack
-from dimofs.formats.posetrack import Video, folder, read, stem
+from dimofs.formats.posetrack import Video, folder, read_annotations, stem
 
-Measured = TypeVar("Measured")
-_FILES = 4  # a process must have this many to be worth its start
+Scored = TypeVar("Scored")
+# Pairs of files that make it worth starting a process.
+_FILES_PER_PROCESS = 4
 
 
-def measure_all(truth: Path, predicted: Path, measure: Callable[[Video, Video], Measured]) -> list[Measured]:
-    """`measure` of each video of the ground truth and its prediction, in the order of file names and videos.
+def score_pairs(truth: Path, predicted: Path, score: Callable[[Video, Video], Scored]) -> list[Scored]:
+    """`score(truth, prediction)` for each video of the ground truth, in the order of file names and videos.
 
-    Two files belong together whatever they are called; in folders, files of one name do (.json or .json.gz). Of files
-    with several videos each, videos of one name do. Predictions without ground truth do not count. Each process (of as
-    many as there are cores; `measure` must be a function of a module) holds one pair of files at a time.
+    Two single files belong together whatever their names; in folders, files of the same name do (.json or .json.gz).
+    Within files that hold several videos, videos of the same name do. Predictions without ground truth do not count.
+    There are as many processes as cores, so `score` must be a function of a module; each holds one pair of files at a
+    time.
 
-    InputError: a path is absent or holds no JSON file, or a ground truth has no prediction; and those of `measure`.
+    InputError: a path is absent or holds no JSON file, a ground truth has no prediction; and those of `score`.
     """
     pairs = _pairs(truth, predicted)
-    work = partial(_measure, measure)
+    work = partial(_score, score)
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-    processes = min(cores, len(pairs) // _FILES)
+    processes = min(cores, len(pairs) // _FILES_PER_PROCESS)
     if processes < 2:
         found = [work(pair) for pair in tqdm(pairs, disable=None)]
     else:
@@ -49,11 +51,12 @@ def _in_processes(work: Callable, pairs: list[tuple[Path, Path]], processes: int
             raise
 
 
-def _measure(measure: Callable[[Video, Video], Measured], pair: tuple[Path, Path]) -> list[Measured]:
-    return [measure(*videos) for videos in _videos(*pair)]
+def _score(score: Callable[[Video, Video], Scored], pair: tuple[Path, Path]) -> list[Scored]:
+    return [score(*videos) for videos in _videos(*pair)]
 
 
 def _pairs(truth: Path, predicted: Path) -> list[tuple[Path, Path]]:
+    """The files of the ground truth, each with its prediction."""
     truths, predictions = _files(truth), _files(predicted)
     if truth.is_file() and predicted.is_file():
         return [(truth, predicted)]
@@ -64,7 +67,7 @@ def _pairs(truth: Path, predicted: Path) -> list[tuple[Path, Path]]:
 
 
 def _files(path: Path) -> dict[str, Path]:
-    """By name without extensions, sorted."""
+    """The file, or the files of the folder, by name without extensions, sorted."""
     if path.is_file():
         return {stem(path): path}
     if not path.is_dir():
@@ -80,7 +83,8 @@ def _files(path: Path) -> dict[str, Path]:
 
 
 def _videos(truth: Path, predicted: Path) -> Iterator[tuple[Video, Video]]:
-    truths, predictions = read(truth), read(predicted)
+    """The videos of a file of the ground truth, each with its prediction."""
+    truths, predictions = read_annotations(truth), read_annotations(predicted)
     if len(truths) == len(predictions) == 1:
         yield truths[0], predictions[0]
         return

@@ -1,11 +1,13 @@
-"""Points in polygons, exactly: the sign of an orientation is never left to rounding (Shewchuk's filter, 1997)."""
+"""Point-in-polygon tests that are exact: where rounding could flip the sign of an orientation, fractions decide it (the
+filter of Shewchuk, 1997)."""
 
 from collections.abc import Sequence
 from fractions import Fraction
 
 import numpy as np
 
-_UNSURE = 4e-16  # times the sum of its terms: where the sign of an orientation may be wrong
+# An orientation below this times the sum of its terms' magnitudes may have the wrong sign.
+_UNSURE = 4e-16
 
 
 def in_any(points: np.ndarray, polygons: Sequence[np.ndarray]) -> np.ndarray:
@@ -24,7 +26,7 @@ def in_any(points: np.ndarray, polygons: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def _inside(points: np.ndarray, polygon: np.ndarray) -> np.ndarray:
-    """A ray to the right crosses an odd number of edges, and the point is on none of them."""
+    """[N] bool: a ray to the right crosses an odd number of edges, and the point is on none of them."""
     a, b = polygon, np.roll(polygon, -1, axis=0)
     side = _orientation(a, b, points)  # [N, K]
     x, y = points[:, :1], points[:, 1:]
@@ -35,7 +37,7 @@ def _inside(points: np.ndarray, polygon: np.ndarray) -> np.ndarray:
 
 
 def _orientation(a: np.ndarray, b: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """The sign of (b - a) x (p - a) for every point and edge, [N, K]: 1 where the point is left of the edge."""
+    """[N, K] sign of (b - a) x (p - a) for every point and edge: 1 if the point is left of the edge."""
     with np.errstate(over="ignore", invalid="ignore"):
         forward = (b[:, 0] - a[:, 0]) * (points[:, 1:] - a[:, 1])
         backward = (b[:, 1] - a[:, 1]) * (points[:, :1] - a[:, 0])

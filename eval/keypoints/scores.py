@@ -1,4 +1,4 @@
-"""PoseTrack's figures: what a video adds to them (`measure`), and the figures of any set of videos (`figures`)."""
+"""PoseTrack's figures: the counts of one video (`score_video`), and the figures of any set of videos (`figures`)."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ import numpy as np
 
 from dimofs.eval.keypoints.ap import assign, average_precision, tie_range
 from dimofs.eval.keypoints.frames import JointTable, check_tracks, clean, compare, head_sizes
-from dimofs.eval.keypoints.hota import Hota, hota_of
-from dimofs.eval.keypoints.hota import measure as measure_hota
+from dimofs.eval.keypoints.hota import Hota, count_hota, hota_of
 from dimofs.eval.keypoints.mot import JointTracks
+from dimofs.eval.keypoints.order import Pairing, pair_frames
 from dimofs.formats.posetrack import JOINTS, Video
 
 Definition = Literal["official", "corrected"]
-GROUPS = {  # the columns of PoseTrack's tables
+# The columns of PoseTrack's tables.
+GROUPS = {
     "Head": ("head_top", "neck", "nose"),
     "Shou": ("left_shoulder", "right_shoulder"),
     "Elbo": ("left_elbow", "right_elbow"),
@@ -28,15 +29,15 @@ GROUPS = {  # the columns of PoseTrack's tables
 COUNTS = ("misses", "switches", "false_positives", "objects", "detections")
 
 
-@dataclass
+@dataclass(kw_only=True)
 class VideoScores:
-    """What one video adds. Counts are of each joint, [15].
+    """The counts of one video, per joint [15].
 
-    frames, tracked_frames: that count in AP and in MOT.
-    score, has, right:      [P, 15] of its predicted joints, `has` where there is one.
+    frames, tracked_frames: frames that count in AP and in MOT.
+    score, has, right:      [P, 15] of the predicted joints, where `has` is true.
     annotated:              joints of the ground truth, for AP.
-    distance:               sum over pairs (official: over all events), head sizes.
-    hota:                   None where it was not asked for.
+    distance:               sum over matched pairs (official: over all events), head sizes.
+    hota:                   None unless it was asked for.
     """
 
     name: str
@@ -53,19 +54,22 @@ class VideoScores:
     detections: np.ndarray
     distance: np.ndarray
     hota: Hota | None
+    pairing: Pairing
 
 
-def measure(
+def score_video(
     truth: Video, predicted: Video, definition: Definition, tracking: bool = True, hota: bool = False
 ) -> VideoScores:
-    """Compare a video's predictions with its ground truth; `tracking` gives MOT, `hota` HOTA as well as AP.
+    """Compare a video's predictions with its ground truth: AP, with `tracking` MOT, with `hota` HOTA.
 
     "official" is what PoseTrack's tool computes: its MOT leaves out the last labelled frame, counts a frame that is
     empty on one side after the clean-up as one miss and one false positive of each joint, and its MOTP sums the
-    distances of all recorded events. "corrected" keeps the frame, counts such frames by person, and sums pairs.
+    distances of all recorded events; frames are paired by their place. "corrected" keeps the frame, counts such frames
+    by person, sums pairs, and pairs frames by name (`pair_frames`).
 
-    InputError: numbers of frames differ, a head box is missing or, but for AP, a track id.
+    InputError: the numbers of frames differ, a head box is missing or, for MOT and HOTA, a track id.
     """
+    predicted, pairing = pair_frames(truth, predicted, by_name=definition != "official")
     gt, pr = clean(truth, predicted)
     if tracking or hota:
         check_tracks(truth, gt)
@@ -99,20 +103,21 @@ def measure(
         objects=objects,
         detections=tracks.detections,
         distance=tracks.raw_distance if definition == "official" else tracks.distance,
-        hota=measure_hota(gt, pr, blocks) if hota else None,
+        hota=count_hota(gt, pr, blocks) if hota else None,
+        pairing=pairing,
     )
 
 
 def _count(people: JointTable, counted: np.ndarray) -> np.ndarray:
-    """[15] joints in the frames that are `counted` [F]."""
+    """[15] number of joints in the frames that are `counted` [F] bool."""
     return people.has[np.repeat(counted, np.diff(people.starts))].sum(axis=0)
 
 
 def figures(videos: Sequence[VideoScores], definition: Definition) -> dict:
-    """AP, MOTA and their parts of some videos, pooled: [15] joints and total in percent, NaN where undefined.
+    """AP, MOTA and their parts over some videos, pooled: 15 joints, then the total, in percent; NaN where undefined.
 
     The total is the mean over joints that are not NaN. `counts` are sums, [15]; `ties` is the largest difference that
-    the order of equal scores makes to a joint's AP.
+    the order of equal scores can make to a joint's AP.
     """
     total = {field: np.sum([getattr(v, field) for v in videos], axis=0) for field in (*COUNTS, "distance")}
     joints = [pooled(videos, [joint]) for joint in range(len(JOINTS))]
@@ -130,7 +135,7 @@ def figures(videos: Sequence[VideoScores], definition: Definition) -> dict:
 
 
 def pooled(videos: Sequence[VideoScores], joints: Sequence[int]) -> tuple[np.ndarray, np.ndarray, int]:
-    """Scores [N] of the predictions of some joints in all videos, which are right [N], and how many are annotated."""
+    """Predictions of these joints in all videos: scores [N], whether they are right [N]; and the number annotated."""
     score, right = (
         np.concatenate([getattr(v, field)[:, j][v.has[:, j]] for v in videos for j in joints])
         for field in ("score", "right")
@@ -158,6 +163,6 @@ def _mean(row: np.ndarray) -> float:
 
 
 def by_group(row: Sequence[float]) -> list[float]:
-    """A row of `figures` as the columns of the tables: means of GROUPS, NaN where a joint's is, then the total."""
+    """A row of `figures` as the columns of a table: the means of GROUPS (NaN if a joint's is NaN), then the total."""
     groups = [[row[JOINTS.index(name)] for name in names] for names in GROUPS.values()]
     return [*(sum(values) / len(values) for values in groups), row[-1]]

@@ -1,4 +1,4 @@
-"""What eval.posetrack prints of models that it runs: figures, tables, Figure 6 and a comparison of trackers."""
+"""What eval.posetrack prints about the models that it runs: figures, tables, Figure 6, a comparison of trackers."""
 
 from __future__ import annotations
 
@@ -12,32 +12,34 @@ from dimofs.datasets.jhmdb import Jhmdb
 from dimofs.datasets.sequences import LabelledVideo, jhmdb_videos, posetrack_videos, synthetic_videos
 from dimofs.datasets.synthetic.clips import HELD_OUT, Synthetic
 from dimofs.eval.keypoints.scores import GROUPS, VideoScores, by_group, figures
-from dimofs.eval.tables.compare import Setting, compare_trackers, score_model, sweep_deltas, tracker_lines
+from dimofs.eval.tables.compare import EvalOptions, compare_trackers, score_model, sweep_deltas, tracker_lines
 from dimofs.eval.tables.plots import plot_rows, plot_sweep
 from dimofs.eval.tables.report import line, report
 from dimofs.tracking import tracker_named
 from dimofs.zoo.detection.detector import PoseDetector
 from dimofs.zoo.training.data import need
 
-CLIPS = 12  # synthetic ones, unless --videos says otherwise
+# Synthetic clips of a seed, unless --videos says otherwise.
+CLIPS = 12
+# A seed of --seeds is this many clips of the generator away from the next, so that they share none.
 SEEDS_APART = 10_000
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Bench:
-    """What models run over and how; the fields are the command's options."""
+    """What models run over, how they are scored, and where results go; the fields are options of the command."""
 
-    root: Path | None
+    root: Path | None = None
     jhmdb: str | None
     jhmdb_labels: str | None
-    most: int | None
-    seeds: Sequence[int]
+    most: int | None = None
+    seeds: Sequence[int] = (0,)
     out: Path
-    setting: Setting
-    plot: Path | None
+    options: EvalOptions
+    plot: Path | None = None
 
     def videos(self, seed: int) -> list[LabelledVideo]:
-        """InputError: no or malformed data."""
+        """The labelled videos; `seed` chooses among synthetic ones. InputError: data is missing or malformed."""
         if self.root is not None:
             return posetrack_videos(self.root, self.most)
         if self.jhmdb or self.jhmdb_labels:
@@ -51,29 +53,29 @@ class Bench:
 
     @property
     def source(self) -> str:
-        """What is measured, for the head of a table."""
+        """The name of the data, for the head of a table."""
         if self.root or self.jhmdb:
             return "PoseTrack" if self.root else "JHMDB"
         return f"synthetic clips of seed {', '.join(map(str, self.seeds))}"
 
 
 def run_models(bench: Bench, models: dict[str, PoseDetector], tracker: str, per_sequence: bool) -> dict:
-    """Print the figures of each model; the content of --json, by model if there are several."""
+    """Print the figures of each model; returns the content of --json, by model if there are several."""
     results = {}
     for name, scores in _scores(bench, models, tracker):
-        setting = bench.setting
-        source = f"{name} on {bench.source}, delta {setting.delta}, tracker {tracker}"
-        results[name] = report(scores, source, setting.definition, True, per_sequence, bench.plot)
+        options = bench.options
+        source = f"{name} on {bench.source}, delta {options.delta}, tracker {tracker}"
+        results[name] = report(scores, source, options.definition, per_sequence=per_sequence, plot=bench.plot)
     return results if len(models) > 1 else results[next(iter(models))]
 
 
 def compare_models(bench: Bench, models: dict[str, PoseDetector], tracker: str, table: Literal[1, 2]) -> dict:
-    """Print Table 1 or 2, a row for each model; the content of --json."""
-    results = {name: figures(scores, bench.setting.definition) for name, scores in _scores(bench, models, tracker)}
+    """Print Table 1 or 2, a row for each model; returns the content of --json."""
+    results = {name: figures(scores, bench.options.definition) for name, scores in _scores(bench, models, tracker)}
     field, measure = {1: ("ap", "mAP"), 2: ("mota", "MOTA")}[table]
     rows = {name: by_group(result[field]) for name, result in results.items()}
     width = max(8, *map(len, rows))
-    print(f"Table {table}, {measure}, %: {bench.source}, delta {bench.setting.delta}, tracker {tracker}")
+    print(f"Table {table}, {measure}, %: {bench.source}, delta {bench.options.delta}, tracker {tracker}")
     print(*(line(name, row, width) for name, row in {"": [*GROUPS, "Mean"], **rows}.items()), sep="\n")
     if bench.plot is not None:
         plot_rows(bench.plot, rows, measure)
@@ -81,18 +83,18 @@ def compare_models(bench: Bench, models: dict[str, PoseDetector], tracker: str, 
 
 
 def _scores(bench: Bench, models: dict[str, PoseDetector], tracker: str) -> Iterator[tuple[str, list[VideoScores]]]:
-    """Each model's name and what the videos add for it; of several each has a folder of its own in OUT."""
+    """Each model's name and the counts of the videos for it; several models have a folder each in OUT."""
     chosen, videos = tracker_named(tracker), bench.videos(bench.seeds[0])
     for number, (name, detector) in enumerate(models.items()):
         out = bench.out if len(models) == 1 else bench.out / f"model{number}"
-        yield name, score_model(detector, videos, out, chosen, bench.setting)
+        yield name, score_model(detector, videos, out, chosen, bench.options)
 
 
 def figure6(bench: Bench, models: dict[str, PoseDetector], deltas: Sequence[int]) -> dict:
-    """Print and draw Figure 6 of the last model, beside the first at single frames; the content of --json."""
+    """Print and plot Figure 6 of the last model, beside the first on single frames; returns the content of --json."""
     first, last = next(iter(models)), next(reversed(models))
     videos = bench.videos(bench.seeds[0])
-    sweep = sweep_deltas(models[first], models[last], videos, bench.out / "poses", deltas, bench.setting.batch)
+    sweep = sweep_deltas(models[first], models[last], videos, bench.out / "poses", deltas, bench.options.batch)
     print(f"Figure 6, mAP, %: {bench.source}; {sweep.single:.1f} for single frames A by {first}")
     print(f"{'delta':>6}  from B's features by {last}  copied from B by {first}")
     for delta, found, copy in zip(sweep.deltas, sweep.dimofs, sweep.copied, strict=True):
@@ -104,11 +106,11 @@ def figure6(bench: Bench, models: dict[str, PoseDetector], deltas: Sequence[int]
 
 
 def compare(bench: Bench, models: dict[str, PoseDetector], names: Sequence[str]) -> dict:
-    """Print MOTA, HOTA and switches of trackers on the poses of the first model; the content of --json."""
+    """Print MOTA, HOTA and switches of trackers on the poses of the first model; returns the content of --json."""
     chosen = {name: tracker_named(name) for name in names}
     name, detector = next(iter(models.items()))
     sets = (bench.videos(seed) for seed in bench.seeds)
-    trials = compare_trackers(detector, sets, chosen, bench.out / "tracks", bench.setting)
+    trials = compare_trackers(detector, sets, chosen, bench.out / "tracks", bench.options)
     print(f"Trackers on the poses of {name}, {bench.source}: mean ± standard deviation over the sets")
     print(*tracker_lines(trials), sep="\n")
     return {"trackers": {name: [asdict(trial) for trial in row] for name, row in trials.items()}}

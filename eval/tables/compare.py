@@ -1,28 +1,30 @@
-"""Comparisons of pose detectors and trackers over labelled videos: Tables 1 and 2, Figure 6, tracking costs."""
+"""Comparisons of pose detectors and trackers over labelled videos: Tables 1 and 2, Figure 6, trackers."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
 from dimofs.datasets.sequences import LabelledVideo
-from dimofs.eval.keypoints.scores import Definition, VideoScores, figures, measure
+from dimofs.eval.keypoints.scores import Definition, VideoScores, figures, score_video
 from dimofs.eval.tables.runs import Run, copied, find, find_all, predict, ranked, track
 from dimofs.tracking import Tracker
 from dimofs.zoo.detection.detector import PoseDetector
 
-PERSON_SCORE = 0.5  # people that are tracked, as in [16]
+# People of a lower score are not tracked, as in Detect-and-Track (Girdhar et al., 2018).
+PERSON_SCORE = 0.5
 
 
-class Setting(NamedTuple):
-    """How models run and how they are measured.
+@dataclass(frozen=True, kw_only=True)
+class EvalOptions:
+    """How models run and how they are scored.
 
-    delta: as in `dimofs.zoo.detection.stream.poses`; joint_score: lowest confidence of a tracked joint; hota: HOTA too.
+    delta: as in `dimofs.zoo.detection.stream.poses`. batch: frames at a time. joint_score: lowest confidence of a
+    tracked joint. hota: compute HOTA as well.
     """
 
     delta: int = 0
@@ -33,19 +35,19 @@ class Setting(NamedTuple):
 
 
 def score_model(
-    detector: PoseDetector, videos: Sequence[LabelledVideo], out: Path, tracker: Tracker, setting: Setting
+    detector: PoseDetector, videos: Sequence[LabelledVideo], out: Path, tracker: Tracker, options: EvalOptions
 ) -> list[VideoScores]:
-    """What each video adds for a model, with its poses in OUT/poses and its tracks in OUT/tracks.
+    """The counts of each video for a model, with its poses in OUT/poses and its tracks in OUT/tracks.
 
-    AP is that of all poses found, joints ranked by confidence times the person's score; MOT is that of the tracks, of
-    people scored 0.5 and joints `joint_score` or more.
+    AP is computed from all poses found, joints ranked by confidence times the person's score; MOT from the tracks of
+    people with a score of at least 0.5 and joints with a confidence of at least `joint_score`.
     """
     scores = []
     for video in tqdm(videos, "videos", disable=None):
-        run = find(detector, video, setting.delta, setting.batch, tracker.motion)
+        run = find(detector, video, options.delta, options.batch, tracker.motion)
         names = detector.keypoint_names
-        ap = pose_scores(video, run, names, out / "poses", setting.definition)
-        mot = track_scores(video, run, tracker, names, out / "tracks", setting)
+        ap = pose_scores(video, run, names, out / "poses", options.definition)
+        mot = track_scores(video, run, tracker, names, out / "tracks", options)
         scores.append(replace(mot, score=ap.score, has=ap.has, right=ap.right))
     return scores
 
@@ -53,23 +55,26 @@ def score_model(
 def pose_scores(
     video: LabelledVideo, run: Run, names: Sequence[str], folder: Path, definition: Definition, delta: int = 0
 ) -> VideoScores:
-    """What a video adds for the poses of `run`, joints `names`; those of frame t + `delta` are copied to frame t."""
+    """The counts of a video for the poses of `run`, with joints `names`.
+
+    delta: the poses found in frame t + `delta` are copied to frame t.
+    """
     found = predict(folder, video.truth, map(ranked, copied(run.people, delta)), names, run)
-    return measure(video.truth, found, definition, tracking=False)
+    return score_video(video.truth, found, definition, tracking=False)
 
 
 def track_scores(
-    video: LabelledVideo, run: Run, tracker: Tracker, names: Sequence[str], folder: Path, setting: Setting
+    video: LabelledVideo, run: Run, tracker: Tracker, names: Sequence[str], folder: Path, options: EvalOptions
 ) -> VideoScores:
-    """What a video adds for the tracks of `run`."""
+    """The counts of a video for the tracks of `run`."""
     tracker = replace(tracker, score=max(tracker.score, PERSON_SCORE))
-    tracked = predict(folder, video.truth, track(run, tracker, setting.joint_score), names, run)
-    return measure(video.truth, tracked, setting.definition, hota=setting.hota)
+    tracked = predict(folder, video.truth, track(run, tracker, options.joint_score), names, run)
+    return score_video(video.truth, tracked, options.definition, hota=options.hota)
 
 
 @dataclass
 class Trial:
-    """A tracker on one set of videos: MOTA and HOTA in percent, and how often identities switch, summed over joints."""
+    """A tracker on one set of videos: MOTA and HOTA in percent, and the number of identity switches over all joints."""
 
     mota: float
     hota: float
@@ -81,26 +86,26 @@ def compare_trackers(
     sets: Iterable[Sequence[LabelledVideo]],
     trackers: dict[str, Tracker],
     folder: Path,
-    setting: Setting,
+    options: EvalOptions,
 ) -> dict[str, list[Trial]]:
-    """Each tracker on each set of videos, all on the same poses."""
+    """The trials of each tracker, one for each set of videos, all on the same poses."""
     trials: dict[str, list[Trial]] = {name: [] for name in trackers}
     motion = any(tracker.motion for tracker in trackers.values())
     for videos in sets:
-        runs = [find(detector, v, setting.delta, setting.batch, motion) for v in tqdm(videos, "videos", disable=None)]
+        runs = [find(detector, v, options.delta, options.batch, motion) for v in tqdm(videos, "videos", disable=None)]
         for name, tracker in trackers.items():
             scores = [
-                track_scores(video, run, tracker, detector.keypoint_names, folder, setting._replace(hota=True))
+                track_scores(video, run, tracker, detector.keypoint_names, folder, replace(options, hota=True))
                 for video, run in zip(videos, runs, strict=True)
             ]
-            result = figures(scores, setting.definition)
+            result = figures(scores, options.definition)
             switches = sum(result["counts"]["switches"])
             trials[name].append(Trial(result["mota"][-1], result["hota"][-1], switches))
     return trials
 
 
 def tracker_lines(trials: dict[str, list[Trial]]) -> list[str]:
-    """A line for each tracker: means and standard deviations over the sets, the best MOTA first."""
+    """A line for each tracker: means and standard deviations over the sets, in order of descending MOTA."""
     width = max(map(len, trials))
     lines = [f"{'':{width}}{'MOTA':>14}{'HOTA':>14}{'switches':>16}"]
     for name, row in sorted(trials.items(), key=lambda item: -np.mean([trial.mota for trial in item[1]])):
@@ -110,9 +115,13 @@ def tracker_lines(trials: dict[str, list[Trial]]) -> list[str]:
     return lines
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Sweep:
-    """Figure 6: mAP in percent over delta, of poses found in Frame B, of those copied from B, and of A's own."""
+    """Figure 6: mAP in percent over `deltas`.
+
+    dimofs: of A's poses found in the features of B; copied: of poses found in B and copied to A; single: of poses found
+    in A alone.
+    """
 
     deltas: list[int]
     dimofs: list[float]
@@ -128,7 +137,7 @@ def sweep_deltas(
     deltas: Sequence[int],
     batch: int = 1,
 ) -> Sweep:
-    """`dimofs` looks for A's poses in B's features; what `single` finds in B alone is copied to A."""
+    """`dimofs` looks for A's poses in B's features; poses that `single` finds in B alone are copied to A."""
 
     def ap(runs: Sequence[Run], names: Sequence[str], delta: int = 0) -> float:
         pairs = zip(videos, runs, strict=True)
@@ -140,8 +149,8 @@ def sweep_deltas(
     found = [find_all(dimofs, video, sorted(wanted), batch) for video in bar]
     alone = [runs[0] for runs in found] if single is dimofs else [find(single, video, 0, batch) for video in videos]
     return Sweep(
-        list(deltas),
-        [ap([runs[delta] for runs in found], dimofs.keypoint_names) for delta in deltas],
-        [ap(alone, single.keypoint_names, delta) for delta in deltas],
-        ap(alone, single.keypoint_names),
+        deltas=list(deltas),
+        dimofs=[ap([runs[delta] for runs in found], dimofs.keypoint_names) for delta in deltas],
+        copied=[ap(alone, single.keypoint_names, delta) for delta in deltas],
+        single=ap(alone, single.keypoint_names),
     )

@@ -1,6 +1,7 @@
 """Plots of PoseTrack's figures: precision over recall, AP and MOTA by joint, models side by side, and Figure 6."""
 
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ KINDS = ("png", "pdf", "svg")
 
 
 def plot_scores(path: Path, videos: Sequence[VideoScores], result: dict) -> None:
-    """Write the plot of `result`, the figures of `videos`. InputError: as `save`."""
+    """Plot `result`, the figures of `videos`: precision over recall, AP and MOTA by joint. InputError: as `save`."""
 
     def draw(figure: Any) -> None:
         curves, bars = figure.subplots(1, 2)
@@ -37,7 +38,7 @@ def plot_scores(path: Path, videos: Sequence[VideoScores], result: dict) -> None
 
 
 def plot_rows(path: Path, rows: dict[str, list[float]], measure: str) -> None:
-    """Write bars by joint of the rows of a table, percent. InputError: as `save`."""
+    """Plot the rows of a table, percent, as bars by joint. InputError: as `save`."""
 
     def draw(figure: Any) -> None:
         axes = figure.subplots()
@@ -48,7 +49,7 @@ def plot_rows(path: Path, rows: dict[str, list[float]], measure: str) -> None:
 
 
 def plot_sweep(path: Path, sweep: Sweep) -> None:
-    """Write Figure 6. InputError: as `save`."""
+    """Plot Figure 6. InputError: as `save`."""
 
     def draw(figure: Any) -> None:
         axes = figure.subplots()
@@ -63,25 +64,33 @@ def plot_sweep(path: Path, sweep: Sweep) -> None:
 
 
 def save(path: Path, size: tuple[float, float], draw: Callable[[Any], None]) -> None:
-    """Write what `draw` puts into a figure of `size` inches.
+    """Write a figure of `size` inches, filled by `draw`, to `path`.
 
-    InputError: matplotlib is missing, the name does not end in .png, .pdf or .svg, the file cannot be written.
+    InputError: as `check_plot`, or the file cannot be written.
     """
-    kind = path.suffix.removeprefix(".").lower()
-    if kind not in KINDS:
-        raise InputError(f"--plot {path}: the name must end in .{', .'.join(KINDS)}")
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise InputError("--plot needs matplotlib: pip install 'dimofs[eval]'") from error
+    check_plot(path)
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=size, layout="constrained")
     draw(figure)
     with replacing(path) as temporary:
-        figure.savefig(temporary, format=kind, dpi=150)
+        figure.savefig(temporary, format=_kind(path), dpi=150)
+
+
+def check_plot(path: Path) -> None:
+    """InputError: the name of a plot does not end in .png, .pdf or .svg, or matplotlib is missing."""
+    if _kind(path) not in KINDS:
+        raise InputError(f"--plot {path}: the name must end in .{', .'.join(KINDS)}")
+    if find_spec("matplotlib") is None:
+        raise InputError("--plot needs matplotlib: pip install 'dimofs[eval]'")
+
+
+def _kind(path: Path) -> str:
+    return path.suffix.removeprefix(".").lower()
 
 
 def _bars(axes: Any, rows: dict[str, list[float]]) -> None:
-    """Bars by joint group and for the mean, side by side for each row."""
+    """Bars by joint group and for the mean, with one colour for each row."""
     names, width = [*GROUPS, "Mean"], 0.8 / len(rows)
     for i, (label, row) in enumerate(rows.items()):
         values = np.nan_to_num(row)

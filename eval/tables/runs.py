@@ -1,4 +1,5 @@
-"""A model run over labelled videos: its poses and tracks as PoseTrack18 files, measured like anybody's."""
+"""A model run over labelled videos; its poses and tracks written as PoseTrack18 files and read back, so that they are
+scored like those of any other tool."""
 
 from __future__ import annotations
 
@@ -21,8 +22,11 @@ from dimofs.zoo.detection.stream import sweep
 
 @dataclass
 class Run:
-    """What a model finds in a video: the people of each frame, where asked for the motion to it from the frame before,
-    and the frames' (height, width)."""
+    """What a model finds in a video.
+
+    people: those of each frame. motions: the motion from the previous frame to each, if it was asked for. size: height
+    and width of the frames.
+    """
 
     people: list[Detections]
     motions: list[Motion | None]
@@ -30,14 +34,14 @@ class Run:
 
 
 def find(detector: PoseDetector, video: LabelledVideo, delta: int = 0, batch: int = 1, motion: bool = False) -> Run:
-    """Run `detector` over all frames, those that nobody labelled too."""
+    """Run `detector` over all frames, labelled or not."""
     return find_all(detector, video, [delta], batch, motion)[delta]
 
 
 def find_all(
     detector: PoseDetector, video: LabelledVideo, deltas: Iterable[int], batch: int = 1, motion: bool = False
 ) -> dict[int, Run]:
-    """The run with each delta; frames pass the backbone once for all."""
+    """A run for each delta; each frame passes the backbone only once."""
     runs = {delta: Run([], [], (1, 1)) for delta in deltas}
     for frame, found, move in sweep(detector, video.frames(), list(runs), batch, motion=motion):
         for run, people in zip(runs.values(), found, strict=True):
@@ -48,7 +52,7 @@ def find_all(
 
 
 def track(run: Run, tracker: Tracker, joint_score: float) -> list[Detections]:
-    """The people whom `tracker` follows, with ids; joints of a confidence below `joint_score` become absent."""
+    """The people that `tracker` follows, with ids; joints of a confidence below `joint_score` become absent."""
     tracks, found = NONE, []
     for people, motion in zip(run.people, run.motions, strict=True):
         tracks, people = follow(tracks, people, tracker, *run.size, motion)
@@ -57,18 +61,18 @@ def track(run: Run, tracker: Tracker, joint_score: float) -> list[Detections]:
 
 
 def without_joints(people: Detections, below: float) -> Detections:
-    """The joints of a confidence below `below` become absent."""
+    """The people with joints of a confidence below `below` made absent."""
     return replace(people, keypoint_scores=people.keypoint_scores.masked_fill(people.confidences < below, -torch.inf))
 
 
 def ranked(people: Detections) -> Detections:
-    """Joints as average precision ranks them: by the product of their confidence and the person's score."""
+    """The people with joint scores as AP ranks them: the product of the joint's confidence and the person's score."""
     product = people.confidences * people.scores[:, None]
     return replace(people, keypoint_scores=product.logit(eps=1e-6))
 
 
 def copied(people: Sequence[Detections], delta: int) -> list[Detections]:
-    """What was found in frame t + `delta`, limited to the video, for frame t: poses copied from B to A."""
+    """For each frame t the people found in frame t + `delta` (limited to the video): poses copied from B to A."""
     last = len(people) - 1
     return [people[min(max(t + delta, 0), last)] for t in range(last + 1)]
 
@@ -77,5 +81,5 @@ def predict(folder: Path, video: Video, people: Iterable[Detections], joints: Se
     """Write the people of each frame to folder/<name of the video>.json, as for a submission, and read it back."""
     path = folder / f"{video.name}.json"
     write_json(path, pose_content(video.name, joints, list(people), video.frames, run.size))
-    (read,) = posetrack.read(path)
+    (read,) = posetrack.read_annotations(path)
     return read

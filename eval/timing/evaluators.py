@@ -14,7 +14,7 @@ import numpy as np
 from dimofs import skeletons
 from dimofs.eval.keypoints import oks
 from dimofs.eval.timing.case import Case
-from dimofs.formats.posetrack import JOINTS, parse
+from dimofs.formats.posetrack import JOINTS, parse_annotations
 
 # People per frame.
 PEOPLE = 6
@@ -30,8 +30,8 @@ def eval_cases(device: str = "cpu", quick: bool = False) -> Iterator[Case]:
         return
     count = 20 if quick else 200
     truth, found = poses(count, 0.0), poses(count, NOISE)
-    (labelled,), (predicted,) = (parse(Path("made-up.json"), posetrack18(p)) for p in (truth, found))
-    ours, theirs = (lambda: oks.figures([oks.measure(labelled, predicted)])), coco_judge(truth, found)
+    (labelled,), (predicted,) = (parse_annotations(Path("made-up.json"), posetrack18(p)) for p in (truth, found))
+    ours, theirs = (lambda: oks.figures([oks.score_people(labelled, predicted)])), coco_judge(truth, found)
     note = f"AP {ours()['AP']:.1f}, differs by {abs(ours()['AP'] - 100 * theirs()):.1g}"
     shape, size = f"{count} frames, {PEOPLE} people", truth.nbytes + found.nbytes
     yield Case(
