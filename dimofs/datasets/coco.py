@@ -49,8 +49,9 @@ class CocoKeypoints:
             raise InputError(f"{annotations}: is not an object with images and annotations, as COCO's are")
         self.images = CocoImages(annotations, content.get("images", MISSING), images)
         people = _people(annotations, content, self.images)
-        shown = range(len(self.images)) if empty else people
-        self.items = sorted((self.images.names[number], number, people.get(number, People.empty())) for number in shown)
+        if empty:
+            people |= {number: People.empty() for number in range(len(self.images)) if number not in people}
+        self.items = sorted((self.images.names[number], number, labels) for number, labels in people.items())
         if not self.items:
             raise InputError(f"{annotations}: annotates no person; give a file of COCO's person_keypoints format")
 
