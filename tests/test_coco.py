@@ -17,6 +17,7 @@ from dimofs.datasets.coco import CocoKeypoints
 from dimofs.eval.coco import predict
 from dimofs.eval.keypoints.coco_ap import parse_truth
 from tests.support.scenes import joint, write_image
+from tests.test_images import exif, png_with
 
 
 def keypoints(**joints: tuple[float, float, int]) -> list[float]:
@@ -142,6 +143,21 @@ def test_the_size_that_the_file_states(tmp_path):
     source = CocoKeypoints(write(tmp_path / "p.json", made), tmp_path)
     with pytest.raises(InputError, match=r"four.png: has 60 x 40 pixels.*120 x 80.*p.json"):
         source.pair(0, np.random.default_rng(0))
+
+
+@pytest.mark.parametrize(
+    ("stated", "shape"),
+    [({}, (60, 40)), ({"height": 60, "width": 40}, (60, 40)), ({"height": 40, "width": 60}, (40, 60))],
+)
+def test_the_stated_size_decides_whether_labels_refer_to_the_upright_image(tmp_path, stated, shape):
+    """A photograph of 40 x 60 stored pixels whose EXIF orientation asks for a quarter turn."""
+    image = np.arange(40 * 60 * 3, dtype=np.uint8).reshape(40, 60, 3)
+    png_with(tmp_path / "four.png", image, b"eXIf", exif(6))
+    made = content(images=[{"id": 4, "file_name": "four.png", **stated}])
+    frame = CocoKeypoints(write(tmp_path / "p.json", made), tmp_path).pair(0, np.random.default_rng(0)).frame_a
+    assert tuple(frame.shape[1:]) == shape
+    expected = image if shape == (40, 60) else np.rot90(image, -1)
+    assert (frame.permute(1, 2, 0).numpy() == expected).all()
 
 
 NAMES = [
