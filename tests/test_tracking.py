@@ -305,3 +305,32 @@ def test_another_number_of_joints_is_refused():
     assert len(tracks) == 1
     with pytest.raises(ValueError, match="have shapes"):
         follow(NONE, replace(people(0.0), scores=torch.ones(2)), PLAIN, 100, 200)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_motion_that_is_not_finite_moves_nothing(value):
+    motion = Motion(torch.full((2, 1, 1), value), 100, 200)
+    assert torch.equal(motion.move(people(3.0).keypoints), people(3.0).keypoints)
+    assert torch.equal(moved(people(3.0), motion).boxes, people(3.0).boxes)
+
+
+def test_anything_in_is_finite_people_with_distinct_ids_out():
+    """Three hundred tracks of four frames, each with up to two values that are odd, by every tracker."""
+    chance = torch.Generator().manual_seed(0)
+    odd = torch.tensor([math.nan, math.inf, -math.inf, 1e38, -1e38, 0.0])
+
+    def some(*shape: int) -> torch.Tensor:
+        values = torch.rand(shape, generator=chance) * 100
+        place = torch.randint(2 * values.numel() + 1, (1,), generator=chance)
+        values.view(-1)[place[place < values.numel()]] = odd[torch.randint(6, (1,), generator=chance)]
+        return values
+
+    for trial in range(300):
+        tracker = replace(list(TRACKERS.values())[trial % len(TRACKERS)], smooth=0.3 * (trial % 2))
+        tracks = NONE
+        for _ in range(4):
+            count = int(torch.randint(4, (1,), generator=chance))
+            found = Detections(some(count, 4), some(count) / 100, some(count, 3, 2), some(count, 3) - 50)
+            tracks, result = follow(tracks, found, tracker, 100, 100, Motion(some(2, 2, 2), 100, 100))
+            assert result.ids is not None and len(set(result.ids.tolist())) == len(result)
+            assert result.boxes.isfinite().all()
