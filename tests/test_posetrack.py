@@ -140,6 +140,13 @@ def test_ties_with_different_outcomes_are_reported(tmp_path, capsys):
     assert "equal scores" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("corrected", "motp"), [(False, 0), (True, None)])
+def test_motp_without_a_match(tmp_path, corrected, motp):
+    """Nobody is near: the official tool says 0, the corrected definition that there is no mean distance."""
+    result = both(tmp_path, [[person(0)]] * 3, [[person(0, y=500)]] * 3, corrected=corrected)
+    assert result["motp"] == [motp] * 16 and constant(result, "mota") == -100
+
+
 def test_hota_by_hand(tmp_path):
     """A person whose id changes in the middle of four frames: all found, DetA 1; each pair's tracks share 2 of 4."""
     result = both(tmp_path, [[person(0)]] * 4, [[person(i)] for i in (1, 1, 2, 2)], hota=True)
@@ -392,3 +399,31 @@ def test_points_on_an_edge_are_not_inside(corners, edge):
     for part in (0, 0.25, 0.5, 1):
         point = (np.array(a) + part * (np.array(b) - np.array(a))) / 4 + 1000
         assert not in_any(point[None], [polygon])[0]
+
+
+def exactly_inside(point: np.ndarray, polygon: np.ndarray) -> bool:
+    """By rational arithmetic on the same floats: strictly inside, by the even-odd rule."""
+    corners = [tuple(map(Fraction, corner)) for corner in polygon.tolist()]
+    px, py = map(Fraction, point.tolist())
+    inside = False
+    for (ax, ay), (bx, by) in zip(corners, corners[1:] + corners[:1], strict=True):
+        side = (bx - ax) * (py - ay) - (by - ay) * (px - ax)
+        if side == 0 and min(ax, bx) <= px <= max(ax, bx) and min(ay, by) <= py <= max(ay, by):
+            return False
+        if (ay > py) != (by > py):
+            inside ^= px < ax + (py - ay) * (bx - ax) / (by - ay)
+    return inside
+
+
+def test_points_a_rounding_error_from_an_edge_are_told_apart():
+    """Thirds of pixels: a point that is rounded from one on an edge lies on either side of it, or on it."""
+    random = np.random.default_rng(0)
+    outcomes = []
+    for _ in range(40):
+        polygon = random.integers(-20, 20, (5, 2)) / 3 + 1000
+        parts = random.random((20, 1))
+        points = polygon[0] + parts * (polygon[1] - polygon[0])
+        expected = [exactly_inside(point, polygon) for point in points]
+        assert in_any(points, [polygon]).tolist() == expected
+        outcomes += expected
+    assert 50 < sum(outcomes) < len(outcomes) - 50
