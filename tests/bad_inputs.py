@@ -1,0 +1,434 @@
+"""Bad and awkward inputs to every command, to the Python interface and to the kernels.
+
+    python -m tests.bad_inputs                 # all, a table and a line for each that ends badly; exit status 1 then
+    python -m tests.bad_inputs --only pose     # those whose name holds a word
+    python -m tests.bad_inputs --list
+
+A command must end with one clear line and exit status 2, or give the right result: no traceback, no crash, no run that
+does not end, no more than 2.5 GB, nothing left behind and nothing silently wrong. A tenth runs in the test suite.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import importlib
+import json
+import os
+import random
+import shlex
+import shutil
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from dimofs.cli import parser
+from dimofs.cli import run as run_command
+from dimofs.zoo import checkpoints
+from tests.support import sandbox
+from tests.support.bad_files import BROKEN_BYTES, BROKEN_VALUES, STRANGE_NAMES, broken_json
+from tests.support.clips import picture, write_clip, write_image
+from tests.support.pose_sets import save, stand, video
+from tests.support.posetrack_sets import file18, person
+from tests.support.tiny import TINY, tiny, tiny_model
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """What is tried. entry: the command, "api" or "kernels". must_fail: no result can be right."""
+
+    entry: str
+    name: str
+    action: Callable[[], object]
+    check: Callable[[Path], bool] | None = None
+    must_fail: bool = False
+
+    def run(self, template: Path) -> sandbox.Outcome:
+        return sandbox.run(self.action, template, self.check, must_fail=self.must_fail)
+
+
+# What each command is given: everything here works and ends within a second or two.
+LINES = {
+    "zoo.pose": "--video x.mp4 --weights model --device cpu --quiet",
+    "zoo.label": "--weights movenet --out made --coco people.json --coco-images images --size 64",
+    "zoo.train": "pose --out made --synthetic 2 --steps 1 --batch 1 --canvas 64 --workers 0 --quiet",
+    "zoo.calibrate": "--weights model --out made --coco people.json --coco-images images --count 2",
+    "zoo.convert": "graph.json --out made",
+    "zoo.export": "--weights model --out made.pt2 --height 64 --width 64",
+    "eval.posetrack": "--gt gt.json --pred pred.json --json figures.json",
+    "eval.coco": "--gt people.json --pred results.json --json figures.json",
+    "eval.pck": "--weights model --size 64 --json figures.json",
+    "eval.track": "--pred poses.jsonl --out made",
+    "eval.claim": "--out made --steps 1 --batch 1 --size 64 --videos 1 --longer 64 --seeds 0 --runs dimofs",
+    "eval.speed": "kernels --quick --only nothing",
+    "eval.traffic": "",
+}
+COMMANDS = {entry: shlex.split(line) for entry, line in LINES.items()}
+# Options that say how much to do: a huge value is a wish, not a mistake.
+AMOUNTS = {
+    "--steps", "--count", "--videos", "--synthetic", "--seeds", "--longer", "--save-every", "--validate", "--held-out",
+    "--benchmark", "--workers", "--batch", "--unfreeze",
+}  # fmt: skip
+
+
+def make_template(folder: Path) -> None:
+    """The files that COMMANDS name."""
+    write_clip(folder / "x.mp4", 8)
+    (folder / "images").mkdir()
+    for i in range(2):
+        write_image(folder / f"images/{i + 1}.png", picture(i))
+    (folder / "people.json").write_text(json.dumps(coco_labels()))
+    (folder / "results.json").write_text(json.dumps(coco_results()))
+    truth = [[person(0), person(1, y=500)]] * 3
+    save(folder / "gt.json", file18(truth, True))
+    save(folder / "pred.json", file18(truth, False))
+    save(folder / "poses.jsonl", video("jsonl", [[stand(0), stand(100)]] * 3))
+    (folder / "graph.json").write_text(json.dumps({"format": "graph-model", "weightsManifest": []}))
+    checkpoints.save(tiny_model(), folder / "model", {})
+    torch.save({"backbone.body.conv1.weight": torch.zeros(64, 3, 7, 7)}, folder / "x.pth")
+    np.savez(folder / "labels.npz", names=np.array(["1.png"]), counts=np.array([0]))
+
+
+def coco_labels() -> dict:
+    """Two images with a person each, whom `coco_results` finds exactly."""
+    joints = [value for j in range(17) for value in (10 + 2 * j, 5 + 2 * j, 2)]
+    person = {"category_id": 1, "bbox": [8, 4, 40, 40], "area": 1000.0, "iscrowd": 0, "num_keypoints": 17}
+    return {
+        "images": [{"id": i, "file_name": f"{i}.png", "width": 64, "height": 48} for i in (1, 2)],
+        "annotations": [person | {"id": i, "image_id": i, "keypoints": joints} for i in (1, 2)],
+        "categories": [{"id": 1, "name": "person"}],
+    }
+
+
+def coco_results() -> list[dict]:
+    people = coco_labels()["annotations"]
+    kept = ("image_id", "category_id", "bbox", "keypoints")
+    return [{name: person[name] for name in kept} | {"score": 0.9} for person in people]
+
+
+def command(entry: str, words: list[str]) -> Callable[[], object]:
+    return lambda: run_command(importlib.import_module(f"dimofs.{entry}").main, words)
+
+
+def without(words: list[str], option: str) -> list[str]:
+    """The words without an option and its values."""
+    if option not in words:
+        return words
+    start = words.index(option)
+    end = next((i for i in range(start + 1, len(words)) if words[i].startswith("--")), len(words))
+    return words[:start] + words[end:]
+
+
+def replaced(words: list[str], option: str, *values: str) -> list[str]:
+    """The words with other values of an option, which is added where it is absent."""
+    return [*without(words, option), option, *values]
+
+
+# --- cases -----------------------------------------------------------------------------------------------------------
+
+
+def number_cases() -> Iterator[Case]:
+    """Every number of every command: not a number, infinite, negative, huge, and what only looks like one."""
+    for entry, words in COMMANDS.items():
+        for action in parser(importlib.import_module(f"dimofs.{entry}").main)._actions:
+            if action.type not in (int, float) or not action.option_strings:
+                continue
+            option = action.option_strings[0]
+            huge = "1e30" if action.type is float else "9" * 25
+            for value in ("nan", "inf", "-1", "²", "", huge):
+                if value == huge and option in AMOUNTS:
+                    continue
+                yield Case(
+                    entry=entry,
+                    name=f"{option} {value[:9]!r}",
+                    action=command(entry, [*without(words, option), f"{option}={value}"]),
+                    must_fail=value in ("nan", "inf", "²", ""),
+                )
+
+
+DEVICES = ("mars", "cuda:99", "cuda:-1", "cpu:7", "", "cuda:x", "meta", "mps")
+CHOICES = ("--tracker", "--dtype", "--variant", "--recipe", "--model", "--mix", "--format", "--runs")
+
+
+def word_cases() -> Iterator[Case]:
+    """Every choice and device of every command."""
+    for entry, words in COMMANDS.items():
+        for option in parser(importlib.import_module(f"dimofs.{entry}").main)._option_string_actions:
+            values = DEVICES if option == "--device" else ("nothing", "", "²") if option in CHOICES else ()
+            for value in values:
+                yield Case(
+                    entry=entry,
+                    name=f"{option} {value!r}",
+                    action=command(entry, replaced(words, option, value)),
+                    # Files are scored without a model, so there the device does not matter.
+                    must_fail=value != "cpu:7" and entry not in ("eval.posetrack", "eval.coco"),
+                )
+
+
+# Each file that a command reads, with the option that names it.
+INPUTS = [
+    ("zoo.pose", "--video", "x.mp4"),
+    ("zoo.pose", "--video", "images/1.png"),
+    ("zoo.pose", "--weights", "model/config.json"),
+    ("zoo.pose", "--weights", "model/model.safetensors"),
+    ("zoo.pose", "--weights", "x.pth"),
+    ("zoo.convert", "", "graph.json"),
+    ("zoo.convert", "", "x.pth"),
+    ("zoo.calibrate", "--coco", "people.json"),
+    ("zoo.train", "--coco", "people.json"),
+    ("zoo.train", "--teacher", "labels.npz"),
+    ("eval.posetrack", "--gt", "gt.json"),
+    ("eval.posetrack", "--pred", "pred.json"),
+    ("eval.coco", "--gt", "people.json"),
+    ("eval.coco", "--pred", "results.json"),
+    ("eval.track", "--pred", "poses.jsonl"),
+    ("eval.track", "--pred", "pred.json"),
+]
+
+
+def given(entry: str, option: str, file: str) -> list[str]:
+    """The command's words that make it read this file."""
+    words = COMMANDS[entry]
+    if not option:
+        return [file, *words[1:]]
+    if option == "--weights" and file.startswith("model/"):
+        return words
+    if option == "--teacher":
+        return [*replaced(words, "--coco", "people.json"), "--coco-images", "images", "--teacher", "."]
+    if (entry, option) == ("zoo.train", "--coco"):
+        return [*replaced(words, option, file), "--coco-images", "images"]
+    return replaced(words, option, file)
+
+
+def file_cases() -> Iterator[Case]:
+    """Every file damaged in every way of BROKEN_BYTES; what still opens may give a result."""
+    for entry, option, file in INPUTS:
+        for name, spoil in BROKEN_BYTES.items():
+
+            def action(entry=entry, option=option, file=file, spoil=spoil, name=name) -> None:
+                target = Path("coco.npz" if option == "--teacher" else file)
+                shutil.copyfile(file, target) if target.name == "coco.npz" else None
+                spoil(target, random.Random(name))
+                command(entry, given(entry, option, file))()
+
+            yield Case(entry=entry, name=f"{file}: {name}", action=action, must_fail=name in ("absent", "empty"))
+
+
+def json_cases() -> Iterator[Case]:
+    """Single values of JSON files replaced or removed, where in the file and by what drawn at random."""
+    for entry, option, file in INPUTS:
+        if not file.endswith((".json", ".jsonl")):
+            continue
+        for number in range(9):
+
+            def action(entry=entry, option=option, file=file, number=number) -> None:
+                broken_json(Path(file), random.Random(f"{file} {number}"))
+                command(entry, given(entry, option, file))()
+
+            yield Case(entry=entry, name=f"{file}: a value replaced, {number}", action=action)
+
+
+NAMED = (
+    ("eval.posetrack", "--gt"), ("eval.coco", "--gt"), ("eval.track", "--pred"), ("zoo.pose", "--weights"),
+    ("zoo.train", "--init"),
+)  # fmt: skip
+
+
+def name_cases() -> Iterator[Case]:
+    """Files of strange names hold the same as others; names that cannot exist are told."""
+
+    def frames(folder: Path) -> bool:
+        return any(len(path.read_text().splitlines()) == 9 for path in folder.rglob("*.poses.jsonl"))
+
+    for label, name in STRANGE_NAMES.items():
+
+        def pose(name=name) -> None:
+            if "\0" not in name and len(name) < 200:
+                os.rename("x.mp4", name)
+            run_command(
+                importlib.import_module("dimofs.zoo.pose").main, replaced(COMMANDS["zoo.pose"], "--video", name)
+            )
+
+        yield Case(entry="zoo.pose", name=f"--video {label}", action=pose, check=frames)
+        for entry, option in NAMED:
+            words = replaced(COMMANDS[entry], option, name)
+            yield Case(entry=entry, name=f"{option} absent, {label}", action=command(entry, words), must_fail=True)
+    for entry in ("eval.posetrack", "eval.coco"):
+        for label, name in STRANGE_NAMES.items():
+            words = replaced(COMMANDS[entry], "--json", name)
+            yield Case(entry=entry, name=f"--json {label}", action=command(entry, words))
+
+
+def output_cases() -> Iterator[Case]:
+    """Results to folders, devices, pipes and files that are no folder: told, and never replaced."""
+    places: dict[str, Callable[[Path], object]] = {
+        "a file in the way": lambda path: path.write_text("mine"),
+        "a pipe": os.mkfifo,
+        "a link to nowhere": lambda path: path.symlink_to("no/where"),
+        "a link to itself": lambda path: path.symlink_to(path.name),
+        "a device": lambda path: path.symlink_to("/dev/full"),
+    }
+    for entry, words in COMMANDS.items():
+        option = next((o for o in ("--json", "--out") if o in words), "--out")
+        if entry in ("eval.traffic", "eval.speed", "eval.claim"):
+            continue
+        for label, make in places.items():
+
+            def action(entry=entry, words=words, option=option, make=make) -> None:
+                make(Path("target"))
+                command(entry, replaced(words, option, "target"))()
+
+            def kept(folder: Path, label=label) -> bool:
+                path = folder / "target"
+                return path.is_fifo() if label == "a pipe" else path.is_symlink() if "link" in label else True
+
+            yield Case(entry=entry, name=f"{option} {label}", action=action, check=kept)
+        for value in (".", "/", "/dev/null", "/dev/full", "no\0name", "x" * 5000, "/proc/x", ""):
+            words_ = replaced(words, option, value)
+            yield Case(entry=entry, name=f"{option} {value[:12]!r}", action=command(entry, words_))
+
+
+def environment_cases() -> Iterator[Case]:
+    """What torchrun would set, set by somebody else."""
+    for entry in ("zoo.pose", "zoo.train"):
+        for names in (
+            {"RANK": "x"}, {"RANK": "-1", "WORLD_SIZE": "2"}, {"RANK": "5", "WORLD_SIZE": "2"}, {"WORLD_SIZE": "0"},
+            {"WORLD_SIZE": "²", "RANK": "0"}, {"RANK": "", "WORLD_SIZE": ""}, {"RANK": "1e3", "WORLD_SIZE": "2"},
+        ):  # fmt: skip
+
+            def action(entry=entry, names=names) -> None:
+                os.environ.update(names)
+                command(entry, COMMANDS[entry])()
+
+            yield Case(entry=entry, name=f"environment {names}", action=action)
+
+
+def coco_cases() -> Iterator[Case]:
+    """What says the same in other words scores the same; what cannot be scored is told."""
+
+    def figures(folder: Path) -> bool:
+        return (
+            abs(json.loads((folder / "figures.json").read_text())["AP"] - 1) < 1e-9
+            or abs(json.loads((folder / "figures.json").read_text())["AP"] - 100) < 1e-7
+        )
+
+    def ids(content: dict, change: Callable[[int], Any]) -> None:
+        for entry in content["annotations"]:
+            entry["id"] = change(entry["id"])
+
+    changes: dict[str, tuple[Callable[[dict], object], bool]] = {
+        "ids from 0": (lambda c: ids(c, lambda i: i - 1), False),
+        "repeated ids": (lambda c: ids(c, lambda i: 7), False),
+        "ids of text": (lambda c: ids(c, str), False),
+        "person is category 5": (
+            lambda c: [e.update(category_id=5) for e in c["annotations"]] and c["categories"][0].update(id=5),
+            False,
+        ),
+        "area of 0": (lambda c: [e.update(area=0) for e in c["annotations"]], False),
+        "no area": (lambda c: [e.pop("area") for e in c["annotations"]], False),
+        "area NaN": (lambda c: [e.update(area=float("nan")) for e in c["annotations"]], True),
+        "joint NaN": (lambda c: c["annotations"][0]["keypoints"].__setitem__(0, float("nan")), True),
+        "box NaN": (lambda c: c["annotations"][0]["bbox"].__setitem__(0, float("nan")), True),
+        "box of three": (lambda c: c["annotations"][0]["bbox"].pop(), True),
+        "no category": (lambda c: c["categories"].clear(), True),
+        "image twice": (lambda c: c["images"].append(c["images"][0]), False),
+        "unknown image": (lambda c: c["annotations"][0].update(image_id=99), True),
+    }
+    for label, (change, must_fail) in changes.items():
+
+        def action(change=change) -> None:
+            content = coco_labels()
+            change(content)
+            Path("people.json").write_text(json.dumps(content))
+            for category in content["categories"]:
+                results = [result | {"category_id": category["id"]} for result in coco_results()]
+                Path("results.json").write_text(json.dumps(results))
+            command("eval.coco", COMMANDS["eval.coco"])()
+
+        yield Case(entry="eval.coco", name=f"labels: {label}", action=action, check=figures, must_fail=must_fail)
+    for label, value in BROKEN_VALUES.items():
+        for field in ("score", "bbox", "keypoints", "image_id"):
+
+            def score(field=field, value=value) -> None:
+                results = coco_results()
+                results[0][field] = value
+                Path("results.json").write_text(json.dumps(results))
+                command("eval.coco", COMMANDS["eval.coco"])()
+
+            yield Case(entry="eval.coco", name=f"results: {field} {label}", action=score)
+
+
+def cases() -> list[Case]:
+    """All, in an order that is the same everywhere."""
+    from tests.support.bad_calls import calls
+
+    made = [*number_cases(), *word_cases(), *file_cases(), *json_cases(), *name_cases(), *output_cases()]
+    made += [*environment_cases(), *coco_cases()]
+    made += [Case(entry=e, name=n, action=a) for e, n, a in calls()]
+    return sorted(made, key=lambda case: hashlib.sha256(f"{case.entry} {case.name}".encode()).digest())
+
+
+def prepare(folder: Path) -> None:
+    """What the cases share: a small model under the name of the one that ships, one thread, imports, the template."""
+    from dimofs.zoo.presets import PRESETS, movenet_multipose
+    from dimofs.zoo.training.recipes import RECIPES
+
+    torch.set_num_threads(1)
+    PRESETS["tiny"] = tiny
+    RECIPES["mobile"] = TINY
+    for entry in COMMANDS:
+        importlib.import_module(f"dimofs.{entry}")
+    folder.mkdir()
+    make_template(folder)
+    large = folder.parent / "large"
+    checkpoints.save(movenet_multipose(), large, {})
+    (folder / "movenet").symlink_to(large)
+
+
+def main() -> int:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--only", default="", help="cases whose command or name holds this")
+    options.add_argument("--list", action="store_true", help="name the cases and run none")
+    options.add_argument("--json", type=Path, help="write each case's outcome here")
+    given = options.parse_args()
+    chosen = [case for case in cases() if given.only in f"{case.entry} {case.name}"]
+    if given.list:
+        print(*(f"{case.entry}: {case.name}" for case in chosen), sep="\n")
+        return 0
+    table: dict[str, Counter] = {}
+    rows, bad = [], 0
+    with tempfile.TemporaryDirectory() as parent:
+        template = Path(parent) / "template"
+        prepare(template)
+        for case in chosen:
+            print(end=f"{len(rows)}/{len(chosen)}\r", file=sys.stderr)
+            outcome = case.run(template)
+            table.setdefault(case.entry, Counter())[outcome.kind] += 1
+            rows.append({"entry": case.entry, "name": case.name, **vars(outcome)})
+            if outcome.kind in sandbox.BUGS:
+                bad += 1
+                print(f"{outcome.kind}: {case.entry}: {case.name}: {outcome.reason}", flush=True)
+    if given.json:
+        given.json.write_text(json.dumps(rows, indent=1))
+    print_table(table)
+    return 1 if bad else 0
+
+
+def print_table(table: dict[str, Counter]) -> None:
+    kinds = ["clear error", "right result", *sandbox.BUGS]
+    print(f"{'':16}" + "".join(f"{kind:>15}" for kind in kinds))
+    total: Counter = sum(table.values(), Counter())
+    for entry, counts in [*sorted(table.items()), ("all", total)]:
+        print(f"{entry:16}" + "".join(f"{counts[kind]:>15}" for kind in kinds))
+    print(f"{sum(total.values())} cases")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
