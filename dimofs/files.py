@@ -5,13 +5,18 @@ import gzip
 import json
 import os
 import re
+import stat
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
 from dimofs.cli import InputError
+
+# The largest file that is read whole. COCO's largest annotation file has half of it, and parsing takes several times as
+# much memory.
+MOST_BYTES = 1 << 30
 
 
 def inside(folder: str | Path, name: str) -> Path:
@@ -27,20 +32,37 @@ def inside(folder: str | Path, name: str) -> Path:
     return Path(folder) / name
 
 
-def read_json(path: str | Path) -> Any:
-    """The content of a JSON file, gzipped where its first bytes say so.
+def read_bytes(path: str | Path) -> bytes:
+    """The content of a file, unpacked where its first bytes say that it is gzipped.
 
-    InputError: the file is absent, unreadable, damaged or not JSON.
+    InputError: the file is absent, unreadable, damaged, larger than MOST_BYTES or not regular (a pipe may never end).
     """
     try:
-        content = Path(path).read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: cannot read ({error.strerror})") from error
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise InputError(f"{path}: is not a regular file; give one")
+        with open(path, "rb") as file:
+            packed = file.read(2) == b"\x1f\x8b"
+            file.seek(0)
+            with gzip.GzipFile(fileobj=file) if packed else nullcontext(file) as stream:
+                content = stream.read(MOST_BYTES + 1)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise InputError(f"{path}: damaged gzip file ({error}); compress it again") from error
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot read ({getattr(error, 'strerror', None) or error})") from error
+    if len(content) > MOST_BYTES:
+        raise InputError(f"{path}: holds more than {MOST_BYTES >> 20} MiB; split it")
+    return content
+
+
+def read_json(path: str | Path) -> Any:
+    """The content of a JSON file, gzipped or not.
+
+    InputError: `read_bytes` cannot read it, or it is not JSON.
+    """
+    content = read_bytes(path)
     try:
         with uncollected():
-            return json.loads(gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content)
-    except (OSError, EOFError, zlib.error) as error:
-        raise InputError(f"{path}: damaged gzip file ({error}); compress it again") from error
+            return json.loads(content)
     except ValueError as error:
         raise InputError(f"{path}: not a JSON file ({error})") from error
     except RecursionError as error:
@@ -61,21 +83,38 @@ def uncollected() -> Iterator[None]:
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """A temporary path beside `path` to write to; it takes the name `path` when the block ends without an error.
+    """A temporary path to write to; when the block ends without an error, it takes the place of `path`.
 
-    InputError: the folder cannot be made or written to.
+    A link stays, and what it leads to is replaced. InputError: a folder, pipe or device stands there, or the folder
+    cannot be made or written to.
     """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    target = _result(Path(path))
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
-        os.replace(temporary, path)
+        os.replace(temporary, target)
     except OSError as error:
         raise InputError(f"{path}: cannot write ({error.strerror or error})") from error
     finally:
         with suppress(OSError):
             temporary.unlink()
+
+
+def _result(path: Path) -> Path:
+    """Where a result goes: to the file of this name, or to what it links to. InputError: it cannot go there."""
+    try:
+        target = Path(os.path.realpath(path))
+        mode = target.stat().st_mode
+    except FileNotFoundError:
+        return target
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot write ({getattr(error, 'strerror', None) or error})") from error
+    if stat.S_ISDIR(mode):
+        raise InputError(f"{path}: is a folder; name a file")
+    if not stat.S_ISREG(mode):
+        raise InputError(f"{path}: is a pipe or a device; name a file")
+    return target
 
 
 def write_json(path: str | Path, value: Any) -> None:

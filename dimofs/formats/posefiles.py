@@ -22,7 +22,7 @@ import torch
 
 from dimofs.cli import InputError
 from dimofs.detections import Detections
-from dimofs.files import read_json, replacing, uncollected
+from dimofs.files import read_bytes, read_json, replacing, uncollected
 from dimofs.formats import posetrack
 from dimofs.formats.posetrack import JOINTS, MOST_TRACKS, NO_SCORE, Video
 from dimofs.formats.records import Records
@@ -241,10 +241,7 @@ def _check_pixels(values: np.ndarray, what: Callable[[int], str], absent: bool =
 
 def _lines(path: Path) -> list[tuple[int, Any]]:
     """The lines that are not blank, with their numbers from 1."""
-    try:
-        lines = path.read_bytes().splitlines()
-    except OSError as error:
-        raise InputError(f"{path}: cannot read ({error.strerror})") from error
+    lines = read_bytes(path).splitlines()
     content = []
     for number, line in enumerate(lines, 1):
         try:

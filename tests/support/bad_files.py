@@ -6,6 +6,7 @@ import gzip
 import json
 import os
 import random
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,17 @@ def _recoded(encoding: str) -> Callable[[Path, random.Random], object]:
     return lambda path, _: path.write_bytes(path.read_bytes().decode("latin-1").encode(encoding))
 
 
+def make_device(path: Path, minor: int) -> None:
+    """A device of its own: 3 is /dev/null, 5 /dev/zero, 7 /dev/full. A pipe where devices cannot be made.
+
+    Never name a real device in a test: as root, a writer that has a bug replaces it for the whole machine.
+    """
+    try:
+        os.mknod(path, 0o666 | stat.S_IFCHR, os.makedev(1, minor))
+    except OSError:
+        os.mkfifo(path)
+
+
 BROKEN_BYTES: dict[str, Callable[[Path, random.Random], object]] = {
     "absent": lambda path, _: path.unlink(),
     "empty": _holding(b""),
@@ -70,8 +82,8 @@ BROKEN_BYTES: dict[str, Callable[[Path, random.Random], object]] = {
     "a folder": _instead(lambda path: path.mkdir()),
     "a pipe that nobody writes": _instead(os.mkfifo),
     "a link to itself": _instead(lambda path: path.symlink_to(path.name)),
-    "the empty device": _instead(lambda path: path.symlink_to("/dev/null")),
-    "the endless device": _instead(lambda path: path.symlink_to("/dev/zero")),
+    "the empty device": _instead(lambda path: make_device(path, 3)),
+    "the endless device": _instead(lambda path: make_device(path, 5)),
     "nested deeply": _holding(b"[" * 200_000),
     "another JSON": _holding(b'{"a": [1, 2, null]}'),
     "a JSON list": _holding(b"[[1], {}, 3]"),
