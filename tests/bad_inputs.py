@@ -33,7 +33,7 @@ from dimofs.cli import parser
 from dimofs.cli import run as run_command
 from dimofs.zoo import checkpoints
 from tests.support import sandbox
-from tests.support.bad_files import BROKEN_BYTES, BROKEN_VALUES, STRANGE_NAMES, broken_json
+from tests.support.bad_files import BROKEN_BYTES, BROKEN_VALUES, STRANGE_NAMES, broken_json, make_device
 from tests.support.clips import picture, write_clip, write_image
 from tests.support.pose_sets import save, stand, video
 from tests.support.posetrack_sets import file18, person
@@ -273,7 +273,7 @@ def output_cases() -> Iterator[Case]:
         "a pipe": os.mkfifo,
         "a link to nowhere": lambda path: path.symlink_to("no/where"),
         "a link to itself": lambda path: path.symlink_to(path.name),
-        "a device": lambda path: path.symlink_to("/dev/full"),
+        "a device": lambda path: make_device(path, 7),
     }
     for entry, words in COMMANDS.items():
         option = next((o for o in ("--json", "--out") if o in words), "--out")
@@ -287,10 +287,12 @@ def output_cases() -> Iterator[Case]:
 
             def kept(folder: Path, label=label) -> bool:
                 path = folder / "target"
-                return path.is_fifo() if label == "a pipe" else path.is_symlink() if "link" in label else True
+                if "link" in label:
+                    return path.is_symlink()
+                return path.is_fifo() if label == "a pipe" else label != "a device" or not path.is_file()
 
             yield Case(entry=entry, name=f"{option} {label}", action=action, check=kept)
-        for value in (".", "/", "/dev/null", "/dev/full", "no\0name", "x" * 5000, "/proc/x", ""):
+        for value in (".", "no\0name", "x" * 5000, ""):
             words_ = replaced(words, option, value)
             yield Case(entry=entry, name=f"{option} {value[:12]!r}", action=command(entry, words_))
 
@@ -314,10 +316,8 @@ def coco_cases() -> Iterator[Case]:
     """What says the same in other words scores the same; what cannot be scored is told."""
 
     def figures(folder: Path) -> bool:
-        return (
-            abs(json.loads((folder / "figures.json").read_text())["AP"] - 1) < 1e-9
-            or abs(json.loads((folder / "figures.json").read_text())["AP"] - 100) < 1e-7
-        )
+        content = json.loads((folder / "figures.json").read_text())
+        return all(stats["AP"] == 1 for stats in content.values() if isinstance(stats, dict))
 
     def ids(content: dict, change: Callable[[int], Any]) -> None:
         for entry in content["annotations"]:

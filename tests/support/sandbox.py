@@ -88,6 +88,8 @@ def _child(action: Callable[[], object], folder: Path, log: Path) -> NoReturn:
         pages = int(Path("/proc/self/statm").read_text().split()[0])
         limit = int(pages * os.sysconf("SC_PAGE_SIZE") + ADDRESS_SPACE)
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+        # Without this an unforeseen exception becomes one line, and it would count as a clear error.
+        os.environ["DIMOFS_DEBUG"] = "1"
         os.chdir(folder)
         status = _status(action)
         sys.stdout.flush()
@@ -135,7 +137,7 @@ def _kind(status: int | None, said: str, memory: int, folder: Path) -> str:
         return "leftovers"
     if status == 0:
         return "right result"
-    errors = [line for line in re.split(r"[\r\n]+", said) if re.match(r"(error: |.*: error: )\S", line)]
+    errors = [line for line in re.split(r"[\r\n]+", said) if re.match(r"(error: |.*: error: ).", line)]
     if status != 2:
         return "odd exit"
     lines = [line for line in re.split(r"[\r\n]+", said) if line.strip()]
