@@ -248,10 +248,10 @@ ODD = [None, True, -1, 0, 1e400, math.nan, 10**30, "", "x", [], [1], [None] * 4,
 
 
 def test_any_value_anywhere_is_read_or_named(tmp_path):
-    """A thousand files, one to three of whose values are odd: never another error than a line naming the file."""
+    """Three hundred files with one to three odd values: read, or refused in one line that names the file."""
     chance = random.Random(0)
     refused = 0
-    for _ in range(1000):
+    for _ in range(300):
         made = content(images=[{"id": 4, "file_name": "four.png", "height": 40, "width": 60, "license": 1}])
         for _ in range(chance.randint(1, 3)):
             part = chance.choice(list(made))
@@ -267,7 +267,7 @@ def test_any_value_anywhere_is_read_or_named(tmp_path):
         except InputError as error:
             refused += 1
             assert str(tmp_path / "p.json") in str(error) and "\n" not in str(error)
-    assert 500 < refused < 1000
+    assert 150 < refused < 300
 
 
 def test_evaluation_reads_images_by_the_same_rules(tmp_path):

@@ -51,7 +51,7 @@ def test_every_damaged_byte_and_every_end_is_survived(tmp_path, packed):
     whole, path = file.getvalue(), tmp_path / "a.mat"
     damaged = [whole[:end] for end in range(len(whole))]
     for place in range(124, len(whole)):
-        for value in (0, 1, 5, 14, 15, 127, 128, 255):
+        for value in (0, 14, 127, 255):
             damaged.append(whole[:place] + bytes([value]) + whole[place + 1 :])
     for content in damaged:
         path.write_bytes(content)
