@@ -334,3 +334,57 @@ def test_anything_in_is_finite_people_with_distinct_ids_out():
             tracks, result = follow(tracks, found, tracker, 100, 100, Motion(some(2, 2, 2), 100, 100))
             assert result.ids is not None and len(set(result.ids.tolist())) == len(result)
             assert result.boxes.isfinite().all()
+
+
+def alike(overlap: float, near: int, distance: float) -> tuple[Detections, Detections]:
+    """Two people of 100 x 100 pixels and 25 joints, so k sqrt(area) is 20 pixels: boxes of this IoU, `near` joints
+    moved by `distance` pixels and the others by a thousand."""
+    joints = torch.full((1, 25, 2), 50.0)
+    moved_joints = joints.clone()
+    moved_joints[:, :near, 0] += distance
+    moved_joints[:, near:, 0] += 1000
+    shift = 100 * (1 - overlap) / (1 + overlap)
+    box = torch.tensor([[0.0, 0.0, 100.0, 100.0]])
+    moved_box = box + torch.tensor([shift, 0.0, shift, 0.0])
+    sure = torch.full((1, 25), torch.inf)
+    return (
+        Detections(box, torch.ones(1), joints, sure),
+        Detections(moved_box, torch.ones(1), moved_joints, sure),
+    )
+
+
+def test_the_cost_of_each_tracker_by_hand():
+    """IoU 0.5; OKS 0.8 exp(-0.5), as 20 of 25 joints moved by k sqrt(area); PCK 0.8."""
+    overlap, oks, pck = 0.5, 0.8 * math.exp(-0.5), 0.8
+    expected = {
+        "default": 1 - (overlap + oks) / 2,
+        "iou": 1 - overlap,
+        "oks": 1 - oks,
+        "pck": 1 - pck,
+        "dimofs": 1 - oks,
+        "iou+dimofs": 1 - (overlap + oks) / 2,
+        "detect-and-track": 1 - overlap,
+    }
+    found = {name: pair_costs(*alike(0.5, 20, 19.999), tracker).item() for name, tracker in TRACKERS.items()}
+    assert found == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize("name", [name for name in TRACKERS if name != "detect-and-track"])
+def test_gate_and_patience_of_the_trackers_by_hand(name):
+    """Of likeness 0.12 people are linked, of 0.08 not; a track waits for ten frames and not for eleven."""
+    for near, links in ((3, True), (2, False)):
+        first, second = alike(near / 25, near, 0.0)
+        tracks, _ = follow(NONE, first, TRACKERS[name], 2000, 2000)
+        _, found = follow(tracks, second, TRACKERS[name], 2000, 2000)
+        assert found.ids is not None and found.ids.tolist() == ([0] if links else [1])
+    for gap, links in ((10, True), (11, False)):
+        frames = [people(5.0), *[people()] * gap, people(5.0)]
+        assert ids(frames, TRACKERS[name])[-1] == ([0] if links else [1])
+
+
+def test_limits_of_the_baseline_by_hand():
+    """Score 0.95 and 50 square pixels are enough, 0.949 and 49 are not; a track does not wait; any overlap links."""
+    assert ids([people(0, 20, scores=[0.95, 0.949])], BASELINE) == [[0]]
+    assert ids([people(0, 20, heights=(5.0, 4.9))], BASELINE) == [[0]]
+    assert ids([people(0), people(), people(0)], BASELINE) == [[0], [], [1]]
+    assert ids([people(0), people(150)], BASELINE) == [[0], [0]]
