@@ -133,6 +133,15 @@ def test_a_person_without_a_box_takes_the_extent_of_the_joints(tmp_path):
     assert people.boxes[0].tolist() == pytest.approx([0, 3.5, 11.5, 27.5]) and len(people) == 1
 
 
+def test_joints_outside_the_image_have_no_label(tmp_path):
+    """The last pixel column of 60 is number 59; a joint at 60 or above the first row lies outside."""
+    picture(tmp_path / "four.png")
+    joints = keypoints(nose=(59, 39, 2), left_eye=(60, 10, 2), left_ear=(10, -1, 1))
+    made = content(annotations=[{"image_id": 4, "category_id": 1, "bbox": [2, 3, 10, 20], "keypoints": joints}])
+    people = CocoKeypoints(write(tmp_path / "p.json", made), tmp_path).pair(0, np.random.default_rng(0)).people
+    assert people.labelled.nonzero().tolist() == [[0, joint("nose")]]
+
+
 def test_the_size_that_the_file_states(tmp_path):
     """None, the right one, and a wrong one, which is told with the names of both files and both sizes."""
     picture(tmp_path / "four.png")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from dimofs.cli import InputError
-from dimofs.datasets.people import Pair, People, box_of_joints, to_dimofs
+from dimofs.datasets.people import Pair, People, box_of_joints, inside, to_dimofs
 from dimofs.files import read_json
 from dimofs.formats.coco_images import CocoImages
 from dimofs.formats.coco_results import PERSON
@@ -30,9 +31,10 @@ class CocoKeypoints:
 
     Annotations count if their category is named "person", whatever its id. That category's `keypoints` name the joints;
     without them they are COCO's 17. Joints are numbers of pixels in the file, so 0.5 is added to reach the pixel's
-    centre; boxes are continuous already. A joint is labelled if its flag is above 0. A person without joints trains the
-    box alone; one with an empty box takes the extent of the joints times 1.2. Crowds (`iscrowd`) and people marked
-    `ignore` are regions where a detector is neither right nor wrong. Areas and the ids of annotations are not used.
+    centre; boxes are continuous already. A joint is labelled if its flag is above 0 and it lies in the image. A person
+    without joints trains the box alone; one with an empty box takes the extent of the joints times 1.2. Crowds
+    (`iscrowd`) and people marked `ignore` are regions where a detector is neither right nor wrong. Areas and the ids of
+    annotations are not used.
 
     `width` and `height`, where the file has them, decide whether labels refer to the upright image or to the stored
     pixels, see `dimofs.images.read_image`.
@@ -62,7 +64,8 @@ class CocoKeypoints:
         """The image twice."""
         name, number, people = self.items[index]
         image = to_tensor(self.images.read(number))
-        return Pair(image, image, people, 0, name)
+        labelled = people.labelled & inside(people.keypoints, *image.shape[1:])
+        return Pair(image, image, replace(people, labelled=labelled), 0, name)
 
     def frames(self) -> Iterator[tuple[str, Tensor]]:
         """Each image with its file name."""
