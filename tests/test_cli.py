@@ -1,11 +1,26 @@
-"""Command lines from signatures: types, defaults, choices, exit codes."""
+"""Command lines from signatures: types, defaults, choices, shared options, checks of values, exit codes."""
 
-from collections.abc import Sequence
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Literal
 
 import pytest
 
-from dimofs.cli import InputError, check_choices, parser, run
+from dimofs.cli import RESULT, InputError, Range, arguments, check_choices, check_ranges, parser, run
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lists:
+    """Options that two commands share."""
+
+    lists: Annotated[list[str] | None, "files of names"] = None
+    every: Annotated[int, "one in this many", Range(1)] = 5
 
 
 def command(
@@ -13,47 +28,83 @@ def command(
     *,
     video: Annotated[list[str] | None, "files"] = None,
     delta: Annotated[int, "frames"] = 0,
+    rate: Annotated[float, "of learning", Range(0, 1)] = 0.5,
+    deltas: Annotated[list[int] | None, "several", Range(-9, 9)] = None,
+    json: Annotated[Path | None, "figures", RESULT] = None,
     overlay: bool = True,
+    data: Lists,
 ) -> int | None:
     if delta < 0:
         raise InputError("x.mp4: delta is negative; give 0 or more")
+    if delta == 99:
+        raise RuntimeError("what\nnobody foresaw")
     return delta
 
 
 def test_types_and_defaults():
-    parse = parser(command).parse_args
-    assert vars(parse(["fit"])) == {"task": "fit", "video": None, "delta": 0, "overlay": True}
-    given = parse(["test", "--video", "a", "b", "--delta", "5", "--no-overlay"])
-    assert vars(given) == {"task": "test", "video": ["a", "b"], "delta": 5, "overlay": False}
+    defaults = {"video": None, "delta": 0, "rate": 0.5, "deltas": None, "json": None, "overlay": True, "data": Lists()}
+    assert arguments(command, ["fit"]) == {"task": "fit", **defaults}
+    words = ["test", "--video", "a", "b", "--delta", "5", "--no-overlay", "--deltas", "-2", "3"]
+    words += ["--lists", "x", "y", "--every", "2"]
+    given = {"video": ["a", "b"], "delta": 5, "overlay": False, "deltas": [-2, 3]}
+    assert arguments(command, words) == {"task": "test", **defaults, **given, "data": Lists(lists=["x", "y"], every=2)}
 
 
-def placed(
-    first: int,
-    second: int = 4,
-    *,
-    wide: Annotated[bool, "not narrow"] = False,
-    step: Annotated[int, "frames"] = 3,
-    names: Annotated[Sequence[str], "of files"] = (),
-) -> None:
-    pass
+def test_options_of_a_dataclass_are_in_the_help():
+    text = parser(command).format_help()
+    assert "--every EVERY" not in text and "--every INT" in text and "one in this many (default: 5)" in text
 
 
-def test_positions_may_be_left_out_where_they_have_a_default():
-    parse = parser(placed).parse_args
-    assert vars(parse(["3"])) == {"first": 3, "second": 4, "wide": False, "step": 3, "names": ()}
-    assert vars(parse(["3", "5", "--wide"])) == {"first": 3, "second": 5, "wide": True, "step": 3, "names": ()}
-
-
-def test_help_tells_defaults_that_say_something():
-    text = parser(placed).format_help()
-    assert "frames (default: 3)" in text
-    assert "of files (" not in text and "not narrow (" not in text
-
-
-def test_choices_are_told():
+def test_choices_are_listed():
     check_choices(a_word=("one", ("one", "two")), other=(None, ()))
     with pytest.raises(InputError, match=r"^--a-word three: not one of one, two$"):
         check_choices(a_word=("three", {"one": 1, "two": 2}))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--rate nan", "--rate nan: must be a finite number"),
+        ("--rate=-inf", "--rate -inf: must be a finite number"),
+        ("--rate 1.25", "--rate 1.25: must be at least 0 and at most 1"),
+        ("--delta 1000000001", "--delta 1000000001: must be at most 1000000000"),
+        ("--delta -2000000000", "--delta -2000000000: must be at least -1000000000"),
+        (f"--delta {10**400}", "must be at most 1000000000"),
+        ("--every 0", "--every 0: must be at least 1"),
+        ("--deltas 1 2 30", "--deltas 30: must be at least -9 and at most 9"),
+        ("--json .", "--json .: is a folder; give the name of a file"),
+        ("--json /dev/null/x/figures.json", "/dev/null is not a folder"),
+        ("--video a " + 300 * "b", "is longer than a name can be"),
+        ("--video " + 2000 * "a/b", "is longer than a name can be"),
+        ("--video a\0b", r"a\0b: has a NUL character"),
+        ("--video a\ud800b", r"a\ud800b: has characters that no name can have"),
+    ],
+)
+def test_values_are_checked_before_the_command_runs(words, message, capsys):
+    with pytest.raises(SystemExit) as stop:
+        run(command, ["fit", *words.split()])
+    printed = capsys.readouterr().err
+    assert stop.value.code == 2 and message in printed and len(printed.splitlines()) == 1 and len(printed) < 200
+
+
+def test_a_folder_that_cannot_be_written_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path)
+    with pytest.raises(InputError, match=r"cannot write to \S+; give another name"):
+        arguments(command, ["fit", "--json", str(tmp_path / "new" / "figures.json")])
+    assert not list(tmp_path.iterdir())
+
+
+def test_names_that_are_not_utf8_and_long_addresses_are_fine():
+    names = [os.fsdecode(b"caf\xe9.mp4"), "https://example.org/" + 400 * "x"]
+    assert arguments(command, ["fit", "--video", *names])["video"] == names
+
+
+def test_limits_that_depend_on_other_options():
+    check_ranges(start=(1.0, 0, 2), end=(None, 0, 1))
+    with pytest.raises(InputError, match=r"^--a-start 3: must be at least 0 and at most 2$"):
+        check_ranges(a_start=(3, 0, 2))
+    with pytest.raises(InputError, match=r"^--start nan: must be a finite number$"):
+        check_ranges(start=(float("nan"), 0, float("inf")))
 
 
 @pytest.mark.parametrize("argv", [[], ["walk"], ["fit", "--delta", "x"], ["fit", "--unknown"]])
@@ -68,9 +119,61 @@ def test_wrong_words_exit_2(argv, capsys):
     (["fit", "--delta", "3"], 3, ""),
     (["fit"], 0, ""),
     (["fit", "--delta", "-1"], 2, "error: x.mp4: delta is negative; give 0 or more\n"),
+    (["fit", "--delta", "99"], 2, "error: unexpected RuntimeError: what nobody foresaw (DIMOFS_DEBUG=1 shows where;"
+        " please report it)\n"),
 ])  # fmt: skip
 def test_run_exits_with_the_result_or_one_line(argv, code, error, capsys):
     with pytest.raises(SystemExit) as stop:
         run(command, argv)
     assert stop.value.code == code
     assert capsys.readouterr().err == error
+
+
+def test_tracebacks_are_shown_when_debugging(monkeypatch):
+    monkeypatch.setenv("DIMOFS_DEBUG", "1")
+    with pytest.raises(RuntimeError, match="nobody foresaw"):
+        run(command, ["fit", "--delta", "99"])
+
+
+def talking(word: str) -> None:
+    """Prints more than a pipe holds, then waits for a signal."""
+    print("ready", flush=True)
+    if word == "wait":
+        signal.pause()
+    for _ in range(50_000):
+        print("a line of some length")
+
+
+def started(word: str, **streams) -> subprocess.Popen:
+    code = f"from dimofs.cli import run; from tests.test_cli import talking; run(talking, [{word!r}])"
+    return subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, text=True, **streams)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_signals_end_a_command_without_a_word(number):
+    process = started("wait", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None and process.stdout.readline() == "ready\n"
+    process.send_signal(number)
+    assert process.communicate(timeout=60)[1] == "" and process.returncode == 128 + number
+
+
+def test_a_reader_that_leaves_ends_a_command_without_a_word():
+    process = started("talk", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.stderr.read() == "" and process.wait(timeout=60) == 141
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_behind_stdout_is_one_line():
+    with open("/dev/full", "w") as full:
+        process = started("talk", stdout=full, stderr=subprocess.PIPE)
+        told = process.communicate(timeout=60)[1]
+    assert process.returncode == 2 and len(told.splitlines()) == 1 and "No space left" in told
+
+
+def test_closed_streams_swallow_what_is_printed():
+    code = "from dimofs.cli import run; from tests.test_cli import talking; run(talking, ['talk'])"
+    done = subprocess.run(["sh", "-c", f'{sys.executable} -c "{code}" >&- 2>&-'], cwd=ROOT, check=False, timeout=60)
+    assert done.returncode == 0
