@@ -108,8 +108,8 @@ def main(
     check_distinct("seeds", seeds)
     check_ranges(steps=(steps, 1, inf), batch=(batch, 1, inf), canvas=(canvas, 64, inf), rate=(rate, 0, inf))
     check_ranges(videos=(videos, 1, inf), size=(size, 32, inf), every=(every, 1, inf))
-    paths = Paths(jhmdb, jhmdb_labels).or_synthetic(SYNTHETIC_CLIPS)
-    sources = taught(paths.sources(every=every), teacher)
+    paths = Paths(jhmdb=jhmdb, jhmdb_labels=jhmdb_labels, every=every).or_synthetic(SYNTHETIC_CLIPS)
+    sources = taught(paths.sources(), teacher)
     recipe = RECIPES["mobile"].changed(
         steps=steps, batch=batch, learning_rate=rate, dtype=dtype, warmup=min(WARMUP, steps // 5)
     )

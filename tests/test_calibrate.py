@@ -7,6 +7,7 @@ import torch
 from dimofs.zoo import calibrate, checkpoints
 from dimofs.zoo.presets import dimofs_mobile
 from dimofs.zoo.training import calibration
+from tests.support.commands import call
 
 
 def test_fit_recovers_a_known_curve():
@@ -42,7 +43,7 @@ def test_apply_moves_scores_and_leaves_places():
 def test_without_data_it_calibrates_on_synthetic_clips(tmp_path):
     torch.manual_seed(0)
     checkpoints.save(dimofs_mobile(min_size=96, max_size=128), tmp_path / "model", {})
-    calibrate.main(weights=str(tmp_path / "model"), out=tmp_path / "calibrated", count=6)
+    call(calibrate.main, weights=str(tmp_path / "model"), out=tmp_path / "calibrated", count=6)
     before, after = (checkpoints.load(tmp_path / name).state_dict() for name in ("model", "calibrated"))
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert changed == {"keypoint_head.deconv.weight", "keypoint_head.deconv.bias"}

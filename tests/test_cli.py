@@ -136,7 +136,7 @@ def test_tracebacks_are_shown_when_debugging(monkeypatch):
 
 
 def talking(word: str) -> None:
-    """Prints more than a pipe holds, then waits for a signal."""
+    """Waits for a signal, or prints more than a pipe holds."""
     print("ready", flush=True)
     if word == "wait":
         signal.pause()
@@ -145,7 +145,9 @@ def talking(word: str) -> None:
 
 
 def started(word: str, **streams) -> subprocess.Popen:
-    code = f"from dimofs.cli import run; from tests.test_cli import talking; run(talking, [{word!r}])"
+    # Processes that a shell starts in the background ignore Ctrl-C; this one must not, wherever the tests run.
+    heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    code = f"{heed}; from dimofs.cli import run; from tests.test_cli import talking; run(talking, [{word!r}])"
     return subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, text=True, **streams)
 
 

@@ -19,6 +19,7 @@ from dimofs.cli import InputError
 from dimofs.zoo import checkpoints, train
 from dimofs.zoo.training.run_folder import RunFolder
 from dimofs.zoo.training.trainer import Trainer
+from tests.support.commands import call
 from tests.support.tiny import TINY, TINY_TASK, tiny_model, use_tiny
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -35,7 +36,7 @@ def tiny(monkeypatch):
 
 def run(out: Path, **options) -> None:
     settings = {"save_every": 1, "workers": 0, "quiet": True, "synthetic": 3, "steps": 3, "batch": 1} | options
-    train.main("pose", out=str(out), **settings)
+    call(train.main, "pose", out=out, **settings)
 
 
 def learned(out: Path) -> dict[str, torch.Tensor]:

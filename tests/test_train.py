@@ -30,6 +30,7 @@ from dimofs.zoo.training import initialize, throughput
 from dimofs.zoo.training.data import Paths
 from dimofs.zoo.training.poses import PoseTask, count_found_joints
 from dimofs.zoo.training.validation import Validation
+from tests.support.commands import call
 from tests.support.scenes import person, write_clip, write_image
 from tests.support.tiny import TINY, TINY_POSES, tiny_model, use_tiny
 
@@ -56,17 +57,24 @@ def test_the_commands_from_labels_to_a_checkpoint(tmp_path):
     torch.manual_seed(0)
     coco, images = photographs(tmp_path)
     checkpoints.save(movenet_multipose(), tmp_path / "movenet", {})
-    label.main(weights=str(tmp_path / "movenet"), out=str(tmp_path / "labels"), coco=coco, coco_images=images, size=96)
+    call(
+        label.main,
+        weights=str(tmp_path / "movenet"),
+        out=str(tmp_path / "labels"),
+        coco=coco,
+        coco_images=images,
+        size=96,
+    )
     labels = teacher.load(tmp_path / "labels" / "coco.npz")
     assert sorted(labels) == ["000000000001.png", "000000000002.png"]
     out = tmp_path / "run"
     for steps in (1, 2):
-        train.main(
+        call(
+            train.main,
             "pose",
             out=str(out),
             init=str(tmp_path / "movenet"),
-            coco=coco,
-            coco_images=images,
+            **data,
             teacher=str(tmp_path / "labels"),
             steps=steps,
             batch=1,
@@ -89,15 +97,15 @@ def test_videos_are_labelled_and_trained_on(tiny, tmp_path):
     for number, frames in enumerate((5, 9)):
         write_clip(tmp_path / f"clips/{number}.avi", frames)
     videos, labels = str(tmp_path / "clips"), str(tmp_path / "labels")
-    label.main(weights=str(tmp_path / "movenet"), out=labels, videos=videos, size=64, every=4)
+    call(label.main, weights=str(tmp_path / "movenet"), out=labels, videos=videos, size=64, every=4)
     names = ["0.avi/000000", "0.avi/000004", "1.avi/000000", "1.avi/000004", "1.avi/000008"]
     assert sorted(teacher.load(tmp_path / "labels/videos.npz")) == names
     given: dict[str, Any] = {"videos": videos, "every": 4, "steps": 2, "batch": 2, "workers": 0, "quiet": True}
-    train.main("pose", out=str(tmp_path / "run"), teacher=labels, **given)
+    call(train.main, "pose", out=str(tmp_path / "run"), teacher=labels, **given)
     assert checkpoints.load(tmp_path / "run/model")
     for nothing in (None, str(tmp_path)):
         with pytest.raises(InputError, match=r"python -m dimofs\.zoo\.label --videos"):
-            train.main("pose", out=str(tmp_path / "other"), teacher=nothing, **given)
+            call(train.main, "pose", out=str(tmp_path / "other"), teacher=nothing, **given)
     assert not (tmp_path / "other").exists()
 
 
@@ -107,7 +115,7 @@ def tiny(monkeypatch):
 
 
 def test_without_data_it_trains_on_synthetic_clips(tiny, tmp_path, capsys):
-    train.main("pose", out=str(tmp_path), steps=4, batch=2, validate=3, held_out=3, workers=0)
+    call(train.main, "pose", out=str(tmp_path), steps=4, batch=2, validate=3, held_out=3, workers=0)
     printed = capsys.readouterr()
     assert "learning_rate: 0.001" in printed.out and "data synthetic: 10000 items" in printed.out
     assert "4/4" in printed.err
@@ -129,27 +137,37 @@ def test_without_data_it_trains_on_synthetic_clips(tiny, tmp_path, capsys):
     ("options", "message"),
     [
         ({"coco": "people.json"}, "--coco needs --coco-images beside it"),
+        (
+            {"coco": ["a.json", "b.json"], "coco_images": "."},
+            "2 annotation files but --coco-images 1 folders",
+        ),
+        ({"teacher": "nowhere"}, "--teacher nowhere: no such folder"),
+        ({"teacher": "."}, "--teacher .: holds no labels of the data sets given (synthetic.npz); label them first"),
         ({"coco_images": "."}, "--coco-images needs --coco beside it"),
         ({"jhmdb_labels": "labels"}, "--jhmdb-labels needs --jhmdb beside it"),
         ({"jhmdb": "clips"}, "--jhmdb needs --jhmdb-labels beside it"),
         ({"videos": "."}, "no video"),
         ({"posetrack": "."}, "annotations/train: holds no .json files; --posetrack"),
         ({"steps": 0}, "--steps 0: must be at least 1"),
-        ({"canvas": 20}, "--canvas 20: must be at least 64"),
+        ({"canvas": 20}, "--canvas 20: must be at least 64 and at most 4096"),
         ({"single": 1.5}, "--single 1.5: must be at least 0 and at most 1"),
         ({"synthetic": 2_000_000}, "--synthetic 2000000: must be"),
         ({"save_every": 0}, "--save-every 0: must be at least 1"),
-        ({"rate": -1.0}, "--rate -1.0: must be at least 0"),
+        ({"rate": -1.0}, "--rate -1.0: must be at least 0 and at most 1000"),
         ({"mix": ["coco=1"]}, "--mix coco=1: 'coco' is no data set in use (synthetic)"),
         ({"unfreeze": 5}, "--unfreeze needs --init beside it"),
         ({"init": "nowhere"}, "nowhere: neither a file"),
-        ({"device": "mars"}, "--device mars: not available"),
+        ({"device": "mars"}, "device 'mars': not a device"),
+        ({"rate": "nan"}, "--rate nan: must be a finite number"),
+        ({"seed": -1}, "--seed -1: must be at least 0"),
+        ({"batch": 10**12}, "--batch 1000000000000: must be at least 1 and at most 65536"),
+        ({"mix": ["synthetic=nan"]}, "--mix synthetic=nan: the weight must be a number"),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
 )
 def test_bad_options_are_one_line_and_write_nothing(tiny, tmp_path, options, message):
     with pytest.raises(InputError) as fault:
-        train.main("pose", out=str(tmp_path / "run"), quiet=True, **options)
+        call(train.main, "pose", out=str(tmp_path / "run"), quiet=True, **options)
     assert message in str(fault.value) and "\n" not in str(fault.value)
     assert not (tmp_path / "run").exists()
 
@@ -170,7 +188,7 @@ def test_a_loss_that_is_not_finite_ends_with_one_line(tiny, tmp_path, capsys):
 
 def test_the_benchmark_reports_and_writes_nothing(tiny, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    train.main("pose", benchmark=2, batch=2, workers=0, quiet=True)
+    call(train.main, "pose", benchmark=2, batch=2, workers=0, quiet=True)
     lines = capsys.readouterr().out.splitlines()
     matches = [re.match(rf"{name} +([\d.]+) samples/s", line) for name, line in zip(SPEEDS, lines, strict=False)]
     speeds = [float(match[1]) for match in matches if match]
@@ -224,7 +242,7 @@ def test_two_processes_train_as_one(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("preset: dimofs_mobile") == 1
-    train.main("pose", out=str(tmp_path / "one"), quiet=True, device="cpu", **options)
+    call(train.main, "pose", out=str(tmp_path / "one"), quiet=True, device="cpu", **options)
     one, two = (torch.load(tmp_path / name / "state.pt", weights_only=True)["model"] for name in ("one", "two"))
     start = checkpoints.load("dimofs_mobile").state_dict()
     moved = max(float((one[name] - value).abs().max()) for name, value in start.items())
@@ -331,3 +349,16 @@ def test_joints_start_by_name(tmp_path):
     theirs, ours = first.keypoint_head.deconv.weight, second.keypoint_head.deconv.weight
     assert torch.equal(ours[:, [2, 0]], theirs) and torch.equal(ours[:, 1], before[:, 1])
     assert torch.equal(second.box_head.fc1.weight, first.box_head.fc1.weight)
+
+
+def test_several_coco_files_are_one_data_set(tmp_path):
+    """Two files of two images with equal names: names of frames tell them apart, items are counted through."""
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        photographs(tmp_path / name)
+    folders = [str(tmp_path / name) for name in ("one", "two")]
+    source = Paths(coco=[f"{folder}/people.json" for folder in folders], coco_images=folders).sources()["coco"]
+    names = [f"{number}/{image:012d}.png" for number in (1, 2) for image in (1, 2)]
+    assert [name for name, _ in source.frames()] == names
+    random = np.random.default_rng(0)
+    assert [source.pair(index, random).name for index in range(len(source))] == names

@@ -10,30 +10,22 @@ the places of the joints (see dimofs.zoo.training.calibration).
 from pathlib import Path
 from typing import Annotated
 
-from dimofs.cli import run
+from dimofs.cli import Range, run
 from dimofs.zoo import checkpoints
 from dimofs.zoo.training.calibration import calibrated
-from dimofs.zoo.training.data import Coco, CocoImages, JhmdbClips, JhmdbLabels, LspetFolder, Paths, taught
+from dimofs.zoo.training.data import Paths, Teacher, taught
 
 
 def main(
     *,
     weights: Annotated[str, "checkpoint to calibrate"],
     out: Annotated[Path, "folder to write the calibrated checkpoint to"],
-    jhmdb: JhmdbClips = None,
-    jhmdb_labels: JhmdbLabels = None,
-    coco: Coco = None,
-    coco_images: CocoImages = None,
-    lspet: LspetFolder = None,
-    teacher: Annotated[str | None, "folder of labels written by python -m dimofs.zoo.label"] = None,
-    every: Annotated[int, "JHMDB: one frame in so many, as labelled"] = 5,
-    count: Annotated[int, "frames of each data set"] = 200,
+    data: Paths,
+    teacher: Teacher = None,
+    count: Annotated[int, "frames of each data set", Range(1)] = 200,
     half: Annotated[bool, "write float16, at half the size"] = False,
 ) -> None:
-    paths = Paths(jhmdb, jhmdb_labels, coco, coco_images, lspet).or_synthetic(count)
-    sources = paths.sources(every=every)
-    if teacher:
-        sources = taught(sources, teacher)
+    sources = taught(data.or_synthetic(count).sources(), teacher)
     checkpoints.save(calibrated(weights, sources, count), out, {"calibrated": "yes"}, half)
 
 

@@ -1,14 +1,13 @@
-"""Label the people of training images with a teacher, MoveNet MultiPose: what the data sets themselves leave out.
+"""Label the people of training images with a teacher model, MoveNet MultiPose, to complete the labels of data sets.
 
     python -m dimofs.zoo.label --weights MOVENET --out LABELS --jhmdb CLIPS --jhmdb-labels JHMDB --lspet DIR
     python -m dimofs.zoo.label --weights MOVENET --out LABELS --videos DIR --every 10
 
-MOVENET is a folder made by `python -m dimofs.zoo.convert`. Writes LABELS/<data set>.npz for --teacher of the training
-command.
+MOVENET is a folder made by `python -m dimofs.zoo.convert`. Writes LABELS/<data set>.npz, which the training command
+reads by --teacher LABELS.
 """
 
 from collections.abc import Iterable, Iterator
-from math import inf
 from pathlib import Path
 from typing import Annotated
 
@@ -17,41 +16,36 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
-from dimofs.cli import check_ranges, run
+from dimofs.cli import Range, run
 from dimofs.datasets import teacher
 from dimofs.detections import Detections
 from dimofs.zoo import checkpoints
 from dimofs.zoo.backbones.movenet import MoveNet
-from dimofs.zoo.training.data import (
-    Coco,
-    CocoImages,
-    JhmdbClips,
-    JhmdbLabels,
-    LspetFolder,
-    Paths,
-    PoseTrackRoot,
-    VideoFolder,
-)
+from dimofs.zoo.devices import pick_device
+from dimofs.zoo.training.data import Paths
 
-# The most people that are labelled in an image.
-PEOPLE = 30
+# The most people that the teacher may find in an image.
+MAX_PEOPLE = 30
 
 
 @torch.inference_mode()
 def label(model: MoveNet, images: Tensor, size: int) -> list[Detections]:
-    """The teacher's people of images [N, 3, H, W] uint8, in their pixels; input sides are multiples of 32 near the
-    shape whose longer side is `size`."""
+    """The teacher's people in images [N, 3, H, W] uint8, in pixels of the images.
+
+    The model sees the images resized to a longer side of about `size`; MoveNet needs sides that are multiples of 32.
+    """
     height, width = images.shape[-2:]
     scale = size / max(height, width)
     shape = [max(32, 32 * round(side * scale / 32)) for side in (height, width)]
     inputs = F.interpolate(images / 255, size=shape, mode="bilinear", antialias=scale < 1)
     back = torch.tensor([width / shape[1], height / shape[0]])
-    found = model(inputs.contiguous(memory_format=torch.channels_last), people=PEOPLE)
+    inputs = inputs.contiguous(memory_format=torch.channels_last)
+    found = [people.to("cpu") for people in model(inputs, people=MAX_PEOPLE)]
     return [Detections(d.boxes * back.repeat(2), d.scores, d.keypoints * back, d.keypoint_scores) for d in found]
 
 
 def batches(frames: Iterable[tuple[str, Tensor]], count: int) -> Iterator[tuple[list[str], Tensor]]:
-    """Runs of at most `count` frames of one size, with their names."""
+    """Consecutive frames of one size, at most `count` together, with their names."""
     names, images = [], []
     for name, image in frames:
         if images and (len(images) == count or images[0].shape != image.shape):
@@ -66,28 +60,21 @@ def batches(frames: Iterable[tuple[str, Tensor]], count: int) -> Iterator[tuple[
 def main(
     *,
     weights: Annotated[str, "folder of the converted MoveNet"],
-    out: Annotated[str, "folder to write the labels to"],
-    jhmdb: JhmdbClips = None,
-    jhmdb_labels: JhmdbLabels = None,
-    coco: Coco = None,
-    coco_images: CocoImages = None,
-    lspet: LspetFolder = None,
-    posetrack: PoseTrackRoot = None,
-    videos: VideoFolder = None,
-    every: Annotated[int, "JHMDB and videos: label one frame in so many"] = 5,
-    size: Annotated[int, "longer side of the teacher's input, pixels"] = 384,
-    batch: Annotated[int, "images at once"] = 8,
+    out: Annotated[Path, "folder to write the labels to"],
+    data: Paths,
+    size: Annotated[int, "longer side of the teacher's input, pixels", Range(32, 4096)] = 384,
+    batch: Annotated[int, "images per batch", Range(1, 1024)] = 8,
+    device: Annotated[str | None, "cpu, cuda, ... (default: a GPU if there is one)"] = None,
 ) -> None:
-    check_ranges(every=(every, 1, inf), size=(size, 32, inf), batch=(batch, 1, inf))
-    model = checkpoints.load_as(MoveNet, weights).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    paths = Paths(jhmdb, jhmdb_labels, coco, coco_images, lspet, posetrack, videos)
-    for name, source in paths.sources(every=every).items():
+    where = pick_device(device)
+    model = checkpoints.load_as(MoveNet, weights, where).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    for name, source in data.sources().items():
         labels: dict[str, Detections] = {}
         with tqdm(desc=name, unit="image") as bar:
             for names, images in batches(source.frames(), batch):
-                labels |= zip(names, label(model, images, size), strict=True)
+                labels |= zip(names, label(model, images.to(where), size), strict=True)
                 bar.update(len(names))
-        teacher.save(Path(out) / f"{name}.npz", labels)
+        teacher.save(out / f"{name}.npz", labels)
 
 
 if __name__ == "__main__":

@@ -8,46 +8,35 @@
         --model dimofs_resnet50 --init keypointrcnn_resnet50_fpn_coco
     python -m dimofs.zoo.train pose --benchmark 20 --synthetic 1000 --canvas 256 --batch 4
 
-Without data it trains on synthetic clips, which need no files. Data sets given by path are mixed, --mix sets their
-shares; each image or clip that a teacher has labelled (python -m dimofs.zoo.label) gains the people and joints that its
-own labels lack. Without --init nothing is frozen, as there is nothing to keep; --recipe paper is meant to start from
-weights trained on COCO, and does not converge then.
+Data: without any it trains on 10,000 synthetic clips, which need no files. Data sets given by path are mixed; --mix
+sets their weights. Your own labelled images can be a COCO keypoint file; --coco takes several files, --coco-images as
+many folders. A teacher's labels (python -m dimofs.zoo.label) add the people and joints that a data set leaves out.
 
-The run folder --out holds recipe.json, metrics.jsonl (a line a step; also for TensorBoard, if that is installed), the
-resumable state.pt and, in model/, the averaged weights as a checkpoint for every other command. --validate measures on
-JHMDB's test part, or on synthetic clips that no training sees, to validation.jsonl, and keeps the best weights in
-best/. The same command on the same folder resumes, whatever ended it, at the last checkpoint; --steps may differ then,
-to train longer (the cosine is that of the new length from there on), and nothing else.
+Start: without --init nothing is frozen, because random weights are not worth keeping. --recipe paper is meant to start
+from weights trained on COCO and does not converge without them.
 
-torchrun spreads each batch over its processes: same losses, same weights. --benchmark writes nothing.
+Results: the run folder --out holds recipe.json, metrics.jsonl (one line per step; also for TensorBoard, if it is
+installed), state.pt, from which the run resumes, and model/, the averaged weights as a checkpoint for every other
+command. --validate measures the model on JHMDB's test part, or on synthetic clips that are not trained on, writes
+validation.jsonl and keeps the best weights in best/. --benchmark writes nothing.
+
+Resuming: the same command on the same folder continues at the last checkpoint, however the run ended. Ctrl-C, SIGTERM
+and SIGHUP finish the step and write a checkpoint; at most --save-every steps are lost otherwise. Of the options that
+define the result only --steps may change, to train longer; the learning rate then follows the new schedule.
+
+torchrun spreads each batch over its processes, with the same losses and weights as one process.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from math import inf
 from typing import Annotated, Any, Literal
 
-from dimofs.cli import InputError, check_choices, check_ranges, run
+from dimofs.cli import InputError, Range, check_choices, run
 from dimofs.datasets.people import PairSource
-from dimofs.datasets.synthetic.clips import HELD_OUT
 from dimofs.zoo.presets import VARIANTS
-from dimofs.zoo.training.data import (
-    SYNTHETIC_CLIPS,
-    Coco,
-    CocoImages,
-    Every,
-    JhmdbClips,
-    JhmdbLabels,
-    LspetFolder,
-    Paths,
-    PoseTrackRoot,
-    VideoFolder,
-    mixed,
-    taught,
-    unlabelled,
-)
+from dimofs.zoo.training.data import SYNTHETIC_CLIPS, Paths, Teacher, mixed, taught, unlabelled
 from dimofs.zoo.training.distributed import join_processes
 from dimofs.zoo.training.poses import POSE_RECIPES, PoseTask
 from dimofs.zoo.training.recipes import RECIPES
@@ -65,57 +54,40 @@ def describe(planned: Mapping[str, Any], sources: Mapping[str, PairSource]) -> N
 def main(
     task: Annotated[Literal["pose"], "what to learn"],
     *,
-    out: Annotated[str, "run folder; a run that it holds goes on"] = "runs/pose",
+    out: Annotated[str, "run folder; the same command on the same folder resumes the run"] = "runs/pose",
     init: Annotated[str | None, "weights to start from: a converted MoveNet, or the model's own"] = None,
-    jhmdb: JhmdbClips = None,
-    jhmdb_labels: JhmdbLabels = None,
-    coco: Coco = None,
-    coco_images: CocoImages = None,
-    lspet: LspetFolder = None,
-    posetrack: PoseTrackRoot = None,
-    videos: VideoFolder = None,
-    synthetic: Annotated[int, f"number of synthetic clips (default: {SYNTHETIC_CLIPS} without other data, else 0)"] = 0,
-    mix: Annotated[list[str] | None, "shares of the data sets, as in jhmdb=0.4 coco=0.25"] = None,
-    teacher: Annotated[str | None, "folder of labels written by python -m dimofs.zoo.label"] = None,
-    every: Every = 5,
-    recipe: Annotated[Literal["mobile", "paper"], "base recipe (see dimofs.zoo.training.recipes)"] = "mobile",
+    data: Paths,
+    teacher: Teacher = None,
+    mix: Annotated[list[str] | None, "weights of the data sets in the batches, as in jhmdb=0.4 coco=0.25"] = None,
+    recipe: Annotated[Literal["mobile", "paper"], "default of the options below (see dimofs.zoo.training)"] = "mobile",
     model: Annotated[Literal["dimofs_mobile", "dimofs_resnet50", "dimofs_resnet101"] | None, "the network"] = None,
-    variant: Annotated[str | None, f"of its motion parts: {', '.join(VARIANTS)} (see dimofs.zoo.presets)"] = None,
-    steps: Annotated[int | None, "optimizer steps (default, as below: the recipe's)"] = None,
-    batch: Annotated[int | None, "pairs of a batch, over all processes"] = None,
-    accumulate: Annotated[int | None, "batches a step, whose gradients are averaged"] = None,
-    canvas: Annotated[int | None, "side of the square training images, pixels"] = None,
+    variant: Annotated[str | None, f"motion parts: {', '.join(VARIANTS)} (see dimofs.zoo.presets)"] = None,
+    steps: Annotated[int | None, "optimizer steps", Range(1)] = None,
+    batch: Annotated[int | None, "pairs in a batch, over all processes", Range(1, 65536)] = None,
+    accumulate: Annotated[int | None, "batches per step; their gradients are averaged", Range(1, 65536)] = None,
+    canvas: Annotated[int | None, "side of the square training images, pixels", Range(64, 4096)] = None,
     optimizer: Annotated[Literal["adamw", "sgd"] | None, "AdamW, or SGD with momentum"] = None,
-    rate: Annotated[float | None, "highest learning rate"] = None,
-    single: Annotated[float | None, "part of the batches with Frame B = Frame A"] = None,
-    paste: Annotated[float | None, "part of the samples with one more person in front of another"] = None,
-    unfreeze: Annotated[int | None, "step from which the frozen backbone trains too, at a tenth of the rate"] = None,
-    dtype: Annotated[Literal["float32", "bfloat16", "float16"] | None, "of the forward pass"] = None,
-    recompute: Annotated[bool | None, "keep fewer activations, compute them twice"] = None,
-    seed: Annotated[int, "of everything random"] = 0,
+    rate: Annotated[float | None, "highest learning rate", Range(0, 1000)] = None,
+    single: Annotated[float | None, "share of the batches with Frame B = Frame A", Range(0, 1)] = None,
+    paste: Annotated[float | None, "share of the samples with one more person pasted in front", Range(0, 1)] = None,
+    unfreeze: Annotated[int | None, "step from which the frozen backbone trains too, more slowly", Range(0)] = None,
+    dtype: Annotated[Literal["float32", "bfloat16", "float16"] | None, "number format of the forward pass"] = None,
+    recompute: Annotated[bool | None, "save memory: recompute activations in the backward pass"] = None,
+    seed: Annotated[int, "seed of all random numbers", Range(0, 2**63 - 1)] = 0,
     compile: Annotated[bool, "compile the backbone: slow to start, then faster"] = False,
     device: Annotated[str | None, "cpu, cuda, ... (default: a GPU if there is one)"] = None,
-    save_every: Annotated[int, "steps between checkpoints"] = 500,
-    validate: Annotated[int, "steps between validations; 0 for none"] = 0,
-    held_out: Annotated[int, "pairs to validate on"] = 128,
-    benchmark: Annotated[int | None, "only measure the speed of loader and model, over so many steps"] = None,
-    workers: Annotated[int, "processes that load data"] = 1,
-    quiet: Annotated[bool, "no progress bar and no word on the recipe"] = False,
+    save_every: Annotated[int, "steps between checkpoints", Range(1)] = 500,
+    validate: Annotated[int, "steps between validations; 0 for none", Range(0)] = 0,
+    held_out: Annotated[int, "pairs to validate on", Range(1, 100_000)] = 128,
+    benchmark: Annotated[int | None, "only measure the speed of loader and model, over N steps", Range(1)] = None,
+    workers: Annotated[int, "processes that load data", Range(0, 256)] = 1,
+    quiet: Annotated[bool, "print neither the recipe nor a progress bar"] = False,
 ) -> None:
-    ranges = {"steps": steps, "batch": batch, "accumulate": accumulate, "every": every, "held_out": held_out}
-    ranges |= {"save_every": save_every, "benchmark": benchmark}
-    check_ranges(
-        **{name: (value, 1, inf) for name, value in ranges.items()}, canvas=(canvas, 64, inf), rate=(rate, 0, inf)
-    )
-    check_ranges(single=(single, 0, 1), paste=(paste, 0, 1), synthetic=(synthetic, 0, HELD_OUT))
-    least = {"unfreeze": unfreeze, "validate": validate, "workers": workers, "seed": seed}
-    check_ranges(**{name: (value, 0, inf) for name, value in least.items()})
     check_choices(variant=(variant, VARIANTS))
     if unfreeze is not None and not init:
         raise InputError("--unfreeze needs --init beside it: without weights to start from nothing is frozen")
-    paths = Paths(jhmdb, jhmdb_labels, coco, coco_images, lspet, posetrack, videos, synthetic)
-    paths = paths.or_synthetic(SYNTHETIC_CLIPS)
-    sources = taught(paths.sources(every=every), teacher)
+    paths = data.or_synthetic(SYNTHETIC_CLIPS)
+    sources = taught(paths.sources(), teacher)
     chosen = RECIPES[recipe].changed(
         steps=steps, batch=batch, accumulate=accumulate, optimizer=optimizer, learning_rate=rate, unfreeze=unfreeze,
         dtype=dtype, recompute=recompute, seed=seed, frozen=None if init else (),

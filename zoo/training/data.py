@@ -1,72 +1,78 @@
-"""The data sets that the training and labelling commands read, from the paths given on their command lines."""
+"""The data sets that training, labelling and calibration read, from the paths given on their command lines."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
-from dimofs.cli import InputError
+import numpy as np
+from torch import Tensor
+
+from dimofs.cli import InputError, Range
 from dimofs.datasets import teacher
 from dimofs.datasets.coco import CocoKeypoints
 from dimofs.datasets.jhmdb import Jhmdb
 from dimofs.datasets.lspet import Lspet
-from dimofs.datasets.people import PairSource
+from dimofs.datasets.people import Pair, PairSource
 from dimofs.datasets.posetrack import PoseTrack
 from dimofs.datasets.synthetic.clips import HELD_OUT, Synthetic
 from dimofs.datasets.videos import Videos
 
-JhmdbClips = Annotated[str | None, "JHMDB: folder of <class>/<clip>.avi"]
-JhmdbLabels = Annotated[str | None, "JHMDB: folder of splits, joints and masks (see dimofs.datasets.jhmdb)"]
-Coco = Annotated[str | None, "COCO keypoints: the annotation file"]
-CocoImages = Annotated[str | None, "COCO keypoints: the folder of images"]
-LspetFolder = Annotated[str | None, "LSPET: the folder that holds joints.mat and images/"]
-PoseTrackRoot = Annotated[str | None, "PoseTrack17 or 18: the folder of annotations/train/*.json and the images"]
-VideoFolder = Annotated[str | None, "a folder of videos, whose people a teacher labels"]
-Every = Annotated[int, "JHMDB and videos: one frame in so many is a Frame A, as the teacher labelled them"]
-
-
 # The number of synthetic clips to train on where no data set is given.
 SYNTHETIC_CLIPS = 10_000
-INCOMPLETE = {"jhmdb", "lspet"}  # where people in the pictures have no labels
+# Data sets that leave some of the visible people unlabelled; and those whose joints a sure teacher may overrule.
+INCOMPLETE = NOISY = {"jhmdb", "lspet"}
+# Data sets that label every person, so that a teacher adds joints only.
+COMPLETE = {"coco", "posetrack"}
+
+T = TypeVar("T")
+
+JhmdbClips = Annotated[str | None, "JHMDB: folder of <class>/<clip>.avi"]
+JhmdbLabels = Annotated[str | None, "JHMDB: folder of splits, joints and masks (see dimofs.datasets.jhmdb)"]
+Every = Annotated[int, "JHMDB and videos: use every N-th frame as Frame A; label and train alike", Range(1)]
+Teacher = Annotated[str | None, "folder of labels written by python -m dimofs.zoo.label"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Paths:
-    """Where the data sets lie; those not given are not used. synthetic: a number of clips."""
+    """Where the data sets are; those not given are not used. These are the options of every command that reads them."""
 
-    jhmdb: str | None = None
-    jhmdb_labels: str | None = None
-    coco: str | None = None
-    coco_images: str | None = None
-    lspet: str | None = None
-    posetrack: str | None = None
-    videos: str | None = None
-    synthetic: int = 0
+    jhmdb: JhmdbClips = None
+    jhmdb_labels: JhmdbLabels = None
+    coco: Annotated[list[str] | None, "COCO keypoints: annotation files, also your own in this format"] = None
+    coco_images: Annotated[list[str] | None, "COCO keypoints: the folder of images of each annotation file"] = None
+    lspet: Annotated[str | None, "LSPET: the folder that holds joints.mat and images/"] = None
+    posetrack: Annotated[str | None, "PoseTrack17 or 18: folder of annotations/train/*.json and the images"] = None
+    videos: Annotated[str | None, "a folder of videos, whose people a teacher labels"] = None
+    synthetic: Annotated[int, "number of synthetic clips, which need no files", Range(0, HELD_OUT)] = 0
+    every: Every = 5
 
     def or_synthetic(self, clips: int) -> Paths:
-        """The same, or so many synthetic clips where no data set is given."""
-        return self if self != Paths() else replace(self, synthetic=clips)
+        """The same, with `clips` synthetic clips if no data set is given."""
+        nothing = Paths(every=self.every)
+        return replace(self, synthetic=clips) if self == nothing else self
 
-    def sources(self, *, every: int) -> dict[str, PairSource]:
-        """The data sets given, by name; of JHMDB (training part of split 1) and videos every `every`-th frame is a
-        Frame A."""
+    def sources(self) -> dict[str, PairSource]:
+        """The data sets given, by name; of JHMDB the training part of split 1. InputError: none is given, or a path
+        lacks the one that belongs to it."""
         found: dict[str, PairSource] = {}
         if self.jhmdb or self.jhmdb_labels:
             clips = need(self.jhmdb, "--jhmdb", "--jhmdb-labels")
-            found["jhmdb"] = Jhmdb(clips, need(self.jhmdb_labels, "--jhmdb-labels", "--jhmdb"), every=every)
+            found["jhmdb"] = Jhmdb(clips, need(self.jhmdb_labels, "--jhmdb-labels", "--jhmdb"), every=self.every)
         if self.coco or self.coco_images:
-            file = need(self.coco, "--coco", "--coco-images")
-            found["coco"] = CocoKeypoints(file, need(self.coco_images, "--coco-images", "--coco"))
+            found["coco"] = self._coco()
         if self.lspet:
             folder = Path(self.lspet)
             found["lspet"] = Lspet(folder / "joints.mat", folder / "images")
         if self.posetrack:
             found["posetrack"] = PoseTrack(self.posetrack)
         if self.videos:
-            found["videos"] = Videos(self.videos, every=every)
+            found["videos"] = Videos(self.videos, every=self.every)
         if self.synthetic:
             found["synthetic"] = Synthetic(self.synthetic)
         if not found:
@@ -75,40 +81,79 @@ class Paths:
             )
         return found
 
+    def _coco(self) -> PairSource:
+        files = need(self.coco, "--coco", "--coco-images")
+        folders = need(self.coco_images, "--coco-images", "--coco")
+        if len(files) != len(folders):
+            counts = f"{len(files)} annotation files but --coco-images {len(folders)} folders"
+            raise InputError(f"--coco has {counts}; give one folder for each file, in the same order")
+        parts = [CocoKeypoints(file, images) for file, images in zip(files, folders, strict=True)]
+        return parts[0] if len(parts) == 1 else Concatenation(parts)
+
     def held_out(self) -> dict[str, PairSource]:
-        """What training does not see, to validate on: JHMDB's test part where it is given, else synthetic clips."""
+        """What training does not see, to validate on: JHMDB's test part if it is given, else synthetic clips."""
         if self.jhmdb:
             labels = need(self.jhmdb_labels, "--jhmdb-labels", "--jhmdb")
             return {"jhmdb": Jhmdb(self.jhmdb, labels, part="test")}
         return {"synthetic": Synthetic(1000, seed=HELD_OUT)}
 
 
-def taught(sources: dict[str, PairSource], labels: str | Path | None) -> dict[str, PairSource]:
-    """Each source merged with the teacher's `labels`/<name>.npz, where that file exists.
+class Concatenation:
+    """Several sources as one. Names of frames begin with the number of their source, counted from 1."""
 
-    InputError: videos have no such file, and nobody would be labelled in them.
+    def __init__(self, parts: Sequence[PairSource]):
+        self.parts = parts
+        self.ends = list(accumulate(map(len, parts)))
+
+    def __len__(self) -> int:
+        return self.ends[-1]
+
+    def pair(self, index: int, random: np.random.Generator) -> Pair:
+        """The pair of item `index`, counted through all sources."""
+        number = bisect_right(self.ends, index)
+        start = self.ends[number] - len(self.parts[number])
+        pair = self.parts[number].pair(index - start, random)
+        return replace(pair, name=f"{number + 1}/{pair.name}")
+
+    def frames(self) -> Iterator[tuple[str, Tensor]]:
+        """Those of all sources."""
+        for number, part in enumerate(self.parts, 1):
+            for name, frame in part.frames():
+                yield f"{number}/{name}", frame
+
+
+def taught(sources: Mapping[str, PairSource], labels: str | Path | None) -> dict[str, PairSource]:
+    """Each source merged with the teacher's `labels`/<name>.npz, if that file exists.
+
+    InputError: there is no folder `labels`, or it has labels of none of the sources, or not of videos, in which nobody
+    would be labelled.
     """
+    files = {name: Path(labels or "") / f"{name}.npz" for name in sources}
+    if labels and not Path(labels).is_dir():
+        raise InputError(f"--teacher {labels}: no such folder; make it with: python -m dimofs.zoo.label --out {labels}")
+    used = {name for name, file in files.items() if labels and file.exists()}
+    if "videos" in sources and "videos" not in used:
+        where = f"{labels}/videos.npz: absent" if labels else "--videos needs --teacher beside it"
+        raise InputError(f"{where}; make the labels with: python -m dimofs.zoo.label --videos DIR --out LABELS")
+    if labels and not used:
+        wanted = ", ".join(file.name for file in files.values())
+        raise InputError(f"--teacher {labels}: holds no labels of the data sets given ({wanted}); label them first")
     merged = dict(sources)
-    noisy, complete = {"jhmdb", "lspet"}, {"coco", "posetrack"}
-    for name, source in sources.items():
-        file = Path(labels or "") / f"{name}.npz"
-        if labels and file.exists():
-            merged[name] = teacher.Taught(source, teacher.load(file), noisy=name in noisy, complete=name in complete)
-        elif name == "videos":
-            where = f"{labels}/videos.npz: absent" if labels else "--videos needs --teacher beside it"
-            raise InputError(f"{where}; make the labels with: python -m dimofs.zoo.label --videos DIR --out LABELS")
+    for name in used:
+        people = teacher.load(files[name])
+        merged[name] = teacher.Taught(sources[name], people, noisy=name in NOISY, complete=name in COMPLETE)
     return merged
 
 
 def unlabelled(sources: Mapping[str, PairSource]) -> list[str]:
-    """The data sets among `sources` in which people without labels count as background, as no teacher has seen them."""
+    """The data sets in which people without labels count as background, because no teacher has labelled them."""
     return [name for name, source in sources.items() if name in INCOMPLETE and not isinstance(source, teacher.Taught)]
 
 
 def mixed(defaults: Mapping[str, float], entries: Sequence[str], names: Sequence[str]) -> dict[str, float]:
     """The weight of each data set of `names`: those of `entries`, "<name>=<weight>", else the default.
 
-    InputError: an entry names no data set in use, its weight is no number from 0, or all weights are 0.
+    InputError: an entry names no data set in use, its weight is not a number of at least 0, or all weights are 0.
     """
     weights = {name: weight for name, weight in defaults.items() if name in names}
     for entry in entries:
@@ -125,13 +170,13 @@ def _weight(entry: str, text: str) -> float:
     try:
         weight = float(text)
     except ValueError:
-        weight = -1.0
-    if not 0 <= weight < math.inf:
-        raise InputError(f"--mix {entry}: the weight must be a number from 0; write NAME=WEIGHT")
+        weight = math.nan
+    if not 0 <= weight <= 1e9:
+        raise InputError(f"--mix {entry}: the weight must be a number of at least 0; write NAME=WEIGHT")
     return weight
 
 
-def need(value: str | None, option: str, other: str) -> str:
+def need(value: T | None, option: str, other: str) -> T:
     """The `value` of an `option` that belongs to the `other` one that is given. InputError: it is None."""
     if value is None:
         raise InputError(f"{other} needs {option} beside it")

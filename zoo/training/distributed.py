@@ -1,11 +1,10 @@
-"""Training by several processes, one a GPU or some of a CPU's cores: what `torchrun` starts, and the sums they share.
+"""Training by several processes that `torchrun` starts, one per GPU or several on a CPU, and the sums they share.
 
-Alone, a process is rank 0 of 1 and every function here gives back what it got.
+A process that runs alone is rank 0 of 1, and every function here returns what it got.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,11 +14,12 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from dimofs.cli import InputError
+from dimofs.zoo.devices import pick_device, rank_and_world
 
 
 @dataclass(frozen=True)
 class Process:
-    """Which of how many processes this is, and the device that it computes on."""
+    """The number of this process (`rank`), the number of processes (`world`), and the device this one computes on."""
 
     rank: int
     world: int
@@ -27,37 +27,32 @@ class Process:
 
     @property
     def leads(self) -> bool:
-        """Whether it is the one that writes."""
+        """Whether this is the process that writes files."""
         return self.rank == 0
 
 
 @contextmanager
 def join_processes(device: str | None = None) -> Iterator[Process]:
-    """This process, joined with the others that torchrun started: by nccl on GPUs, by gloo on a CPU.
+    """This process, joined with the others that torchrun started: by nccl on GPUs, by gloo on CPUs.
 
-    device: default a GPU if there is one, with torchrun the process's own. InputError: it is not there.
+    device: see `pick_device`. InputError: there is no such device, or torchrun's variables are not numbers.
     """
-    rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-    if device is None:
-        device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
-    where = _present(device)
+    rank, world = rank_and_world()
+    where = pick_device(device)
     if world == 1:
         yield Process(rank, world, where)
         return
     if where.type == "cuda":
         torch.cuda.set_device(where)
-    dist.init_process_group("nccl" if where.type == "cuda" else "gloo")
+    try:
+        dist.init_process_group("nccl" if where.type == "cuda" else "gloo")
+    except (ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"WORLD_SIZE={world}: cannot join the other processes ({reason}); use torchrun") from error
     try:
         yield Process(rank, world, where)
     finally:
         dist.destroy_process_group()
-
-
-def _present(device: str) -> torch.device:
-    try:
-        return torch.empty(0, device=device).device
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(f"--device {device}: not available ({str(error).splitlines()[0]})") from error
 
 
 def total(values: Tensor) -> Tensor:
@@ -79,7 +74,7 @@ def gathered(names: Sequence[str]) -> list[str]:
 
 
 def sum_gradients(parameters: Sequence[nn.Parameter]) -> None:
-    """Make every gradient the sum over all processes; one that no process has stays absent."""
+    """Make every gradient the sum over all processes. A gradient that no process has stays None."""
     if not dist.is_initialized():
         return
     present = total(torch.tensor([p.grad is not None for p in parameters], device=parameters[0].device).float())
