@@ -25,6 +25,7 @@ from dimofs.overlay import png
 from dimofs.skeletons import DIMOFS, POSETRACK18, indices
 from dimofs.zoo import checkpoints, train
 from dimofs.zoo.detection.detector import PoseDetector
+from dimofs.zoo.training.data import Paths
 
 
 def made_up_clips(count: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
@@ -71,7 +72,8 @@ def main() -> None:
     for number, clip in enumerate(made_up_clips(options.clips)):
         write_labels(data, f"clip{number}", *clip)
     run = str(Path(options.out) / "run")
-    train.main("pose", out=run, init="dimofs_mobile", posetrack=str(data), steps=options.steps, batch=2, workers=0)
+    paths = Paths(posetrack=str(data))
+    train.main("pose", out=run, init="dimofs_mobile", data=paths, steps=options.steps, batch=2, workers=0)
 
     detector = checkpoints.load_as(PoseDetector, f"{run}/model")
     frames, _, labelled = next(made_up_clips(1))

@@ -13,7 +13,8 @@ from dimofs.detections import Detections
 from dimofs.zoo import checkpoints, convert
 from dimofs.zoo.backbones import movenet
 from dimofs.zoo.backbones.mobilenet import MobileNetV2, MoveNetFPN, SameConv2d
-from dimofs.zoo.converters import tfjs
+from dimofs.zoo.converters import movenet_tfjs, tfjs
+from dimofs.zoo.converters.movenet_tfjs import read_movenet
 
 
 @pytest.fixture(scope="module")
@@ -157,7 +158,7 @@ def test_graph_model_reads_types_shapes_and_shards(tmp_path):
     ]
     manifest = [{"paths": ["a.bin", "b.bin"], "weights": entries}]
     (tmp_path / "model.json").write_text(json.dumps({"weightsManifest": manifest}))
-    weights = tfjs.read(tmp_path / "model.json")
+    weights = tfjs.read_graph(tmp_path / "model.json")
     assert {name: w.tolist() for name, w in weights.items()} == {"half": [1.5, -2], "whole": [[7], [8]], "scalar": 3.25}
     assert [w.dtype for w in weights.values()] == [torch.float32, torch.int32, torch.float32]
 
@@ -178,7 +179,7 @@ def test_damaged_graph_models_are_refused(tmp_path, spoil, message):
     _write_tfjs(tmp_path, {"w": torch.ones(2)})
     spoil(tmp_path)
     with pytest.raises(InputError, match=message):
-        tfjs.read(tmp_path / "model.json")
+        tfjs.read_graph(tmp_path / "model.json")
 
 
 def _edit(folder: Path, old: str, new: str) -> None:
@@ -189,18 +190,18 @@ def _edit(folder: Path, old: str, new: str) -> None:
 
 def test_another_graph_model_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"Conv1/Conv2D_weights' is missing or misshapen"):
-        movenet.from_tfjs(_write_tfjs(tmp_path, {"w": torch.ones(2)}))
+        read_movenet(_write_tfjs(tmp_path, {"w": torch.ones(2)}))
 
 
 def test_conversion_undoes_the_tensorflow_layout(model, tmp_path):
     weights = {}
     convolutions = [m for m in model.modules() if isinstance(m, torch.nn.Conv2d)]
-    for convolution, (weight, bias) in zip(convolutions, movenet._tensorflow_names(model), strict=True):
+    for convolution, (weight, bias) in zip(convolutions, movenet_tfjs._tensorflow_names(model), strict=True):
         axes = (2, 3, 1, 0) if convolution.groups == 1 else (2, 3, 0, 1)
         weights[weight] = convolution.weight.detach().permute(axes).contiguous()
         if convolution.bias is not None:
             weights[bias] = convolution.bias.detach()
-    converted = movenet.from_tfjs(_write_tfjs(tmp_path, weights)).state_dict()
+    converted = read_movenet(_write_tfjs(tmp_path, weights)).state_dict()
     for name, value in model.state_dict().items():
         assert torch.equal(converted[name], value.half().float()), name
 

@@ -57,14 +57,8 @@ def test_the_commands_from_labels_to_a_checkpoint(tmp_path):
     torch.manual_seed(0)
     coco, images = photographs(tmp_path)
     checkpoints.save(movenet_multipose(), tmp_path / "movenet", {})
-    call(
-        label.main,
-        weights=str(tmp_path / "movenet"),
-        out=str(tmp_path / "labels"),
-        coco=coco,
-        coco_images=images,
-        size=96,
-    )
+    data = {"coco": coco, "coco_images": images}
+    call(label.main, weights=tmp_path / "movenet", out=tmp_path / "labels", size=96, **data)
     labels = teacher.load(tmp_path / "labels" / "coco.npz")
     assert sorted(labels) == ["000000000001.png", "000000000002.png"]
     out = tmp_path / "run"

@@ -1,4 +1,4 @@
-"""Make a checkpoint of other projects' weights: torchvision's Keypoint R-CNN or MoveNet MultiPose.
+"""Convert other projects' weights to a checkpoint: torchvision's Keypoint R-CNN or MoveNet MultiPose.
 
     python -m dimofs.zoo.convert keypointrcnn.pth --out keypointrcnn
     python -m dimofs.zoo.convert movenet-multipose.json --out movenet
@@ -10,9 +10,9 @@ The .pth is a state dict of `torchvision.models.detection.keypointrcnn_resnet50_
 from pathlib import Path
 from typing import Annotated
 
-from dimofs.cli import run
+from dimofs.cli import Range, run
 from dimofs.zoo import checkpoints
-from dimofs.zoo.backbones import movenet
+from dimofs.zoo.converters.movenet_tfjs import read_movenet
 from dimofs.zoo.presets import movenet_multipose
 
 
@@ -21,12 +21,12 @@ def main(
     *,
     out: Annotated[str, "folder to write config.json and model.safetensors to"],
     eps: Annotated[
-        float | None, "eps of a .pth file's batch norms: 0 if torchvision's public weights were its start"
+        float | None, "eps of a .pth file's batch norms: 0 if trained from torchvision's public weights", Range(0, 1)
     ] = None,
 ) -> None:
     if source.endswith(".json"):
         model = movenet_multipose()
-        model.load_state_dict(movenet.from_tfjs(source).state_dict())
+        model.load_state_dict(read_movenet(source).state_dict())
     else:
         model = checkpoints.from_torchvision(source, eps)
     checkpoints.save(model, out, {"source": Path(source).name})

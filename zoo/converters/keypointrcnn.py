@@ -62,7 +62,7 @@ def convert(state: Mapping[str, Tensor], eps: float = FrozenBatchNorm.eps) -> di
     return ours
 
 
-def read(path: str | Path, eps: float | None = None) -> dict[str, Tensor]:
+def read_state_dict(path: str | Path, eps: float | None = None) -> dict[str, Tensor]:
     """torchvision's state dict at `path` (.pth), converted.
 
     `eps` is that of its batch norms; by default torchvision's 1e-5, and 0 for the public file, which torchvision too

@@ -17,7 +17,7 @@ from dimofs.files import read_json
 _TYPES = {"float32": "<f4", "float16": "<f2", "int32": "<i4", "bool": "?"}
 
 
-def read(path: str | Path) -> dict[str, Tensor]:
+def read_graph(path: str | Path) -> dict[str, Tensor]:
     """Weights of a graph model by their TensorFlow names and in TensorFlow's layout (HWIO), halves widened to float32.
 
     Raises InputError if a file is missing, is no graph model, or does not hold exactly the bytes it promises.
