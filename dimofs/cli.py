@@ -117,7 +117,10 @@ def _status(main: Callable[..., int | None], argv: Sequence[str] | None) -> int:
         if isinstance(error, OSError):
             # A full disk behind stdout would raise again when Python flushes it at exit.
             _silence(sys.stdout)
-        _tell(f"error: unexpected {type(error).__name__}: {error} (DIMOFS_DEBUG=1 shows where; please report it)")
+        lines = str(error).splitlines() or [""]
+        # An error of a loader's worker has its traceback between these.
+        message = lines[0] if len(lines) == 1 else f"{lines[0]} ... {lines[-1]}"
+        _tell(f"error: unexpected {type(error).__name__}: {message} (DIMOFS_DEBUG=1 shows where; please report it)")
         return 2
 
 
@@ -260,6 +263,8 @@ def _check_result(flag: str, path: Path) -> None:
     """InputError: no file can be written at `path`."""
     if path.is_dir():
         raise InputError(f"{flag} {path}: is a folder; give the name of a file")
+    if path.exists() and not path.is_file():
+        raise InputError(f"{flag} {path}: is not a regular file; give another name")
     folder = path.absolute().parent
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
