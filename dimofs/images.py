@@ -13,13 +13,11 @@ from pathlib import Path
 
 import av
 import numpy as np
-from av.container import InputContainer
 from av.error import FFmpegError
-from av.stream import Disposition
 from av.video.codeccontext import VideoCodecContext
-from av.video.stream import VideoStream
 
 from dimofs.cli import InputError
+from dimofs.containers import count_tiles, picture_stream
 from dimofs.pixels import Orientation, orientation_of_exif, orientation_of_frame, rgb, tiff_tags
 
 # FFmpeg's decoders by the first bytes of a file. WebP and the formats of `_CONTAINERS` need a closer look.
@@ -44,8 +42,6 @@ HEIF_BRANDS = (b"avif", b"avis", b"heic", b"heix", b"heif", b"hevc", b"mif1", b"
 TIFF_COMPRESSION_TAG = 0x0103
 TIFF_JPEG = (6, 7)
 PNG_HEADER_BYTES = 8
-# FFmpeg's disposition of a stream that is a part of a picture.
-DEPENDENT = 1 << 19
 
 
 def read_image(path: str | Path, size: tuple[int, int] | None = None) -> np.ndarray:
@@ -129,25 +125,6 @@ def _from_container(path: Path, content: bytes, format: str) -> tuple[np.ndarray
         if next(frames, None) is not None:
             raise InputError(f"{path}: is an animation, not one image; give its frames as single images, or a video")
         return rgb(frame), orientation_of_frame(frame)
-
-
-def count_tiles(container: InputContainer) -> int:
-    """How many tiles the picture of an AVIF or HEIC file is made of; 0 if it is whole. FFmpeg lists each as stream."""
-    return sum(bool(stream.disposition & DEPENDENT) for stream in container.streams.video)
-
-
-def picture_stream(container: InputContainer) -> VideoStream:
-    """The stream to show of a container: the one marked as default, of an animated AVIF the one with all frames.
-
-    Covers of songs are passed over. LookupError: there is no other.
-    """
-    streams = [s for s in container.streams.video if not s.disposition & (Disposition.attached_pic)]
-    if not streams:
-        raise LookupError("no video stream")
-    default = [s for s in streams if s.disposition & Disposition.default] or streams
-    # An animated AVIF marks both its first frame, as a picture, and its film as default.
-    animated = [s for s in default if s.frames > 1] if default[0].frames == 1 else []
-    return (animated or default)[0]
 
 
 def _decoder(content: bytes) -> str | None:

@@ -3,35 +3,44 @@
 from __future__ import annotations
 
 import glob
+import os
 import re
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from dimofs.cli import InputError
+from dimofs.images import is_animated
 
-IMAGES = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
+IMAGES = (".avif", ".bmp", ".heic", ".heif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
+# Suffixes of images that may be animated, which makes them videos.
+MAYBE_ANIMATED = (".avif", ".png")
 VIDEOS = (
-    ".3gp", ".avi", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".ts",
-    ".webm", ".wmv", ".y4m",
+    ".3gp", ".apng", ".avi", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv",
+    ".ts", ".webm", ".wmv", ".y4m",
 )  # fmt: skip
-OWN = (".poses.mp4", ".poses.png")  # overlays of earlier runs, which folders and globs pass over
+# Overlays of earlier runs, which folders and globs pass over.
+OWN = (".poses.mp4", ".poses.png")
 WEBCAMS = {"linux": ("v4l2", "/dev/video{}"), "darwin": ("avfoundation", "{}")}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Source:
     """What an input names: a video, or images in the order of their names as a clip.
 
-    text: how messages call it. name, folder: what outputs are called and where they go unless told otherwise.
-    address: what FFmpeg opens. format: FFmpeg's name of a capture device.
+    text: how messages and results call it; always printable, without the user, password and query of a URL.
+    name, folder: what outputs are called and where they go unless told otherwise.
+    file: the video file; address: what FFmpeg opens where there is no file, a URL or a device.
+    format: FFmpeg's name of a capture device. images: the image files.
     """
 
     text: str
     name: str
     folder: Path
+    file: Path | None = None
     address: str = ""
     format: str | None = None
     images: tuple[Path, ...] = ()
@@ -55,37 +64,82 @@ def sources(text: str) -> list[Source]:
     InputError: nothing is there.
     """
     path = Path(text)
-    if text.isdigit() and not path.exists():
-        return [_webcam(int(text))]
+    try:
+        there, folder = path.exists(), path.is_dir()
+    except (OSError, ValueError) as error:
+        raise InputError(f"{_shortened(text)}: not a usable name ({getattr(error, 'strerror', error)})") from error
+    if re.fullmatch(r"[0-9]+", text) and not there:
+        return [_webcam(text)]
+    if folder:
+        return _gathered(text, _listed(path))
+    if there:
+        return [_image(path) if _is_image(path) else video_source(path)]
     if "://" in text:
         return [_url(text)]
-    if path.is_dir():
-        return _gathered(text, path.iterdir())
-    if path.exists():
-        return [_image(path) if path.suffix.lower() in IMAGES else _video(path)]
     if glob.has_magic(text):
         return _gathered(text, map(Path, glob.glob(text, recursive=True)))
-    raise InputError(f"{text}: no such file; give a video, an image, a folder, a glob, a webcam's number or a URL")
+    raise InputError(
+        f"{_shortened(text)}: no such file; give a video, an image, a folder, a glob, a webcam's number or a URL"
+    )
 
 
-def _video(path: Path) -> Source:
-    return Source(str(path), path.stem, path.parent, f"file:{path}")  # so that a colon in its name is no protocol
+def video_source(path: Path) -> Source:
+    """A video file as a source, whatever its suffix."""
+    return Source(text=printable(path), name=path.stem, folder=path.parent, file=path)
+
+
+def printable(text: str | Path) -> str:
+    """Text for any file and terminal: characters that cannot be written, as of names in no encoding, are escaped."""
+    readable = str(text).encode("utf-8", "backslashreplace").decode("utf-8")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in readable)
+
+
+def _shortened(text: str) -> str:
+    readable = printable(text)
+    return readable if len(readable) <= 200 else f"{readable[:100]}...{readable[-50:]}"
+
+
+def _is_image(path: Path) -> bool:
+    suffix = path.suffix.lower()
+    return suffix in IMAGES and not (suffix in MAYBE_ANIMATED and is_animated(path))
+
+
+def _is_video(path: Path) -> bool:
+    suffix = path.suffix.lower()
+    return suffix in VIDEOS or (suffix in MAYBE_ANIMATED and is_animated(path))
 
 
 def _image(path: Path) -> Source:
-    return Source(str(path), path.stem, path.parent, images=(path,))
+    return Source(text=printable(path), name=path.stem, folder=path.parent, images=(path,))
 
 
 def _url(text: str) -> Source:
-    parts = urlsplit(text)
-    return Source(text, Path(parts.path).stem or parts.hostname or "stream", Path(), text)
+    try:
+        parts = urlsplit(text)
+        host = parts.netloc.rpartition("@")[2]
+    except ValueError as error:
+        raise InputError(f"{_shortened(text.partition('://')[0])}://: not a URL ({error})") from error
+    # The user, the password and the query may be secrets, which results and messages must not repeat.
+    shown = printable(f"{parts.scheme}://{host}{parts.path}")
+    name = Path(parts.path).stem or parts.hostname or "stream"
+    return Source(text=shown, name=name, folder=Path(), address=text)
 
 
-def _webcam(number: int) -> Source:
+def _webcam(number: str) -> Source:
     if sys.platform not in WEBCAMS:
         raise InputError(f"{number}: webcams are read on Linux and macOS only; record a file and give that")
     format, address = WEBCAMS[sys.platform]
-    return Source(f"webcam {number}", f"webcam{number}", Path(), address.format(number), format)
+    name = _shortened(number)
+    return Source(
+        text=f"webcam {name}", name=f"webcam{name}", folder=Path(), address=address.format(number), format=format
+    )
+
+
+def _listed(folder: Path) -> list[Path]:
+    try:
+        return list(folder.iterdir())
+    except OSError as error:
+        raise InputError(f"{printable(folder)}: cannot be read ({error.strerror})") from error
 
 
 def _gathered(text: str, paths: Iterable[Path]) -> list[Source]:
@@ -93,15 +147,19 @@ def _gathered(text: str, paths: Iterable[Path]) -> list[Source]:
     found = sorted((p for p in paths if not p.name.endswith(OWN)), key=_natural)
     folders: dict[Path, list[Path]] = {}
     for path in found:
-        if path.suffix.lower() in IMAGES:
+        if _is_image(path):
             folders.setdefault(path.parent, []).append(path)
-    clips = [_video(path) for path in found if path.suffix.lower() in VIDEOS]
-    clips += [Source(str(f), f.resolve().name, f.parent, images=tuple(images)) for f, images in folders.items()]
+    clips = [video_source(path) for path in found if _is_video(path)]
+    for folder, images in folders.items():
+        name = folder.resolve().name
+        clips.append(Source(text=printable(folder), name=name, folder=folder.parent, images=tuple(images)))
     if not clips:
-        raise InputError(f"{text}: no video and no image there")
+        raise InputError(f"{_shortened(text)}: no video and no image there")
     return clips
 
 
 def _natural(path: Path) -> list[tuple[bool, int, str]]:
     """A sort key that puts frame2 before frame10."""
-    return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in re.split(r"(\d+)", str(path))]
+    parts = re.split(r"([0-9]+)", os.fspath(path))
+    # Every second part is a number. int() refuses more than 4,300 digits.
+    return [(odd, int(part[:4000]) if odd else 0, part) for odd, part in zip(cycle((False, True)), parts, strict=False)]

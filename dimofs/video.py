@@ -5,23 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import partial
+from itertools import chain
 from math import ceil
 from pathlib import Path
 
 import av
 import numpy as np
-from av.container import InputContainer
-from av.error import FFmpegError
-from av.stream import Disposition
-from av.video.stream import VideoStream
 
 from dimofs.cli import InputError
 from dimofs.images import read_image
 from dimofs.pixels import orientation_of_frame, rgb
 from dimofs.sources import Source
+from dimofs.streams import Opening, Stream, is_shown, read_opening
 
-IMAGE_RATE = 25.0  # frames a second of a folder of images
+# Frames a second of a folder of images.
+IMAGE_RATE = 25.0
+# Sizes of the packets of MPEG transport streams: plain, with a time code (.m2ts), with error correction.
+TRANSPORT_PACKET_BYTES = (188, 192, 204)
 
 
 @dataclass(frozen=True)
@@ -50,12 +52,14 @@ def open_clip(source: Source) -> Clip:
 class Clip:
     """An open source.
 
-    fps: frames a second on average. seconds: the length, if known.
+    fps: frames a second, on average where they are not evenly spaced. seconds: the length, if known.
+    pixel_aspect: how much wider than high a pixel is shown (upright); valid from the first frame on.
     complaint: after the last frame, what was wrong with the source, in one line; empty if nothing was.
     """
 
-    def __init__(self, source: Source, fps: float, seconds: float | None):
-        self.source, self.fps, self.seconds, self.complaint = source, fps, seconds, ""
+    def __init__(self, source: Source, fps: float, seconds: float | None, pixel_aspect: Fraction = Fraction(1)):
+        self.source, self.fps, self.seconds, self.pixel_aspect = source, fps, seconds, pixel_aspect
+        self.complaint = ""
 
     def frames(self, start: float = 0.0, end: float | None = None, every: int = 1) -> Generator[Frame]:
         """Each `every`-th of the frames with start <= time < end, in order of presentation.
@@ -118,128 +122,146 @@ class ImageClip(Clip):
 
 
 class VideoClip(Clip):
-    """A video file, a stream or a webcam."""
+    """A video file, a stream or a webcam.
+
+    skipped: the packets that were not decoded, because they come before the keyframe that `start` needs.
+    """
 
     def __init__(self, source: Source):
-        self.container = _opened(source)
-        try:
-            self.stream = _video_stream(source, self.container)
-        except InputError:
-            self.container.close()
-            raise
-        self.stream.thread_type = "AUTO"
-        self.tick = float(self.stream.time_base or 0)  # seconds a unit of its timestamps
-        rate = self.stream.average_rate or self.stream.guessed_rate
-        fps = float(rate) if rate else IMAGE_RATE
-        super().__init__(source, fps, None if source.live else self._seconds(fps))
-        self.origin: int | None = None  # the timestamp of time 0
-        self.skipped = self.damaged = 0  # packets
-        self.broken = ""  # what ended the reading
+        self.stream = Stream(source)
+        seconds = None if source.live else self.stream.seconds
+        super().__init__(source, self.stream.fps, seconds, self.stream.pixel_aspect)
+        self.skipped = 0
 
     def close(self):
-        self.container.close()
-
-    def _seconds(self, fps: float) -> float | None:
-        """The length that the file claims."""
-        if self.container.format.name == "avi":  # whose duration FFmpeg takes from the size that the file has
-            return self.stream.frames / fps or None
-        if self.stream.duration is not None:
-            return self.stream.duration * self.tick
-        return self.container.duration / av.time_base if self.container.duration else None
+        self.stream.close()
 
     def _all(self, start):
-        size, until, number = None, 0.0, 0
-        for number, frame in self._numbered(start):
-            size = size or (frame.width, frame.height)
-            if size != (frame.width, frame.height):
-                change = f"{size[0]}x{size[1]} to {frame.width}x{frame.height} at frame {number}"
-                raise InputError(f"{self.source.text}: the frame size changes from {change}; convert it to one size")
-            time, shown = self._time(frame.pts, number), self._span(frame)
-            until = time + shown
-            yield time, partial(self._frame, frame, number, time, shown)
-        self.complaint = self._verdict(number + 1 if size else 0, until)
+        held: Shown | None = None
+        until = 0.0
+        for shown in self._shown(start):
+            if held is None:
+                if orientation_of_frame(shown.frame).transpose:
+                    self.pixel_aspect = 1 / self.stream.pixel_aspect
+            else:
+                self._check_size(held.frame, shown)
+            if self.source.live:
+                yield shown.time, partial(self._frame, shown, 1 / self.fps)
+            elif held is not None:
+                # A frame is shown until the next one, whatever duration the file states.
+                yield held.time, partial(self._frame, held, shown.time - held.time)
+            held = shown
+        if held is not None and not self.source.live:
+            duration = held.frame.duration * self.stream.tick if held.frame.duration else 1 / self.fps
+            until = held.time + duration
+            yield held.time, partial(self._frame, held, duration)
+        self.complaint = self._verdict(held.number + 1 if held else 0, until)
 
-    def _frame(self, frame: av.VideoFrame, number: int, time: float, shown: float) -> Frame:
-        return Frame(orientation_of_frame(frame).apply(rgb(frame)), number, time, shown)
+    def _frame(self, shown: Shown, duration: float) -> Frame:
+        pixels = orientation_of_frame(shown.frame).apply(rgb(shown.frame))
+        return Frame(pixels, shown.number, shown.time, duration)
 
-    def _time(self, pts: int | None, number: int) -> float:
-        if pts is None or self.origin is None:
-            return number / self.fps
-        return (pts - self.origin) * self.tick
+    def _check_size(self, before: av.VideoFrame, shown: Shown) -> None:
+        size, now = (before.width, before.height), (shown.frame.width, shown.frame.height)
+        if size != now:
+            change = f"{size[0]}x{size[1]} to {now[0]}x{now[1]} at frame {shown.number}"
+            raise InputError(f"{self.source.text}: the frame size changes from {change}; convert it to one size")
 
-    def _span(self, frame: av.VideoFrame) -> float:
-        return frame.duration * self.tick if frame.duration else 1 / self.fps
-
-    def _numbered(self, start: float) -> Iterator[tuple[int, av.VideoFrame]]:
-        """Frames and their numbers, from the last keyframe at or before `start` on."""
-        fed: list[int] = []
-        number = None
-        for packet in self._packets(start):
-            if number is None and packet.pts is not None and not packet.is_discard:
-                fed.append(packet.pts)
-            for frame in self._decoded(packet):
-                if number is None:  # packets whose frames come before it, and do not decode without what was skipped
-                    number = self.skipped + sum(pts < frame.pts for pts in fed if frame.pts is not None)
-                yield number, frame
+    def _shown(self, start: float) -> Iterator[Shown]:
+        """The frames from the last keyframe at or before `start` on, or all where only decoding can number them."""
+        if start > 0 and self.source.file is not None and self.source.file.is_file():
+            opening = read_opening(self.source)
+            frames = None if opening is None else self._from_keyframe(start, opening)
+            first = None if frames is None else next(frames, None)
+            if frames is not None and first is not None:
+                yield first
+                yield from frames
+                return
+            # What was read without decoding has to be decoded after all.
+            self.stream.close()
+            self.stream = Stream(self.source)
+            self.skipped = 0
+        clock = self.stream.clock()
+        number = 0
+        for at, packet in self.stream.packets():
+            clock.feed(packet, at)
+            for shown, frame in self.stream.decode(packet, at):
+                yield Shown(number, clock.time(frame, shown), frame)
                 number += 1
 
-    def _packets(self, start: float) -> Iterator[av.Packet]:
-        """The packets from the last keyframe at or before `start` on; those before it are counted only."""
-        held: list[av.Packet] | None = []
-        for packet in self._demuxed():
-            if self.origin is None and packet.pts is not None:
-                start_time = self.stream.start_time
-                self.origin = packet.pts if start_time is None else max(packet.pts, start_time)
-            if held is None:
-                yield packet
-            elif packet.pts is None or self._time(packet.pts, 0) > start:
-                yield from held
-                yield packet
-                held = None
-            else:
-                if packet.is_keyframe:
-                    self.skipped += sum(not p.is_discard for p in held)
-                    held.clear()
-                held.append(packet)
-        yield from held or ()
+    def _from_keyframe(self, start: float, opening: Opening) -> Iterator[Shown]:
+        """The frames from the last keyframe at or before `start` on; none where packets do not tell their numbers."""
+        stamps: list[int] = []
+        group = self._skip(start, opening, stamps)
+        if not group:
+            return
+        key_number, key = group[0]
+        self.skipped = key_number
+        clock = self.stream.clock()
+        clock.start_at(opening.origin)
+        number = None
+        for at, packet in chain(group, self.stream.packets()):
+            if number is None and at > group[-1][0] and is_shown(packet, self.stream):
+                stamps.append(packet.pts or 0)
+            for shown, frame in self.stream.decode(packet, at):
+                if number is None:
+                    if frame.pts is None or (frame.pts < (key.pts or 0) and key_number > 0):
+                        # A frame between two keyframes that also needs the skipped one.
+                        continue
+                    if key_number > 0 and not key.is_discard and shown != key_number:
+                        # The keyframe was none: a picture that is refreshed bit by bit.
+                        return
+                    number = sum(stamp < frame.pts for stamp in stamps)
+                yield Shown(number, clock.time(frame, shown), frame)
+                number += 1
 
-    def _demuxed(self) -> Iterator[av.Packet]:
-        try:
-            yield from self.container.demux(self.stream)
-        except FFmpegError as error:
-            self.broken = _reason(error)
-            yield av.Packet()  # has the decoder give what it holds
+    def _skip(self, start: float, opening: Opening, stamps: list[int]) -> list[tuple[int, av.Packet]]:
+        """Read up to the time `start`; give the packets since the last keyframe, and note the timestamps of frames.
 
-    def _decoded(self, packet: av.Packet) -> list[av.VideoFrame]:
-        try:
-            return self.stream.decode(packet if packet.size else None)
-        except FFmpegError:
-            self.damaged += 1
-            return []
+        Empty where timestamps lack or go back.
+        """
+        group: list[tuple[int, av.Packet]] = []
+        last = None
+        for number, packet in self.stream.packets():
+            if not packet.size:
+                group.append((number, packet))
+                break
+            if packet.pts is None or (last is not None and packet.dts is not None and packet.dts < last):
+                return []
+            last = packet.dts if packet.dts is not None else last
+            time = (packet.pts - opening.origin) * self.stream.tick
+            if packet.is_keyframe and time <= start:
+                group.clear()
+            group.append((number, packet))
+            if is_shown(packet, self.stream) and number not in opening.lost:
+                stamps.append(packet.pts)
+            if time > start:
+                break
+        return group
 
     def _verdict(self, frames: int, until: float) -> str:
         """What was wrong, if anything, with a video that was read to its end at `until` seconds."""
         missing = (self.seconds or until) - until
-        if self.broken or missing > max(1.5 / self.fps, min(1.0, 0.1 * until)):
+        broken, damaged = self.stream.broken, self.stream.damaged
+        if broken or missing > max(1.5 / self.fps, min(1.0, 0.1 * until)):
             seen = f"{frames} frames, {until:.1f}" + (f" of {self.seconds:.1f} s" if self.seconds else " s")
-            return f"{self.source.text}: ends early ({seen}): {self.broken or 'truncated'}; what decodes was used"
-        return f"{self.source.text}: {self.damaged} packets do not decode" if self.damaged else ""
+            return f"{self.source.text}: ends early ({seen}): {broken or 'truncated'}; what decodes was used"
+        if self._cut_within_a_packet():
+            return f"{self.source.text}: ends within a packet; its last frame may be damaged"
+        return f"{self.source.text}: {damaged} packets do not decode" if damaged else ""
+
+    def _cut_within_a_packet(self) -> bool:
+        """Whether a transport stream's file does not end where a packet does; FFmpeg then shows a smeared frame."""
+        file = self.source.file
+        if self.stream.container.format.name != "mpegts" or file is None or not file.is_file():
+            return False
+        return all(file.stat().st_size % size for size in TRANSPORT_PACKET_BYTES)
 
 
-def _opened(source: Source) -> InputContainer:
-    try:
-        return av.open(source.address, format=source.format, timeout=15.0 if "://" in source.address else None)
-    except (OSError, FFmpegError, ValueError) as error:
-        raise InputError(f"{source.text}: cannot be read ({_reason(error)}); is it a video, and whole?") from error
+@dataclass(frozen=True)
+class Shown:
+    """A decoded frame, its number among the frames shown and its time in seconds."""
 
-
-def _video_stream(source: Source, container: InputContainer) -> VideoStream:
-    """The first real video stream: no cover of a song, no text that FFmpeg would show as a terminal."""
-    streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
-    if not streams or container.format.name == "tty":
-        raise InputError(f"{source.text}: holds no video; give a video or an image")
-    return streams[0]
-
-
-def _reason(error: Exception) -> str:
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+    number: int
+    time: float
+    frame: av.VideoFrame

@@ -22,11 +22,12 @@ from torch import Tensor
 
 from dimofs.boxes import clip
 from dimofs.cli import InputError
-from dimofs.datasets.decoding import read_clip, read_frames
 from dimofs.datasets.matlab import read_mat
 from dimofs.datasets.npz import read_npz
 from dimofs.datasets.people import Pair, People, box_of_joints, draw_frames, inside, to_dimofs
 from dimofs.files import read_json
+from dimofs.pixels import to_tensor
+from dimofs.reader import read_clip, read_frames
 from dimofs.skeletons import JHMDB as JOINTS
 
 
@@ -66,7 +67,7 @@ class Jhmdb:
         """Two frames of clip `index`; the name is "<class>/<clip>/<number of A>", from 0, with four digits."""
         name = self.names[index]
         a, b = draw_frames(self.length(name), random, reach=self.reach, every=self.every)
-        frame_a, frame_b = read_frames(self.clips / f"{name}.avi", (a, b))
+        frame_a, frame_b = map(to_tensor, read_frames(self.clips / f"{name}.avi", (a, b)))
         return Pair(frame_a, frame_b, self.people(name, a, *frame_a.shape[1:]), b - a, f"{name}/{a:04d}")
 
     def length(self, name: str) -> int:
@@ -87,7 +88,7 @@ class Jhmdb:
         for name in self.names:
             for number, frame in enumerate(read_clip(self.clips / f"{name}.avi")):
                 if number % self.every == 0:
-                    yield f"{name}/{number:04d}", frame
+                    yield f"{name}/{number:04d}", to_tensor(frame)
 
     def _tracks(self, name: str) -> tuple[Tensor, Tensor]:
         """Boxes [T, 4] and joints [T, 15, 2] of a clip, continuous coordinates, NaN where unknown."""

@@ -12,9 +12,10 @@ JHMDB      The clips whose joints are clean. JHMDB's "face" is used as the nose.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
@@ -23,7 +24,6 @@ import torch
 from torch import Tensor
 
 from dimofs.cli import InputError
-from dimofs.datasets.decoding import read_clip
 from dimofs.datasets.jhmdb import JOINTS as JHMDB_JOINTS
 from dimofs.datasets.jhmdb import Jhmdb
 from dimofs.datasets.people import People, inside
@@ -36,6 +36,7 @@ from dimofs.formats import posetrack
 from dimofs.formats.contents import content18
 from dimofs.formats.posefiles import Poses
 from dimofs.formats.posetrack import Video
+from dimofs.reader import read_clip
 from dimofs.skeletons import DIMOFS
 from dimofs.video import IMAGE_RATE, Frame
 
@@ -141,7 +142,7 @@ def jhmdb_videos(folder: Path | None, source: Jhmdb, most: int | None = None) ->
 
 def _jhmdb(folder: Path | None, source: Jhmdb, name: str) -> LabelledVideo:
     path = source.clips / f"{name}.avi"
-    height, width = next(read_clip(path)).shape[1:]
+    height, width = next(read_clip(path)).shape[:2]
     joints = source.labels.joints(name)
     assert joints is not None
     length = source.length(name)
@@ -173,11 +174,10 @@ def _around(box: Tensor) -> list[Tensor]:
 
 
 def _decoded(path: Path, length: int) -> Iterator[Frame]:
-    for frame, _ in zip(read_clip(path), range(length), strict=False):
-        yield from _frames([frame.permute(1, 2, 0).contiguous().numpy()])
+    return _frames(islice(read_clip(path), length))
 
 
-def _frames(images: Sequence[np.ndarray] | np.ndarray) -> Iterator[Frame]:
+def _frames(images: Iterable[np.ndarray]) -> Iterator[Frame]:
     """Frames of images [H, W, 3] uint8."""
     for number, image in enumerate(images):
         yield Frame(image, number, number / IMAGE_RATE, 1 / IMAGE_RATE)

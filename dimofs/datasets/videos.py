@@ -1,14 +1,14 @@
 """Any videos as training pairs. They have no labels, so they need those of a teacher (`dimofs.datasets.teacher`)."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 from torch import Tensor
 
 from dimofs.cli import InputError
-from dimofs.datasets.decoding import count_frames, read_clip, read_frames
 from dimofs.datasets.people import Pair, People, draw_frames
+from dimofs.pixels import to_tensor
+from dimofs.reader import count_frames, read_clip, read_frames
 from dimofs.sources import sources
 
 
@@ -22,14 +22,14 @@ class Videos:
 
     def __init__(self, folder: str, *, reach: int = 10, every: int = 1):
         self.reach, self.every = reach, every
-        found = [source.text for source in sources(folder) if not source.images and not source.live]
-        self.paths = {Path(text).name: text for text in found}
+        found = [source.file for source in sources(folder) if source.file is not None]
+        self.paths = {path.name: path for path in found}
         self.names = list(self.paths)
         if not found:
             raise InputError(f"{folder}: no video there; give a folder of video files")
         if len(self.names) < len(found):
-            twice = next(text for text in found if self.paths[Path(text).name] != text)
-            raise InputError(f"{folder}: two videos are called {Path(twice).name}; rename one")
+            twice = next(path for path in found if self.paths[path.name] != path)
+            raise InputError(f"{folder}: two videos are called {twice.name}; rename one")
         self._lengths: dict[str, int] = {}
 
     def __len__(self) -> int:
@@ -39,7 +39,7 @@ class Videos:
         """Two frames of video `index`; the name is "<file name>/<number of A>", from 0, with six digits."""
         name = self.names[index]
         a, b = draw_frames(self.length(name), random, reach=self.reach, every=self.every)
-        frame_a, frame_b = read_frames(self.paths[name], (a, b))
+        frame_a, frame_b = map(to_tensor, read_frames(self.paths[name], (a, b)))
         return Pair(frame_a, frame_b, People.empty(), b - a, f"{name}/{a:06d}")
 
     def length(self, name: str) -> int:
@@ -53,4 +53,4 @@ class Videos:
         for name, path in self.paths.items():
             for number, frame in enumerate(read_clip(path)):
                 if number % self.every == 0:
-                    yield f"{name}/{number:06d}", frame
+                    yield f"{name}/{number:06d}", to_tensor(frame)
