@@ -3,15 +3,19 @@
 import json
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import torch
 
 from dimofs.cli import InputError
 from dimofs.datasets.posetrack import PoseTrack, people
+from dimofs.datasets.teacher import Taught
 from dimofs.datasets.videos import Videos
+from dimofs.detections import Detections
 from dimofs.formats import posetrack
 from dimofs.skeletons import DIMOFS
+from tests.support import clips
 from tests.support.posetrack_sets import FOLDER, file17, file18, person, write
 from tests.support.scenes import joint, write_clip, write_image
 from tests.test_datasets import needs
@@ -148,3 +152,70 @@ def test_bad_video_folders_are_one_line(tmp_path):
         Videos(str(tmp_path))
     with pytest.raises(InputError, match=r"broken\.avi: cannot be read"):
         Videos(str(tmp_path / "z")).pair(0, np.random.default_rng(0))
+
+
+def cut(source: Path, target: Path, first: int) -> None:
+    """`source` from frame `first` on, without re-encoding: an edit list hides what decodes before it."""
+    with av.open(str(source)) as whole, av.open(str(target), "w") as part:
+        stream = whole.streams.video[0]
+        copied = part.add_stream_from_template(stream)
+        assert stream.time_base is not None
+        shift = round(first / 25 / stream.time_base)
+        for packet in whole.demux(stream):
+            if packet.pts is not None and packet.dts is not None:
+                packet.pts, packet.dts, packet.stream = packet.pts - shift, packet.dts - shift, copied
+                part.mux(packet)
+
+
+def numbered(frame: torch.Tensor) -> int:
+    return clips.number(frame.permute(1, 2, 0).numpy())
+
+
+def test_pairs_and_teacher_labels_of_a_cut_clip_are_of_the_frames_shown(tmp_path):
+    """Of 40 frames the last 26 are shown: frame k is picture 14 + k, for the teacher and in every pair."""
+    (tmp_path / "in").mkdir()
+    cut(clips.write_clip(tmp_path / "whole.mp4", 40), tmp_path / "in/c.mp4", 14)
+    videos = Videos(str(tmp_path / "in"))
+    assert videos.length("c.mp4") == 26
+    labels = {}
+    for name, frame in videos.frames():
+        shown = numbered(frame)
+        assert int(name.removeprefix("c.mp4/")) == shown - 14
+        box = torch.tensor([[0.0, 0.0, shown, 20.0]])
+        labels[name] = Detections(box, torch.ones(1), torch.zeros(1, 17, 2), torch.zeros(1, 17))
+    assert len(labels) == 26
+    source, random = Taught(videos, labels), np.random.default_rng(0)
+    for _ in range(200):
+        pair = source.pair(0, random)
+        assert pair.people.boxes[0, 2] == numbered(pair.frame_a)
+        assert numbered(pair.frame_b) == numbered(pair.frame_a) + pair.delta
+
+
+def test_videos_are_read_upright(tmp_path):
+    """A clip to be turned counterclockwise: its red quarter goes from the upper left to the lower left."""
+    clips.write_clip(tmp_path / "a.mp4", 3, rotation=90)
+    source = Videos(str(tmp_path))
+    frame = source.pair(0, np.random.default_rng(0)).frame_a
+    ((_, first), *_) = source.frames()
+    for upright in (frame, first):
+        assert upright.shape == (3, 64, 48)
+        red = upright[0].float() - upright[1].float() > 100
+        assert red[40:, :16].all() and not red[:24].any() and not red[:, 32:].any()
+
+
+UNREADABLE = {
+    "empty": b"",
+    "text": b"This is not a video.\n" * 50,
+    "half a header": b"\x00\x00\x00\x20ftypisom\x00\x00\x02\x00isomiso2avc1mp41",
+    "a playlist": b"#EXTM3U\n#EXTINF:1,\n/etc/hostname\n",
+}
+
+
+@pytest.mark.parametrize("content", UNREADABLE.values(), ids=UNREADABLE)
+def test_unreadable_videos_are_told_in_one_line(tmp_path, content):
+    (tmp_path / "a.mp4").write_bytes(content)
+    source = Videos(str(tmp_path))
+    for read in (lambda: source.pair(0, np.random.default_rng(0)), lambda: list(source.frames())):
+        with pytest.raises(InputError, match=r"a\.mp4") as error:
+            read()
+        assert "\n" not in str(error.value)

@@ -116,6 +116,13 @@ def test_jhmdb_by_hand(tmp_path, jhmdb):
     assert JOINTS.index("head_top") not in truth.joint and len(truth.joint) == 4 * 14
 
 
+def test_a_clip_with_fewer_frames_than_labels_is_told(tmp_path, jhmdb):
+    write_clip(jhmdb.clips / "walk/a.avi", 3)
+    (video,) = jhmdb_videos(None, jhmdb)
+    with pytest.raises(InputError, match=r"a\.avi: has 3 frames, its labels name 4"):
+        list(video.frames())
+
+
 def test_jhmdb_ignores_what_is_far_from_the_actor(tmp_path, jhmdb):
     """The box is 20 4 40 44; a fifth of 40 is 8, so that what is right of 48 does not count."""
     (video,) = jhmdb_videos(tmp_path / "truth", jhmdb)

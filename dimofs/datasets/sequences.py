@@ -174,7 +174,13 @@ def _around(box: Tensor) -> list[Tensor]:
 
 
 def _decoded(path: Path, length: int) -> Iterator[Frame]:
-    return _frames(islice(read_clip(path), length))
+    """The first `length` frames of a clip. InputError: it has fewer."""
+    shown = 0
+    for frame in _frames(islice(read_clip(path), length)):
+        yield frame
+        shown += 1
+    if shown < length:
+        raise InputError(f"{path}: has {shown} frames, its labels name {length}; download it again")
 
 
 def _frames(images: Iterable[np.ndarray]) -> Iterator[Frame]:
