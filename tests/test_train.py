@@ -138,6 +138,7 @@ def test_without_data_it_trains_on_synthetic_clips(tiny, tmp_path, capsys):
         ({"teacher": "nowhere"}, "--teacher nowhere: no such folder"),
         ({"teacher": "."}, "--teacher .: holds no labels of the data sets given (synthetic.npz); label them first"),
         ({"coco_images": "."}, "--coco-images needs --coco beside it"),
+        ({"coco_empty": True}, "--coco-empty needs --coco beside it"),
         ({"jhmdb_labels": "labels"}, "--jhmdb-labels needs --jhmdb beside it"),
         ({"jhmdb": "clips"}, "--jhmdb needs --jhmdb-labels beside it"),
         ({"videos": "."}, "no video"),
@@ -356,3 +357,14 @@ def test_several_coco_files_are_one_data_set(tmp_path):
     assert [name for name, _ in source.frames()] == names
     random = np.random.default_rng(0)
     assert [source.pair(index, random).name for index in range(len(source))] == names
+
+
+def test_pictures_of_nobody_are_used_if_asked(tmp_path):
+    file, folder = photographs(tmp_path)
+    content = json.loads(Path(file).read_text())
+    del content["annotations"][0]
+    Path(file).write_text(json.dumps(content))
+    for empty, people in ((False, [1]), (True, [0, 1])):
+        source = Paths(coco=[file], coco_images=[folder], coco_empty=empty).sources()["coco"]
+        random = np.random.default_rng(0)
+        assert [len(source.pair(index, random).people) for index in range(len(source))] == people

@@ -46,6 +46,7 @@ class Paths:
     jhmdb_labels: JhmdbLabels = None
     coco: Annotated[list[str] | None, "COCO keypoints: annotation files, also your own in this format"] = None
     coco_images: Annotated[list[str] | None, "COCO keypoints: the folder of images of each annotation file"] = None
+    coco_empty: Annotated[bool, "COCO keypoints: use images without people, too, as pictures of nobody"] = False
     lspet: Annotated[str | None, "LSPET: the folder that holds joints.mat and images/"] = None
     posetrack: Annotated[str | None, "PoseTrack17 or 18: folder of annotations/train/*.json and the images"] = None
     videos: Annotated[str | None, "a folder of videos, whose people a teacher labels"] = None
@@ -64,7 +65,7 @@ class Paths:
         if self.jhmdb or self.jhmdb_labels:
             clips = need(self.jhmdb, "--jhmdb", "--jhmdb-labels")
             found["jhmdb"] = Jhmdb(clips, need(self.jhmdb_labels, "--jhmdb-labels", "--jhmdb"), every=self.every)
-        if self.coco or self.coco_images:
+        if self.coco or self.coco_images or self.coco_empty:
             found["coco"] = self._coco()
         if self.lspet:
             folder = Path(self.lspet)
@@ -82,12 +83,13 @@ class Paths:
         return found
 
     def _coco(self) -> PairSource:
-        files = need(self.coco, "--coco", "--coco-images")
+        files = need(self.coco, "--coco", "--coco-images" if self.coco_images else "--coco-empty")
         folders = need(self.coco_images, "--coco-images", "--coco")
         if len(files) != len(folders):
             counts = f"{len(files)} annotation files but --coco-images {len(folders)} folders"
             raise InputError(f"--coco has {counts}; give one folder for each file, in the same order")
-        parts = [CocoKeypoints(file, images) for file, images in zip(files, folders, strict=True)]
+        pairs = zip(files, folders, strict=True)
+        parts = [CocoKeypoints(file, images, empty=self.coco_empty) for file, images in pairs]
         return parts[0] if len(parts) == 1 else Concatenation(parts)
 
     def held_out(self) -> dict[str, PairSource]:
