@@ -1,6 +1,7 @@
 """PoseTrack and unlabelled videos as training pairs, from made-up files and from real ones."""
 
 import json
+import os
 from pathlib import Path
 
 import av
@@ -165,6 +166,13 @@ def cut(source: Path, target: Path, first: int) -> None:
             if packet.pts is not None and packet.dts is not None:
                 packet.pts, packet.dts, packet.stream = packet.pts - shift, packet.dts - shift, copied
                 part.mux(packet)
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo, lambda path: path.symlink_to("/nonexistent")])
+def test_what_is_no_file_is_told_before_training(tmp_path, make):
+    make(tmp_path / "a.mp4")
+    with pytest.raises(InputError, match=r"a\.mp4: not a file"):
+        Videos(str(tmp_path))
 
 
 def numbered(frame: torch.Tensor) -> int:

@@ -17,7 +17,8 @@ class Videos:
 
     folder: a folder or a glob pattern.
     every:  Frame A is one of every `every`-th frame.
-    InputError: there is no video, or two have the same name; later, a video does not decode or holds no frame.
+    InputError: there is no video, one is no regular file, or two have the same name; later, a video does not decode or
+    holds no frame.
     """
 
     def __init__(self, folder: str, *, reach: int = 10, every: int = 1):
@@ -30,6 +31,8 @@ class Videos:
         if len(self.names) < len(found):
             twice = next(path for path in found if self.paths[path.name] != path)
             raise InputError(f"{folder}: two videos are called {twice.name}; rename one")
+        if odd := [path for path in found if not path.is_file()]:
+            raise InputError(f"{odd[0]}: not a file; remove it from the videos to train on")
         self._lengths: dict[str, int] = {}
 
     def __len__(self) -> int:
