@@ -1,6 +1,7 @@
 """MATLAB files: every type of number, compressed or not, equal to SciPy's reading; damaged files are refused."""
 
 import io
+import os
 import struct
 
 import numpy as np
@@ -9,6 +10,7 @@ import scipy.io
 
 from dimofs.cli import InputError
 from dimofs.datasets.matlab import read_mat
+from dimofs.datasets.npz import read_npz
 from tests.test_datasets import needs
 
 TYPES = ["f8", "f4", "i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8"]
@@ -85,3 +87,11 @@ def test_foreign_files_are_told(tmp_path):
 def test_real_files_as_scipy_reads_them(path, name):
     found, expected = read_mat(needs(path), name, 3), scipy.io.loadmat(str(needs(path)))[name]
     assert found.dtype == expected.dtype and np.array_equal(found, expected)
+
+
+def test_pipes_are_refused(tmp_path):
+    """Reading one would wait forever."""
+    os.mkfifo(tmp_path / "a.mat")
+    for read in (lambda path: read_mat(path, "x", 2), read_npz):
+        with pytest.raises(InputError, match=r"a\.mat: (is not a regular|no such) file"):
+            read(tmp_path / "a.mat")

@@ -25,7 +25,7 @@ from dimofs.cli import InputError
 from dimofs.datasets.matlab import read_mat
 from dimofs.datasets.npz import read_npz
 from dimofs.datasets.people import Pair, People, box_of_joints, draw_frames, inside, to_dimofs
-from dimofs.files import read_json
+from dimofs.files import read_bytes, read_json
 from dimofs.pixels import to_tensor
 from dimofs.reader import read_clip, read_frames
 from dimofs.skeletons import JHMDB as JOINTS
@@ -172,8 +172,8 @@ def read_split(folder: Path, split: int, part: str) -> list[str]:
 def _lines(file: Path) -> list[str]:
     """The lines of a text file that are not blank."""
     try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_bytes(file).decode()
+    except UnicodeDecodeError as error:
         raise InputError(f"{file}: not a text file ({error}); download it again") from error
     return [line.strip() for line in text.splitlines() if line.strip()]
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from dimofs.cli import InputError
+from dimofs.files import read_bytes
 
 HEADER_BYTES = 128
 # Compressed elements that expand beyond this are refused.
@@ -37,10 +38,7 @@ def read_mat(path: str | Path, name: str, axes: int) -> np.ndarray:
     1, so an array that lacks its last axis gets it back.
     InputError: the file is absent, damaged or in MATLAB's HDF5 format, or lacks such an array.
     """
-    try:
-        content = Path(path).read_bytes()
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot read ({getattr(error, 'strerror', None) or error})") from error
+    content = read_bytes(path)
     order = {b"IM": "<", b"MI": ">"}.get(content[126:HEADER_BYTES])
     if content.startswith(b"MATLAB 7.3") or content[:8] == b"\x89HDF\r\n\x1a\n":
         raise InputError(f"{path}: is a MATLAB 7.3 file (HDF5); save it again with save(..., '-v7')")

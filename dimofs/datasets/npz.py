@@ -20,6 +20,8 @@ def read_npz(path: str | Path) -> dict[str, np.ndarray]:
 
     InputError: the file is absent, damaged, or holds anything but arrays.
     """
+    if not Path(path).is_file():
+        raise InputError(f"{path}: no such file")
     try:
         with np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
