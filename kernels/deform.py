@@ -19,12 +19,18 @@ def deform_sample(x: Tensor, offset: Tensor) -> Tensor:
     The channels form G contiguous groups of equal size (G divides C) that share an offset: channel 2g of `offset` is
     dy of group g, channel 2g + 1 is dx, both in pixels. With G = C every channel moves by itself, as the DiMoFs of the
     paper do (section 3). Coordinates are computed in float32 (float64 for a float64 `x`), whatever the dtypes of the
-    inputs. Raises ValueError for shapes that do not match.
+    inputs. Raises ValueError for shapes, dtypes or devices that do not match.
     """
+    if x.ndim != 4 or offset.ndim != 4:
+        raise ValueError(f"x {[*x.shape]} and offset {[*offset.shape]}: expected [N, C, H, W] and [N, 2G, H, W]")
     n, c, h, w = x.shape
     groups = offset.shape[1] // 2
     if offset.shape != (n, 2 * groups, h, w) or groups == 0 or c % groups:
         raise ValueError(f"offset {[*offset.shape]} does not fit x {[*x.shape]}: expected [N, 2G, H, W] with G | C")
+    if not x.is_floating_point() or not offset.is_floating_point():
+        raise ValueError(f"x of {x.dtype} and offset of {offset.dtype}: expected floating point")
+    if x.device != offset.device:
+        raise ValueError(f"x on {x.device} and offset on {offset.device}: expected one device")
     if x.is_cuda:
         from dimofs.kernels.deform_triton import deform_sample_triton
 

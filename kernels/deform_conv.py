@@ -10,7 +10,7 @@ that are not finite are treated as in `dimofs.kernels.deform`.
 
 from torch import Tensor
 
-from dimofs.kernels.deform_conv_torch import convolve_torch
+from dimofs.kernels.deform_conv_torch import conv_groups, convolve_torch
 
 
 def deform_conv2d(
@@ -28,10 +28,13 @@ def deform_conv2d(
     `weight` [O, C / groups, Ky, Kx], `bias` [O], `stride`, `padding` and `dilation` are those of conv2d. `offset`
     [N, 2 G Ky Kx, h, w] holds (dy, dx) in pixels for each tap of each of G contiguous groups of channels; `mask`
     [N, G Ky Kx, h, w] is an optional factor for each tap. Coordinates are computed in float32 (float64 for a float64
-    input). Raises ValueError for shapes that do not match.
+    input). Raises ValueError for shapes, dtypes or devices that do not match.
     """
-    geometry = weight.shape[2:], _pair(stride), _pair(padding), _pair(dilation)
-    _check(input, offset, weight, mask, _output_size(input, *geometry))
+    _check_tensors(input=(input, 4), offset=(offset, 4), weight=(weight, 4), bias=(bias, 1), mask=(mask, 4))
+    kernel = weight.shape[2], weight.shape[3]
+    geometry = kernel, _pair(stride), _pair(padding), _pair(dilation)
+    size = _output_size(input, *geometry)
+    _check_shapes(input, offset, weight, bias, mask, size)
     if input.is_cuda:
         from dimofs.kernels.deform_conv_triton import convolve_triton as convolve
     else:
@@ -40,9 +43,29 @@ def deform_conv2d(
     return (out if bias is None else out + bias[:, None, None]).to(input.dtype)
 
 
+def _check_tensors(**tensors: tuple[Tensor | None, int]) -> None:
+    """ValueError unless the tensors, each with its number of axes, hold floating point numbers on one device."""
+    devices = {tensor.device for tensor, _ in tensors.values() if tensor is not None}
+    if len(devices) > 1:
+        raise ValueError(f"tensors on {', '.join(sorted(map(str, devices)))}: expected one device")
+    for name, (tensor, axes) in tensors.items():
+        if tensor is not None and tensor.ndim != axes:
+            raise ValueError(f"{name} {[*tensor.shape]} does not fit: expected {axes} axes")
+        if tensor is not None and not tensor.is_floating_point():
+            raise ValueError(f"{name} of {tensor.dtype}: expected floating point")
+
+
 def _output_size(input: Tensor, kernel, stride, padding, dilation) -> tuple[int, int]:
+    """Height and width of the result. ValueError if there is none."""
+    if min(*stride, *dilation, *kernel) < 1 or min(padding) < 0:
+        raise ValueError(
+            f"kernel {kernel}, stride {stride}, dilation {dilation} and padding {padding}: "
+            "expected at least 1, and 0 for the padding"
+        )
     spans = (d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True))
     h, w = ((s + 2 * p - k) // r + 1 for s, p, k, r in zip(input.shape[2:], padding, spans, stride, strict=True))
+    if h < 1 or w < 1 or not all(input.shape[2:]):
+        raise ValueError(f"input {[*input.shape]} does not fit: smaller than the kernel {kernel} with its dilation")
     return h, w
 
 
@@ -50,14 +73,19 @@ def _pair(value: int | tuple[int, int]) -> tuple[int, int]:
     return (value, value) if isinstance(value, int) else (value[0], value[1])
 
 
-def _check(input: Tensor, offset: Tensor, weight: Tensor, mask: Tensor | None, size: tuple[int, int]) -> None:
-    (n, c), taps = input.shape[:2], weight.shape[2] * weight.shape[3]
-    groups = offset.shape[1] // (2 * taps)
-    if c % weight.shape[1] or weight.shape[0] % (c // weight.shape[1]):
+def _check_shapes(
+    input: Tensor, offset: Tensor, weight: Tensor, bias: Tensor | None, mask: Tensor | None, size: tuple[int, int]
+) -> None:
+    """ValueError unless the shapes fit together. `size` is that of the result."""
+    (n, c), outputs, taps = input.shape[:2], weight.shape[0], weight.shape[2] * weight.shape[3]
+    offset_groups = offset.shape[1] // (2 * taps)
+    if (weight.shape[1] == 0) != (c == 0) or c % max(weight.shape[1], 1) or outputs % conv_groups(c, weight):
         raise ValueError(f"weight {[*weight.shape]} does not fit an input of {c} channels")
-    if groups == 0 or c % groups or offset.shape != (n, 2 * groups * taps, *size):
+    if offset_groups == 0 or c % offset_groups or offset.shape != (n, 2 * offset_groups * taps, *size):
         raise ValueError(
             f"offset {[*offset.shape]} does not fit: [N, 2 G taps, h, w] = [{n}, 2 G {taps}, {size[0]}, {size[1]}]"
         )
-    if mask is not None and mask.shape != (n, groups * taps, *size):
-        raise ValueError(f"mask {[*mask.shape]} does not fit: expected {[n, groups * taps, *size]}")
+    if mask is not None and mask.shape != (n, offset_groups * taps, *size):
+        raise ValueError(f"mask {[*mask.shape]} does not fit: expected {[n, offset_groups * taps, *size]}")
+    if bias is not None and len(bias) != outputs:
+        raise ValueError(f"bias {[*bias.shape]} does not fit: expected [{outputs}]")

@@ -17,6 +17,11 @@ PARTS = 16
 MIN_PART_SAMPLES = 2**18
 
 
+def conv_groups(channels: int, weight: Tensor) -> int:
+    """The groups of a convolution of `channels` channels by `weight` [O, C / groups, Ky, Kx]; 1 without channels."""
+    return max(1, channels // max(1, weight.shape[1]))
+
+
 def convolve_torch(input: Tensor, offset: Tensor, mask: Tensor | None, weight: Tensor, geometry) -> Tensor:
     """`deform_conv2d` of checked arguments, without the bias."""
     if torch.compiler.is_compiling():
@@ -33,10 +38,10 @@ def convolve_columns(input: Tensor, offset: Tensor, mask: Tensor | None, weight:
 
 def multiply(columns: Tensor, weight: Tensor) -> Tensor:
     """Multiply sampled taps [N, C, Ky Kx, h w] by `weight` [O, C / groups, Ky, Kx] -> [N, O, h w]."""
-    n, c, _, pixels = columns.shape
-    groups = c // weight.shape[1]
-    kernel = weight.to(columns.dtype).view(groups, weight.shape[0] // groups, -1)
-    return (kernel @ columns.view(n, groups, kernel.shape[2], pixels)).view(n, -1, pixels)
+    n, c, taps, pixels = columns.shape
+    groups = conv_groups(c, weight)
+    kernel = weight.to(columns.dtype).reshape(groups, weight.shape[0] // groups, weight.shape[1] * taps)
+    return (kernel @ columns.view(n, groups, kernel.shape[2], pixels)).view(n, weight.shape[0], pixels)
 
 
 def deform_columns_torch(
@@ -123,8 +128,8 @@ class _Grouped:
         dtype, offset_groups = self.sampling.dtype, offset.shape[1] // (2 * taps)
         self.offset = offset.to(dtype).reshape(n, offset_groups, taps, 2, pixels).transpose(2, 3)
         self.mask = None if mask is None else mask.to(dtype).reshape(n, offset_groups, 1, taps, pixels)
-        groups = c // weight.shape[1]
-        self.kernel = weight.to(dtype).reshape(groups, weight.shape[0] // groups, -1)
+        groups = conv_groups(c, weight)
+        self.kernel = weight.to(dtype).reshape(groups, weight.shape[0] // groups, weight.shape[1] * taps)
         self.parts = channel_parts(c, taps, pixels, offset_groups, groups)
 
     def planes(self, image: int, part: Part) -> Tensor:
@@ -170,6 +175,8 @@ def channel_parts(channels: int, taps: int, pixels: int, offset_groups: int, gro
     `offset_groups` and `groups` are how many groups of either kind there are. A part never crosses the border of a
     group: it lies inside one, or holds several whole ones.
     """
+    if channels == 0:
+        return []
     moved, convolved = channels // offset_groups, channels // groups
 
     def fits(size: int) -> bool:

@@ -17,7 +17,7 @@ import triton.language as tl
 from torch import Tensor
 from torch.library import wrap_triton
 
-from dimofs.kernels.deform_conv_torch import channel_parts, convolve_columns, multiply
+from dimofs.kernels.deform_conv_torch import channel_parts, conv_groups, convolve_columns, multiply
 from dimofs.kernels.deform_torch import derivatives
 from dimofs.kernels.deform_triton import TILE_H, TILE_W, blend, cell, corners, gather, scatter, tile_of, tiles
 from dimofs.kernels.operators import INTERPRETED, operator
@@ -44,19 +44,21 @@ def _convolve_fake(x: Tensor, offset: Tensor, mask: Tensor | None, weight: Tenso
 @operator("deform_convolve", _convolve_fake)
 def _convolve(x: Tensor, offset: Tensor, mask: Tensor | None, weight: Tensor, geometry: list[int]) -> Tensor:
     out = _convolve_fake(x, offset, mask, weight, geometry)
-    channels, conv_groups = x.shape[1], x.shape[1] // weight.shape[1]
+    channels, groups = x.shape[1], conv_groups(x.shape[1], weight)
     offset_groups = offset.shape[1] // (2 * geometry[0] * geometry[1])
-    run = gcd(channels // offset_groups, channels // conv_groups)
-    if out.numel():
+    run = gcd(channels // offset_groups, channels // groups)
+    if channels == 0:
+        out.zero_()
+    elif out.numel():
         x, offset = x.contiguous(), offset.contiguous()
-        grid = (x.shape[0] * conv_groups * triton.cdiv(weight.shape[0] // conv_groups, OUTPUTS) * tiles(offset),)
+        grid = (x.shape[0] * groups * triton.cdiv(weight.shape[0] // groups, OUTPUTS) * tiles(offset),)
         wrap_triton(convolve_kernel)[grid](
             x,
             offset,
             offset if mask is None else mask.contiguous(),
             weight.to(x.dtype).flatten(2).permute(2, 0, 1).contiguous(),  # [Ky Kx, O, C / groups]
             out,
-            *(channels, offset_groups, conv_groups, weight.shape[0], run),
+            *(channels, offset_groups, groups, weight.shape[0], run),
             *(*x.shape[2:], *offset.shape[2:], *geometry),
             MASKED=mask is not None,
             WIDEN=INTERPRETED,
@@ -90,13 +92,13 @@ _convolve.register_autograd(_backward, setup_context=_keep)
 
 def _gradients(grad: Tensor, x: Tensor, offset: Tensor, mask: Tensor | None, weight: Tensor, geometry: list[int]):
     """The gradients with respect to the four tensors, one part of the channels at a time."""
-    taps, pixels, conv_groups = geometry[0] * geometry[1], grad.shape[2] * grad.shape[3], x.shape[1] // weight.shape[1]
+    taps, pixels, groups = geometry[0] * geometry[1], grad.shape[2] * grad.shape[3], conv_groups(x.shape[1], weight)
     offset_groups = offset.shape[1] // (2 * taps)
-    kernel = weight.to(x.dtype).reshape(conv_groups, weight.shape[0] // conv_groups, -1)
+    kernel = weight.to(x.dtype).reshape(groups, weight.shape[0] // groups, weight.shape[1] * taps)
     flow = grad.to(x.dtype).reshape(len(x), *kernel.shape[:2], pixels)
     grad_x, grad_kernel = torch.zeros_like(x), torch.zeros_like(kernel)
     grad_offset, grad_mask = torch.zeros_like(offset), None if mask is None else torch.zeros_like(mask)
-    for part in channel_parts(x.shape[1], taps, pixels, offset_groups, conv_groups):
+    for part in channel_parts(x.shape[1], taps, pixels, offset_groups, groups):
         turned = slice(part.offset_groups.start * 2 * taps, part.offset_groups.stop * 2 * taps)
         factors = slice(part.offset_groups.start * taps, part.offset_groups.stop * taps)
         inputs = x[:, part.channels], offset[:, turned], None if mask is None else mask[:, factors]

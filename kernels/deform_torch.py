@@ -17,6 +17,8 @@ def deform_sample_torch(x: Tensor, offset: Tensor) -> Tensor:
     n, c, h, w = x.shape
     groups = offset.shape[1] // 2
     planes = x.reshape(n * groups, c // groups, h, w), offset.reshape(n * groups, 2, h, w)
+    if x.numel() == 0:
+        return bilinear_of_nothing(*planes).view(n, c, h, w)
     if torch.compiler.is_compiling():
         # Compilers fuse the whole formula, so chunks would only get in their way.
         return bilinear(*planes, _pixels(x)).view(n, c, h, w)
@@ -38,6 +40,11 @@ def bilinear(x: Tensor, offset: Tensor, position: Tensor) -> Tensor:
         grid.nan_to_num_(OUTSIDE, OUTSIDE, -OUTSIDE)
     sampled = F.grid_sample(x.to(dtype).transpose(2, 3), grid.permute(0, 2, 3, 1), align_corners=False)
     return sampled.to(x.dtype)
+
+
+def bilinear_of_nothing(x: Tensor, offset: Tensor) -> Tensor:
+    """`x` without elements, connected to `offset` so that both receive gradients."""
+    return x + offset.sum().to(x.dtype)
 
 
 class _Sample(torch.autograd.Function):

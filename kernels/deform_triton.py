@@ -96,6 +96,9 @@ def scatter(
             TILE_H=TILE_H,
             TILE_W=TILE_W,
         )
+    else:
+        grad_offset.zero_()
+        grad_mask.zero_()
     if not collected:
         return read_sums(sums, scale, x.dtype), grad_offset, grad_mask
     return _collect(grad, offset, sums, scale, reach), grad_offset, grad_mask

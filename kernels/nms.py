@@ -14,9 +14,25 @@ def batched_nms(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: floa
 
     `boxes` are (x1, y1, x2, y2), with `scores` [K] and classes `idxs` [K]. Boxes of equal score keep their order. The
     arguments and the result are those of torchvision.ops.batched_nms. Overlaps are computed in float32 (float64 for
-    float64 boxes). Boxes that are not finite neither suppress others nor are suppressed.
+    float64 boxes). Boxes that are not finite neither suppress others nor are suppressed, and a score that is NaN counts
+    as the highest. Raises ValueError for shapes or devices that do not match, and for a threshold below 0 or NaN.
     """
+    if not torch.compiler.is_compiling():
+        # In a traced program the number of boxes is unknown, so it cannot be compared.
+        _check(boxes, scores, idxs)
+    if not iou_threshold >= 0:
+        raise ValueError(f"iou_threshold {iou_threshold}: expected at least 0")
     return _batched_nms(boxes, scores, idxs, iou_threshold)
+
+
+def _check(boxes: Tensor, scores: Tensor, idxs: Tensor) -> None:
+    if boxes.ndim != 2 or boxes.shape[1] != 4:
+        raise ValueError(f"boxes {[*boxes.shape]} do not fit: expected [K, 4]")
+    for name, tensor in (("scores", scores), ("idxs", idxs)):
+        if tensor.shape != boxes.shape[:1]:
+            raise ValueError(f"{name} {[*tensor.shape]} do not fit: expected [{len(boxes)}], as there are boxes")
+        if tensor.device != boxes.device:
+            raise ValueError(f"{name} on {tensor.device}: expected {boxes.device}, where the boxes are")
 
 
 @torch.library.custom_op("dimofs::batched_nms", mutates_args=())

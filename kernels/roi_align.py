@@ -9,6 +9,7 @@ too far, and a box is at least one cell wide and high. Samples up to one cell ou
 farther outside, and all samples of a box that is not finite, are 0.
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -38,16 +39,15 @@ def roi_align(
     floor(canonical_level + log2(sqrt(area) / canonical_scale)), clamped to those given (Feature Pyramid Networks,
     Lin et al., 2017, eq. 1). Results equal those of torchvision's roi_align and MultiScaleRoIAlign. Coordinates and
     sums are float32 (float64 for float64 features), the result has the dtype of the features, and only the features
-    receive gradients. Raises ValueError for shapes that do not match.
+    receive gradients. A bin takes at most 2^20 samples along each axis.
+
+    Raises ValueError for shapes, dtypes or devices that do not match and for image indices that are out of range.
     """
     maps = [features] if isinstance(features, Tensor) else list(features)
     scales = list(spatial_scale) if isinstance(spatial_scale, Sequence) else [spatial_scale]
-    if len(maps) != len(scales):
-        raise ValueError(f"{len(maps)} feature maps need as many spatial scales, got {len(scales)}")
     size = (output_size, output_size) if isinstance(output_size, int) else (output_size[0], output_size[1])
-    rois = image_boxes(boxes).detach().to(torch.promote_types(maps[0].dtype, torch.float32))
-    if rois.shape[1:] != (5,):
-        raise ValueError(f"boxes {[*rois.shape]} do not fit: expected [K, 5], or a list of [L, 4]")
+    _check(maps, scales, size)
+    rois = _rows(boxes, maps[0]).detach().to(torch.promote_types(maps[0].dtype, torch.float32))
     levels = None if len(maps) == 1 else assign_levels(rois[:, 1:], scales, canonical_scale, canonical_level)
     regions = Regions(rois, levels, scales, size, sampling_ratio, aligned)
     if maps[0].is_cuda:
@@ -55,3 +55,49 @@ def roi_align(
 
         return pool_triton(maps, regions)
     return pool_torch(maps, regions)
+
+
+def _check(maps: Sequence[Tensor], scales: Sequence[float], size: tuple[int, int]) -> None:
+    """ValueError unless the maps belong to one pyramid, and scales and size can be used with them."""
+    if len(maps) != len(scales) or not maps:
+        raise ValueError(f"{len(maps)} feature maps need as many spatial scales, and at least one, got {len(scales)}")
+    first = maps[0]
+    for level in maps:
+        if level.ndim != 4 or level.shape[2] == 0 or level.shape[3] == 0:
+            raise ValueError(f"features {[*level.shape]} do not fit: expected [N, C, H, W] with at least one pixel")
+        if level.shape[:2] != first.shape[:2]:
+            raise ValueError(f"features {[*level.shape]} and {[*first.shape]} differ in images or channels")
+        if not level.is_floating_point() or level.dtype != first.dtype or level.device != first.device:
+            kinds = [f"{m.dtype} on {m.device}" for m in maps]
+            raise ValueError(f"features of {', '.join(kinds)}: expected one floating point dtype, on one device")
+    if not all(0 < scale < math.inf for scale in scales):
+        raise ValueError(f"spatial_scale {scales}: expected positive numbers")
+    if size[0] < 1 or size[1] < 1:
+        raise ValueError(f"output_size {size}: expected at least 1 x 1")
+
+
+def _rows(boxes: Tensor | Sequence[Tensor], features: Tensor) -> Tensor:
+    """The boxes as checked rows [K, 5] of (image index, x1, y1, x2, y2)."""
+    images, device = features.shape[0], features.device
+    for part in [boxes] if isinstance(boxes, Tensor) else boxes:
+        expected = 5 if isinstance(boxes, Tensor) else 4
+        if part.ndim != 2 or part.shape[1] != expected:
+            raise ValueError(f"boxes {[*part.shape]} do not fit: expected a tensor [K, 5], or a list of [L, 4]")
+        if part.device != device:
+            raise ValueError(f"boxes on {part.device}: expected {device}, where the features are")
+    if isinstance(boxes, Tensor):
+        _check_images(boxes[:, 0], images)
+        return boxes
+    if len(boxes) != images:
+        raise ValueError(f"boxes of {len(boxes)} images: there are {images} images")
+    return image_boxes(boxes) if len(boxes) else features.new_zeros(0, 5)
+
+
+def _check_images(index: Tensor, images: int) -> None:
+    """ValueError unless the image indices [K] lie in [0, images). In compiled code the check is an assertion."""
+    valid = (index > -1) & (index < images)
+    if torch.compiler.is_compiling():
+        torch.ops.aten._assert_async.msg(valid.all(), "roi_align: an image index of boxes is out of range")
+    elif not bool(valid.all()):
+        wrong = index[~valid][0].item()
+        raise ValueError(f"boxes: image index {wrong:g} is out of range, there are {images} images")

@@ -105,15 +105,19 @@ def pool_kernel(table, origin, geometry, out, channels, size_y, size_x, BLOCK: t
     pixels = table + tl.load(origin + roi) * channels + channel
     stride = width.to(tl.int64) * channels
     total = tl.zeros([BLOCK], step_y.dtype)
-    for a in range(count_y.to(tl.int32)):
-        y0, y1, wy0, wy1 = _tap(y, step_y, a, count_y, height)
-        for b in range(count_x.to(tl.int32)):
-            x0, x1, wx0, wx1 = _tap(x, step_x, b, count_x, width)
+    first_y, end_y = _on_map(y, step_y, count_y, height)
+    first_x, end_x = _on_map(x, step_x, count_x, width)
+    for a in range(first_y, end_y):
+        y0, y1, wy0, wy1, inside_y = _tap(y, step_y, a, count_y, height)
+        for b in range(first_x, end_x):
+            x0, x1, wx0, wx1, inside_x = _tap(x, step_x, b, count_x, width)
+            # Nothing is read outside the map, not even with a weight of 0, as 0 * NaN is NaN.
+            read = channel < tl.where(inside_y & inside_x, channels, 0)
             above, below = pixels + y0 * stride, pixels + y1 * stride
-            v00 = tl.load(above + x0 * channels, mask=exists, other=0.0)
-            v01 = tl.load(above + x1 * channels, mask=exists, other=0.0)
-            v10 = tl.load(below + x0 * channels, mask=exists, other=0.0)
-            v11 = tl.load(below + x1 * channels, mask=exists, other=0.0)
+            v00 = tl.load(above + x0 * channels, mask=read, other=0.0)
+            v01 = tl.load(above + x1 * channels, mask=read, other=0.0)
+            v10 = tl.load(below + x0 * channels, mask=read, other=0.0)
+            v11 = tl.load(below + x1 * channels, mask=read, other=0.0)
             total += wy0 * (wx0 * v00 + wx1 * v01) + wy1 * (wx0 * v10 + wx1 * v11)
     tl.store(out + cell * channels + channel, total, mask=exists)
 
@@ -130,15 +134,19 @@ def spread_kernel(grad, origin, geometry, sums, scale, channels, size_y, size_x,
     pixels = tl.load(origin + roi) * channels + channel
     stride = width.to(tl.int64) * channels
     flow = tl.load(grad + cell * channels + channel, mask=exists, other=0.0).to(step_y.dtype)
-    for a in range(count_y.to(tl.int32)):
-        y0, y1, wy0, wy1 = _tap(y, step_y, a, count_y, height)
-        for b in range(count_x.to(tl.int32)):
-            x0, x1, wx0, wx1 = _tap(x, step_x, b, count_x, width)
+    first_y, end_y = _on_map(y, step_y, count_y, height)
+    first_x, end_x = _on_map(x, step_x, count_x, width)
+    for a in range(first_y, end_y):
+        y0, y1, wy0, wy1, inside_y = _tap(y, step_y, a, count_y, height)
+        for b in range(first_x, end_x):
+            x0, x1, wx0, wx1, inside_x = _tap(x, step_x, b, count_x, width)
+            # Nothing is read outside the map, not even with a weight of 0, as 0 * NaN is NaN.
+            read = channel < tl.where(inside_y & inside_x, channels, 0)
             above, below = pixels + y0 * stride, pixels + y1 * stride
-            scatter_add(sums, scale, above + x0 * channels, flow * (wy0 * wx0), exists)
-            scatter_add(sums, scale, above + x1 * channels, flow * (wy0 * wx1), exists)
-            scatter_add(sums, scale, below + x0 * channels, flow * (wy1 * wx0), exists)
-            scatter_add(sums, scale, below + x1 * channels, flow * (wy1 * wx1), exists)
+            scatter_add(sums, scale, above + x0 * channels, flow * (wy0 * wx0), read)
+            scatter_add(sums, scale, above + x1 * channels, flow * (wy0 * wx1), read)
+            scatter_add(sums, scale, below + x0 * channels, flow * (wy1 * wx0), read)
+            scatter_add(sums, scale, below + x1 * channels, flow * (wy1 * wx1), read)
 
 
 @triton.jit
@@ -150,11 +158,22 @@ def _program(channels, BLOCK: tl.constexpr):
 
 
 @triton.jit
+def _on_map(begin, step, count, extent):
+    """The first sample of a bin that may lie on the map, and the one after the last: the loop over a giant bin ends."""
+    pitch = step / tl.maximum(count, 1.0)
+    first = tl.where(pitch > 0.5, tl.floor((-1 - begin) / pitch) - 2, 0.0)
+    end = tl.where(pitch > 0.5, tl.ceil((extent - begin) / pitch) + 2, count)
+    first, end = (tl.minimum(tl.maximum(first, 0.0), count), tl.minimum(tl.maximum(end, 0.0), count))
+    return first.to(tl.int32), end.to(tl.int32)
+
+
+@triton.jit
 def _tap(begin, step, sample, count, extent):
-    """The two pixels that a sample reads along one axis, and their weights."""
+    """The two pixels that a sample reads along one axis, their weights, and whether it lies on the map at all."""
     position = begin + (sample + 0.5) * step / count
-    weight = tl.where((position >= -1) & (position <= extent), 1 / count, 0.0)
-    position = tl.where(weight > 0, tl.minimum(tl.maximum(position, 0.0), extent - 1), 0.0)
+    inside = (position >= -1) & (position <= extent)
+    position = tl.where(inside, tl.minimum(tl.maximum(position, 0.0), extent - 1), 0.0)
     low = tl.floor(position)
     high = tl.minimum(low + 1, extent - 1)
-    return low.to(tl.int64), high.to(tl.int64), weight * (1 - (position - low)), weight * (position - low)
+    share = position - low
+    return low.to(tl.int64), high.to(tl.int64), (1 - share) / count, share / count, inside

@@ -8,6 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+# The most samples per bin along one axis when their number follows from the size of the bin.
+MAX_SAMPLES = 2**20
+
 
 def image_boxes(boxes: Tensor | Sequence[Tensor]) -> Tensor:
     """A list of boxes [L, 4], one tensor per image -> [K, 5] rows of (image index, x1, y1, x2, y2).
@@ -40,6 +43,10 @@ class Regions(NamedTuple):
     size: tuple[int, int]
     sampling_ratio: int
     aligned: bool
+
+    def chosen(self, index: Tensor) -> "Regions":
+        """Some of the boxes, given their indices."""
+        return self._replace(rois=self.rois[index], levels=None if self.levels is None else self.levels[index])
 
     def spans(self) -> tuple[Tensor, Tensor]:
         """Where the boxes start on their maps, and their sizes -> two [K, (x, y)]."""
@@ -80,7 +87,7 @@ def place(maps: Sequence[Tensor], regions: Regions) -> Placed:
     if regions.sampling_ratio > 0:
         samples = torch.full_like(bins, regions.sampling_ratio, dtype=torch.int64)
     else:
-        samples = bins.ceil().nan_to_num(0, 0, 0).clamp(min=0).long()
+        samples = bins.ceil().nan_to_num(0, 0, 0).clamp(0, MAX_SAMPLES).long()
     return Placed(origin, extent, start, bins, samples)
 
 
@@ -91,7 +98,8 @@ def sample_positions(placed: Placed, bins: int, samples: int) -> tuple[Tensor, T
     """
     extent, start, step, count = (t[:, :, None, None] for t in placed[1:])
     sample = torch.arange(samples, device=start.device, dtype=start.dtype)
-    in_bins = torch.arange(bins, device=start.device, dtype=start.dtype)[:, None] + (sample + 0.5) / count
-    position = torch.addcmul(start, in_bins, step)
+    # The order of torchvision, as the last bit decides whether a sample on the border of the map counts.
+    begin = start + torch.arange(bins, device=start.device, dtype=start.dtype)[:, None] * step
+    position = begin + (sample + 0.5) * step / count
     inside = (position >= -1) & (position <= extent) & (sample < count)
     return torch.where(inside, position, 0).clamp(min=0).minimum(extent - 1), inside / count.clamp(min=1)

@@ -84,13 +84,16 @@ class Bags(NamedTuple):
 
 
 class BagPooling:
-    """A `Pooling` by `Bags` of pixels, which are numbered map by map and image by image."""
+    """A `Pooling` by `Bags` of pixels, which are numbered from 1, map by map and image by image.
+
+    Row 0 of the table is zero. Samples outside the map read it, as a weight of 0 would not keep NaN out of the sums.
+    """
 
     def __init__(self, bags: Bags, size: tuple[int, int], maps: Sequence[Tensor]):
         self.bags, self.size, self.shapes = bags, size, [m.shape for m in maps]
         # One area for each image of each map.
         areas = [s[2] * s[3] for s in self.shapes for _ in range(s[0])]
-        self.starts = [sum(areas[:i]) for i in range(len(areas) + 1)]
+        self.starts = [1 + sum(areas[:i]) for i in range(len(areas) + 1)]
 
     def pool(self, maps: Sequence[Tensor]) -> Tensor:
         cells, c = self.size[0] * self.size[1], maps[0].shape[1]
@@ -99,6 +102,7 @@ class BagPooling:
             return maps[0].new_zeros(boxes, c, *self.size)
         out = maps[0].new_empty(boxes, c, cells)
         table = self.bags.weight.new_empty(self.starts[-1], min(c, self._step()))
+        table[0] = 0
         for channels in self._chunks(c):
             part = table[:, : channels.stop - channels.start]
             for plane, rows in self._planes(maps, channels):

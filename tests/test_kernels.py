@@ -274,7 +274,7 @@ def test_boxes_that_are_not_finite_pool_zero(pooling, sampling_ratio):
 @pytest.mark.parametrize("images", [0, 2])
 def test_no_boxes_pool_to_nothing_and_still_train(pooling, images, sampling_ratio):
     maps = [torch.zeros(images, 3, s, s, device=pooling, requires_grad=True) for s in (8, 4)]
-    pooled = roi_align(maps, [torch.zeros(0, 4, device=pooling)] * max(images, 1), (7, 5), (0.5, 0.25), sampling_ratio)
+    pooled = roi_align(maps, [torch.zeros(0, 4, device=pooling)] * images, (7, 5), (0.5, 0.25), sampling_ratio)
     assert pooled.shape == (0, 3, 7, 5)
     assert all(gradient.eq(0).all() for gradient in torch.autograd.grad(pooled.sum(), maps))
 
@@ -303,7 +303,7 @@ def test_maps_without_boxes_train_too(pooling):
 
 
 def test_roi_align_refuses_arguments_that_do_not_fit():
-    with pytest.raises(ValueError, match="1 feature maps need as many spatial scales, got 2"):
+    with pytest.raises(ValueError, match="1 feature maps need as many spatial scales, and at least one, got 2"):
         roi_align(torch.zeros(1, 1, 4, 4), torch.zeros(1, 5), 2, (0.5, 0.25))
     with pytest.raises(ValueError, match=r"boxes \[1, 4\] do not fit"):
         roi_align(torch.zeros(1, 1, 4, 4), torch.zeros(1, 4), 2)

@@ -153,4 +153,5 @@ def frame_rows(count: int, side: int, boxes: Tensor | None = None) -> Tensor:
     rois = image_boxes([people(count) if boxes is None else boxes.cpu()])
     levels = assign_levels(rois[:, 1:], scales, 224, 4)
     placed = place(maps, Regions(rois, levels, scales, (side, side), 2, aligned=False))
-    return sample_bags(placed, (side, side), (2, 2)).row.view(-1, 16).long()
+    # Row 0 of the table holds zeros.
+    return sample_bags(placed, (side, side), (2, 2)).row.view(-1, 16).long() - 1
