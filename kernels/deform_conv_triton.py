@@ -62,7 +62,7 @@ def _convolve(x: Tensor, offset: Tensor, mask: Tensor | None, weight: Tensor, ge
             *(*x.shape[2:], *offset.shape[2:], *geometry),
             MASKED=mask is not None,
             WIDEN=INTERPRETED,
-            PRECISION="tf32" if torch.backends.cuda.matmul.allow_tf32 else "ieee",
+            PRECISION=_precision(),
             TILE_H=TILE_H,
             TILE_W=TILE_W,
             OUTPUTS=OUTPUTS,
@@ -70,6 +70,21 @@ def _convolve(x: Tensor, offset: Tensor, mask: Tensor | None, weight: Tensor, ge
             **OPTIONS,
         )
     return out
+
+
+def _precision() -> str:
+    """How float32 products are computed: "tf32" where PyTorch allows it and the GPU can, else "ieee"."""
+    matmul = torch.backends.cuda.matmul
+    # PyTorch before 2.9 has no fp32_precision. Where it exists, allow_tf32 may raise.
+    allowed = matmul.fp32_precision == "tf32" if hasattr(matmul, "fp32_precision") else matmul.allow_tf32
+    if not allowed or INTERPRETED:
+        return "ieee"
+    return "tf32" if has_tf32(triton.runtime.driver.active.get_current_target()) else "ieee"
+
+
+def has_tf32(target: Any) -> bool:
+    """Whether Triton compiles TF32 products for a `GPUTarget`: NVIDIA GPUs from Ampere on, and AMD's CDNA 3."""
+    return target.arch >= 80 if target.backend == "cuda" else target.arch == "gfx942"
 
 
 def _keep(ctx, inputs, output) -> None:

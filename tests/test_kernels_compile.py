@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -190,6 +190,59 @@ def test_kernels_keep_to_their_budgets(target):
     assert not over
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("target", ["sm_80", "sm_90", "gfx90a", "gfx942", "gfx950", "gfx1100", "gfx1201"])
+def test_float32_products_compile_where_tf32_is_allowed(target):
+    """TF32 where the target has it: elsewhere Triton would not compile."""
+    (used,) = (Usage(*used) for used in measured("usage_of_tf32", target).values())
+    assert used.registers > 0
+
+
+def test_which_targets_have_tf32():
+    pytest.importorskip("triton")
+    from triton.backends.compiler import GPUTarget
+
+    from dimofs.kernels.deform_conv_triton import has_tf32
+
+    amd = {"gfx90a": False, "gfx942": True, "gfx950": False, "gfx1100": False, "gfx1201": False}
+    assert {name: has_tf32(GPUTarget("hip", name, 64)) for name in amd} == amd
+    assert [has_tf32(GPUTarget("cuda", arch, 32)) for arch in (75, 80, 90, 120)] == [False, True, True, True]
+
+
+@pytest.mark.parametrize("switch", ["allow_tf32", "fp32_precision", "fp32_precision of all"])
+def test_precision_follows_either_switch(switch):
+    """In a process of its own, as a switch once used changes what the others may do."""
+    if switch != "allow_tf32" and not hasattr(torch.backends.cuda.matmul, "fp32_precision"):
+        pytest.skip("PyTorch before 2.9 has one switch")
+    assert measured("precisions", switch) == {"default": "ieee", "sm_90": "tf32", "gfx90a": "ieee"}
+
+
+def precisions(switch: str) -> dict[str, str]:
+    """The precision of float32 products before, and on two targets after TF32 is allowed by a switch."""
+    import triton
+    from triton.backends.compiler import GPUTarget
+
+    from dimofs.kernels.deform_conv_triton import _precision
+
+    class Driver:
+        target = GPUTarget("cuda", 90, 32)
+
+        def get_current_target(self):
+            return self.target
+
+    driver = Driver()
+    triton.runtime.driver.set_active(driver)  # pyright: ignore[reportArgumentType]
+    found = {"default": _precision()}
+    if switch == "allow_tf32":
+        torch.backends.cuda.matmul.allow_tf32 = True
+    else:
+        switched: Any = torch.backends if switch.endswith("all") else torch.backends.cuda.matmul
+        switched.fp32_precision = "tf32"
+    found["sm_90"] = _precision()
+    driver.target = GPUTarget("hip", "gfx90a", 64)
+    return found | {"gfx90a": _precision()}
+
+
 def test_the_gate_sees_spills():
     """In 32 registers, where the kernel wants 40."""
     (used,) = (Usage(*used) for used in measured("usage_in_32_registers").values())
@@ -218,13 +271,31 @@ def usage_in_32_registers() -> dict[str, Usage]:
     return usage(DEFAULT_TARGET, "scatter_kernel fp32", {"maxnreg": 32})
 
 
-def usage(target: str, only: str = "", limits: dict[str, int] | None = None) -> dict[str, Usage]:
+def usage_of_tf32(target: str) -> dict[str, Usage]:
+    from dimofs.kernels.deform_conv_triton import has_tf32
+
+    precision = "tf32" if has_tf32(gpu_target(target)) else "ieee"
+    return usage(target, "convolve_kernel fp32", precision=precision)
+
+
+def gpu_target(name: str):
+    from triton.backends.compiler import GPUTarget
+
+    if name.startswith("gfx"):
+        # RDNA, gfx10 and later, runs waves of 32 lanes, CDNA of 64.
+        return GPUTarget("hip", name, 32 if name.startswith("gfx1") else 64)
+    return GPUTarget("cuda", int(name[3:]), 32)
+
+
+def usage(
+    target: str, only: str = "", limits: dict[str, int] | None = None, precision: str = "ieee"
+) -> dict[str, Usage]:
     """Each kernel in the types in which it runs most."""
     from dimofs.kernels import correlate_triton, deform_conv_triton, deform_triton, nms_triton, roi_align_triton
 
     tile = {"DOUBLE": False, "TILE_H": deform_triton.TILE_H, "TILE_W": deform_triton.TILE_W}
     masked = tile | {"MASKED": True}
-    product = {"WIDEN": False, "PRECISION": "ieee", "MASKED": True} | {k: tile[k] for k in ("TILE_H", "TILE_W")}
+    product = {"WIDEN": False, "PRECISION": precision, "MASKED": True} | {k: tile[k] for k in ("TILE_H", "TILE_W")}
     product |= {"OUTPUTS": deform_conv_triton.OUTPUTS, "INPUTS": deform_conv_triton.INPUTS}
     block = {"BLOCK": roi_align_triton.CHANNELS}
     overlap = {"DOUBLE": False, "BOXES": nms_triton.BOXES}
@@ -277,14 +348,12 @@ DATA = (
 
 def compiled_usage(kernel, data: str, target: str, constants: dict, options: dict) -> Usage:
     import triton
-    from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
     types = POINTERS | dict.fromkeys(DATA, f"*{data}") | dict.fromkeys(constants, "constexpr")
     signature = {name: types.get(name, "i32") for name in kernel.arg_names}
-    gpu = GPUTarget("hip", target, 64) if target.startswith("gfx") else GPUTarget("cuda", int(target[3:]), 32)
     source = ASTSource(fn=kernel, signature=signature, constexprs=constants)
-    compiled = triton.compile(source, target=gpu, options=options)
+    compiled = triton.compile(source, target=gpu_target(target), options=options)
     code, shared, warps = compiled.asm, compiled.metadata.shared, compiled.metadata.num_warps
     if "amdgcn" in code:
         keys = ("vgpr_count", "vgpr_spill_count", "sgpr_spill_count")
@@ -299,5 +368,11 @@ def compiled_usage(kernel, data: str, target: str, constants: dict, options: dic
 
 
 if __name__ == "__main__":
-    printed = {"usage": usage, "usage_in_32_registers": usage_in_32_registers, "writes": writes}
+    printed = {
+        "usage": usage,
+        "usage_in_32_registers": usage_in_32_registers,
+        "usage_of_tf32": usage_of_tf32,
+        "precisions": precisions,
+        "writes": writes,
+    }
     print(json.dumps(printed[sys.argv[1]](*sys.argv[2:])))
