@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
+import torch
 from av.error import FFmpegError
 from av.video.reformatter import ColorRange, Colorspace
 
@@ -18,43 +20,53 @@ from dimofs.detections import Detections
 from dimofs.drawing import draw
 from dimofs.files import replacing
 from dimofs.formats.writers import About, Write
+from dimofs.shrinking import shrunk, shrunk_size
 from dimofs.video import Frame
 
-TICKS = 90_000  # timestamps a second
-BT709 = 1  # the H.264 code of HD television's colours
+# Timestamps per second.
+TICKS = 90_000
+# The H.264 code of the colours of HD television.
+BT709 = 1
 
 
 @contextmanager
 def film(path: Path, about: About) -> Iterator[Write]:
     """An mp4 of the frames with their people, each shown as long as in the source.
 
-    H.264, yuv420p, even sizes (an odd frame repeats its last row or column), index first so that it plays while it
-    loads. Frames of another size are fitted into the first one's.
+    H.264, yuv420p, index first so that it plays while it loads. Sizes are even (an odd frame repeats its last row or
+    column) and at most `shrinking.LONGEST`. Frames of another size are fitted into the first one's.
     InputError: it cannot be written.
     """
     limbs = skeletons.limbs(about.keypoint_names)
     with replacing(path) as temporary, _ffmpeg(path), _Film(temporary, about) as video:
 
         def write(frame: Frame, people: Detections) -> None:
-            image = frame.pixels.copy()
-            draw(image, people, limbs)
-            video.add(image, frame.time, frame.duration)
+            video.add(_drawn(frame, people, limbs), frame.time, frame.duration)
 
         yield write
 
 
 @contextmanager
 def picture(path: Path, about: About) -> Iterator[Write]:
-    """A PNG of one frame with its people. InputError: it cannot be written."""
+    """A PNG of one frame with its people, its longer side at most `shrinking.LONGEST`. InputError: it cannot be
+    written."""
     limbs = skeletons.limbs(about.keypoint_names)
     with replacing(path) as temporary:
 
         def write(frame: Frame, people: Detections) -> None:
-            image = frame.pixels.copy()
-            draw(image, people, limbs)
-            temporary.write_bytes(png(image))
+            temporary.write_bytes(png(_drawn(frame, people, limbs)))
 
         yield write
+
+
+def _drawn(frame: Frame, people: Detections, limbs: Sequence[tuple[int, int]]) -> np.ndarray:
+    """A copy of the frame with its people drawn in, [h, w, 3], reduced if it is very large."""
+    image = shrunk(frame.pixels)
+    if image is frame.pixels:
+        image = image.copy()
+    scale = torch.tensor([image.shape[1] / frame.pixels.shape[1], image.shape[0] / frame.pixels.shape[0]])
+    draw(image, replace(people, boxes=people.boxes * scale.repeat(2), keypoints=people.keypoints * scale), limbs)
+    return image
 
 
 def png(image: np.ndarray) -> bytes:
@@ -71,7 +83,7 @@ def _ffmpeg(path: Path) -> Iterator[None]:
     try:
         yield
     except FFmpegError as error:
-        raise InputError(f"{path}: cannot write ({error.strerror}); --no-overlay goes without") from error
+        raise InputError(f"{path}: cannot write ({error.strerror}); --no-overlay leaves it out") from error
 
 
 class _Film:
@@ -83,16 +95,18 @@ class _Film:
         # No B-frames: with them the timestamps of a variable frame rate lose the length of the clip.
         options = {"preset": "veryfast", "crf": "21", "bf": "0"}
         self.stream = self.container.add_stream("libx264", rate=max(rate, Fraction(1)), options=options)
-        self.stream.width, self.stream.height = about.width + about.width % 2, about.height + about.height % 2
+        height, width = shrunk_size(about.height, about.width)
+        self.stream.width, self.stream.height = width + width % 2, height + height % 2
         self.stream.pix_fmt = "yuv420p"
         self.stream.gop_size = max(1, round(4 * about.fps))
         self.stream.codec_context.time_base = Fraction(1, TICKS)
         for tag in ("colorspace", "color_primaries", "color_trc", "color_range"):
             setattr(self.stream.codec_context, tag, BT709)
-        self.size = about.width, about.height
+        self.size = width, height
         self.start: float | None = None
         self.last = -1
-        self.durations: dict[int, int] = {}  # ticks, by timestamp
+        # In ticks, by timestamp.
+        self.durations: dict[int, int] = {}
 
     def __enter__(self) -> _Film:
         return self
@@ -121,7 +135,7 @@ class _Film:
 
 
 def _fitted(image: np.ndarray, width: int, height: int) -> np.ndarray:
-    """`image` in a frame of this size, shrunk or enlarged to fit on black if its size is another, padded to be even."""
+    """`image` in a frame of this size, padded to even sides; an image of another size is scaled to fit, on black."""
     if image.shape[:2] != (height, width):
         scale = min(height / image.shape[0], width / image.shape[1])
         h, w = (max(1, round(side * scale)) for side in image.shape[:2])

@@ -2,11 +2,13 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from dimofs import shrinking
 from dimofs.datasets.people import People
 from dimofs.skeletons import oks_sigmas
 from dimofs.zoo.backbones.fpn import FeaturePyramid
@@ -355,6 +357,85 @@ def test_joints_of_known_boxes_are_those_of_the_detections(mobile):
     torch.testing.assert_close(peaks, torch.cat([found.keypoint_scores for found in people]), atol=1e-3, rtol=1e-4)
     found = features.geometry.to_frame(points)
     assert ((found - torch.cat([p.keypoints for p in people])).abs().amax(-1) > 1e-2).float().mean() < 0.01
+
+
+@torch.no_grad()
+def test_frames_of_other_types(mobile):
+    """Bytes count as parts of 255; doubles as single precision."""
+    image = frames(1)
+    quantized = (image * 255).byte()
+    assert_same_people(mobile(quantized), mobile(quantized / 255))
+    assert_same_people(mobile(image.double()), mobile(image))
+
+
+@torch.no_grad()
+def test_nobody_in_no_frames(mobile):
+    nothing = torch.zeros(0, 3, 96, 128)
+    assert mobile(nothing) == [] == mobile(nothing, nothing) and mobile(nothing.byte()) == []
+    features = mobile.features(nothing)
+    assert len(features) == 0 and mobile.motion(features, features) == []
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (torch.rand(1, 3, 32, 32) * 255, "values from"),
+        (torch.rand(1, 3, 32, 32) - 1, "values from"),
+        (torch.full((1, 3, 32, 32), torch.nan), "values from nan to nan"),
+        (torch.full((1, 3, 32, 32), torch.inf), "values from inf"),
+        (torch.rand(3, 32, 32), r"shape \[3, 32, 32\]"),
+        (torch.rand(1, 1, 32, 32), r"shape \[1, 1, 32, 32\]"),
+        (torch.rand(1, 32, 32, 3), r"shape \[1, 32, 32, 3\]"),
+        (torch.rand(1, 3, 0, 32), r"shape \[1, 3, 0, 32\]"),
+        (torch.zeros(1, 3, 32, 32, dtype=torch.int64), "are torch.int64"),
+        (np.zeros((1, 3, 32, 32), np.uint8), "are a ndarray"),
+    ],
+)
+def test_frames_that_are_something_else(mobile, images, message):
+    for call in (mobile, mobile.features, lambda x: mobile(torch.rand(1, 3, 32, 32), x)):
+        with pytest.raises(ValueError, match=message + r".* expected a torch\.Tensor \[N, 3, height, width\]"):
+            call(images)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("other", [(1, 96, 128), (2, 96, 120)], ids=["counts", "sizes"])
+def test_frames_a_and_b_that_do_not_belong_together(mobile, other):
+    a, b = mobile.features(frames(2)), mobile.features(frames(*other))
+    calls = (mobile.detect, mobile.motion, mobile.dimofs, mobile.align, lambda a, b: mobile.detect(a, None, [b]))
+    for call in calls:
+        with pytest.raises(ValueError, match=r"Frame A is 2 frames of 96 x 128 pixels, Frame B .* as many of the same"):
+            call(a, b)
+
+
+@torch.no_grad()
+def test_huge_frames_are_reduced_and_results_are_in_their_pixels(mobile, monkeypatch):
+    """As if frames beyond 100 pixels were huge."""
+    image = (frames(1, 192, 256) * 255).byte()
+    usual = mobile(image)[0]
+    monkeypatch.setattr(shrinking, "LONGEST", 200)
+    seen = []
+    monkeypatch.setattr(mobile, "backbone", Recording(mobile.backbone, seen))
+    (reduced,) = mobile(image)
+    assert seen[0] == (1, 3, 96, 128), "the network's input has its usual size"
+    assert len(reduced) > 0 and reduced.boxes[:, 2].max() > 200
+    assert abs(reduced.boxes[0] - usual.boxes[0]).max() < 10
+    assert mobile.features(image).geometry.frame == (192, 256)
+    small = shrinking.shrunk(image[0].permute(1, 2, 0).numpy())
+    assert small.shape == (150, 200, 3) and small.dtype == np.uint8
+    features = mobile.features(torch.from_numpy(small).permute(2, 0, 1)[None], frame_size=(192, 256))
+    torch.testing.assert_close(mobile.detect(features)[0].boxes, reduced.boxes, atol=1e-3, rtol=0)
+
+
+class Recording(nn.Module):
+    """A module that notes the shapes of what it reads."""
+
+    def __init__(self, module: nn.Module, shapes: list):
+        super().__init__()
+        self.module, self.shapes = module, shapes
+
+    def forward(self, x: torch.Tensor):
+        self.shapes.append(tuple(x.shape))
+        return self.module(x)
 
 
 def person(x: float, y: float) -> People:

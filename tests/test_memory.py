@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from dimofs import memory
-from tests.support.clips import write_video
+from dimofs.video import read_image
+from tests.support.clips import write_image, write_video
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -70,6 +71,20 @@ def test_a_4k_video_fits_in_memory(tmp_path):
     write_video(tmp_path / "x.mp4", [np.roll(frame, 8 * i, axis=1) for i in range(16)])
     assert int(python(PEAK, tmp_path)) < 2.5e9
     assert len((tmp_path / "out/x.poses.jsonl").read_text().splitlines()) == 17
+
+
+STILL = PEAK.replace("x.mp4", "x.png").replace("overlay=False, delta=5, aggregate=2, ", "")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc")
+def test_a_huge_picture_fits_in_memory(tmp_path):
+    """9000 x 9000 pixels are 243 MB; as floating point and resized at once they would take 3 GB."""
+    shade = np.random.default_rng(0).integers(0, 255, (90, 90, 3), np.uint8)
+    write_image(tmp_path / "x.png", shade.repeat(100, axis=0).repeat(100, axis=1))
+    assert int(python(STILL, tmp_path)) < 2e9
+    header, frame = (tmp_path / "out/x.poses.jsonl").read_text().splitlines()
+    assert '"width": 9000, "height": 9000' in header and '"frame": 0' in frame
+    assert read_image(tmp_path / "out/x.poses.png").shape == (4096, 4096, 3)
 
 
 def python(script: str, folder: Path | None = None) -> str:

@@ -39,13 +39,13 @@ class StandIn(PoseDetector):
         self.min_scores: set[float] = set()
         self.at_frame = lambda number: None
 
-    def features(self, images: Tensor) -> Features:
-        assert images.dtype == torch.float32 and images.shape[1] == 3 and images.min() >= 0 and images.max() <= 1
+    def features(self, images: Tensor, resize: bool = True, frame_size: tuple[int, int] | None = None) -> Features:
+        assert images.dtype == torch.uint8 and images.shape[1] == 3 and resize
         assert torch.is_inference_mode_enabled()
         self.passes += len(images)
-        size = (images.shape[2], images.shape[3])
+        size = frame_size or (images.shape[2], images.shape[3])
         geometry = Geometry(frame=size, resized=size, padded=size)
-        return Features([((images[:, :1, -1:, -1:] * 255 - 16) / 5).round()], geometry)
+        return Features([((images[:, :1, -1:, -1:].float() - 16) / 5).round()], geometry)
 
     def detect(self, a, b=None, beside=(), *, min_score=0.0, max_people=None) -> list[Detections]:
         self.min_scores.add(min_score)

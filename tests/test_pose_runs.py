@@ -52,10 +52,10 @@ class Seer(PoseDetector):
         self.parameter = nn.Parameter(torch.zeros(1))
         self.keypoint_names, self.copies = keypoint_names, copies
 
-    def features(self, images: torch.Tensor) -> Features:
+    def features(self, images, resize=True, frame_size=None) -> Features:
         size = (images.shape[2], images.shape[3])
         geometry = Geometry(frame=size, resized=size, padded=size)
-        return Features([(images[:, :1, :1, :1] * 255).round()], geometry)
+        return Features([images[:, :1, :1, :1].float()], geometry)
 
     def detect(self, a, b=None, beside=(), *, min_score=0.0, max_people=None) -> list[Detections]:
         people = [walkers(int(n)) for n in ((b or a) if self.copies else a).levels[0].flatten()]
@@ -164,8 +164,8 @@ class SyntheticSeer(Seer):
         super().__init__()
         self.clip = clip
 
-    def features(self, images: torch.Tensor) -> Features:
-        shown = (images.permute(0, 2, 3, 1) * 255).round().byte().numpy()
+    def features(self, images, resize=True, frame_size=None) -> Features:
+        shown = images.permute(0, 2, 3, 1).numpy()
         numbers = [next(n for n, f in enumerate(self.clip.frames) if np.array_equal(f, s)) for s in shown]
         size = (images.shape[2], images.shape[3])
         return Features([torch.tensor(numbers).view(-1, 1, 1, 1)], Geometry(frame=size, resized=size, padded=size))

@@ -41,13 +41,16 @@ class BoxDetector(nn.Module):
     rpn: RegionProposals
     box_head: BoxHead
 
-    def features(self, images: Tensor, resize: bool = True) -> Features:
-        """Pyramid features of float RGB frames [N, 3, H, W] in [0, 1]: one backbone pass.
+    def features(self, images: Tensor, resize: bool = True, frame_size: tuple[int, int] | None = None) -> Features:
+        """Pyramid features of RGB frames [N, 3, H, W], uint8 or float in [0, 1]: one backbone pass.
 
-        Without `resize` the frames already have the network's size, as in training.
+        Without `resize` the frames already have the network's size, as in training. frame_size: (height, width) of the
+        original frames where the images are reduced ones; results are in its pixels.
+        ValueError: the images are something else.
         """
         inputs, resized = self.preprocess(images, resize)
-        padded, frame = ((x.shape[-2], x.shape[-1]) for x in (inputs, images))
+        frame = frame_size or (images.shape[-2], images.shape[-1])
+        padded = inputs.shape[-2], inputs.shape[-1]
         levels = list(self.backbone(inputs))
         if torch.compiler.is_compiling():
             # Eager max pooling gives other strides than the compilers assume.
@@ -55,7 +58,12 @@ class BoxDetector(nn.Module):
         return Features(levels, Geometry(frame=frame, resized=resized, padded=padded))
 
     def dimofs(self, a: Features, b: Features) -> list[Tensor]:
-        """The DiMoFs of each level, [N, 2C, h, w]: per channel and pixel (dy, dx), in level pixels, from A into B."""
+        """The DiMoFs of each level, [N, 2C, h, w]: per channel and pixel (dy, dx), in level pixels, from A into B.
+
+        ValueError: A and B are of different numbers or sizes.
+        """
+        if len(a) != len(b) or a.geometry != b.geometry:
+            raise ValueError(f"Frame A is {a.described()}, Frame B {b.described()}; expected as many of the same size")
         return self.offset_net(a.levels, b.levels)
 
     def motion(self, a: Features, b: Features) -> list[Motion]:

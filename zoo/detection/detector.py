@@ -60,9 +60,10 @@ class PoseDetector(BoxDetector):
         min_score: float = 0.0,
         max_people: int | None = None,
     ) -> list[Detections]:
-        """Float RGB frames [N, 3, H, W] in [0, 1] -> the people of each Frame A, best first, in its pixels.
+        """RGB frames [N, 3, H, W], uint8 or float in [0, 1] -> the people of each Frame A, best first, in its pixels.
 
         Without `frame_b` each Frame A is its own Frame B (delta = 0). `min_score`, `max_people`: see `find_boxes`.
+        ValueError: the frames are something else, or A and B of different numbers or sizes.
         """
         a = self.features(frame_a)
         b = None if frame_b is None else self.features(frame_b)
@@ -88,6 +89,8 @@ class PoseDetector(BoxDetector):
         Their joints lie at the peaks of the mean heatmap over Frame B and the frames `beside`.
         """
         levels = self.align(a, b)
+        if not len(a):
+            return []
         people = self.find_boxes(levels, a.geometry, min_score=min_score, max_people=max_people)
         views = [levels, *(self.align(a, other) for other in beside)]
         points, peaks = self.find_joints(views, [found.boxes for found in people])

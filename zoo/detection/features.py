@@ -48,6 +48,11 @@ class Features:
         """The frames that a slice selects."""
         return replace(self, levels=[level[index] for level in self.levels])
 
+    def described(self) -> str:
+        """How many frames of which size, for messages."""
+        height, width = self.geometry.frame
+        return f"{len(self)} frames of {height} x {width} pixels"
+
     @staticmethod
     def cat(parts: Sequence[Features]) -> Features:
         """The frames of all parts, which have one size."""

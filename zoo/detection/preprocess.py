@@ -1,4 +1,4 @@
-"""From frames in [0, 1] to what a backbone reads: normalized, resized, padded; and its boxes and joints back."""
+"""From frames to what a backbone reads: checked, resized, normalized, padded."""
 
 from __future__ import annotations
 
@@ -9,13 +9,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-STRIDE = 32  # inputs are padded to whole cells of the coarsest pyramid level
+from dimofs.shrinking import shrunk_batch
+
+# Inputs are padded to whole cells of the coarsest pyramid level.
+STRIDE = 32
+# Floating-point frames may leave [0, 1] this far, as resized ones do; beyond it they are in other units.
+OVERSHOOT = 0.5
 
 
 class Preprocess(nn.Module):
-    """(x - mean) / std, the shorter side resized to `min_size` unless the longer would pass `max_size` (bilinear,
-    half-pixel centres), zero padding at the right and bottom to a multiple of 32; channels last in memory, as
-    convolutions on a CPU like it."""
+    """Resizes the shorter side to `min_size`, or the longer one to `max_size` where it would become longer than that
+    (bilinear, half-pixel centres); computes (x - mean) / std; pads with zeros at the right and bottom to a multiple of
+    32. The result is channels last in memory, which convolutions on a CPU are faster with."""
 
     mean: Tensor
     std: Tensor
@@ -32,10 +37,43 @@ class Preprocess(nn.Module):
         return max(1, math.floor(height * scale)), max(1, math.floor(width * scale))
 
     def forward(self, images: Tensor, resize: bool = True) -> tuple[Tensor, tuple[int, int]]:
-        """Images [N, 3, H, W] in [0, 1] -> padded [N, 3, H', W'], and (height, width) before the padding."""
+        """Images [N, 3, H, W], uint8 or float in [0, 1] -> padded [N, 3, H', W'], and (height, width) before padding.
+
+        Without `resize` they keep their size. Larger frames than `shrinking.LONGEST` are reduced before they become
+        floating point. ValueError: the images are something else, see `check_images`.
+        """
+        check_images(images)
         height, width = images.shape[-2:]
+        if resize:
+            images = shrunk_batch(images if images.device.type == "cpu" else self._floats(images))
+        images = self._floats(images)
         size = self.size(height, width) if resize else (height, width)
-        if size != (height, width):
+        if size != tuple(images.shape[-2:]):
             images = F.interpolate(images, size=size, mode="bilinear", align_corners=False)
         images = ((images - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
         return F.pad(images, (0, -size[1] % STRIDE, 0, -size[0] % STRIDE)), size
+
+    def _floats(self, images: Tensor) -> Tensor:
+        """On the device of the model and in its type, in [0, 1]."""
+        images = images.to(self.mean.device)
+        return (images / 255 if images.dtype == torch.uint8 else images).to(self.mean.dtype)
+
+
+def check_images(images: Tensor) -> None:
+    """ValueError, which says what is expected, unless `images` is [N, 3, H, W] with H, W > 0, of uint8 or of finite
+    floats in [0, 1]."""
+    expected = "expected a torch.Tensor [N, 3, height, width], RGB, uint8 or float in [0, 1]"
+    if not isinstance(images, Tensor):
+        raise ValueError(f"frames are a {type(images).__name__}; {expected}")
+    if images.ndim != 4 or images.shape[1] != 3 or 0 in images.shape[2:]:
+        raise ValueError(f"frames have shape {list(images.shape)}; {expected}")
+    if images.dtype == torch.uint8:
+        return
+    if not images.is_floating_point():
+        raise ValueError(f"frames are {images.dtype}; {expected}")
+    # Values cannot be looked at while a compiler traces; an empty batch has none.
+    if torch.compiler.is_compiling() or not len(images):
+        return
+    low, high = (x.item() for x in images.aminmax())
+    if not (low >= -OVERSHOOT and high <= 1 + OVERSHOOT):
+        raise ValueError(f"frames have values from {low:g} to {high:g}; {expected}")

@@ -13,6 +13,7 @@ import torch
 
 from dimofs.detections import Detections
 from dimofs.motion import Motion
+from dimofs.shrinking import shrunk
 from dimofs.video import Frame
 from dimofs.zoo.detection.detector import PoseDetector
 from dimofs.zoo.detection.features import Features
@@ -79,9 +80,10 @@ class _Network:
     @torch.inference_mode()
     def features(self, frames: Sequence[Frame]) -> Features:
         device = next(self.detector.parameters()).device
-        pixels = torch.from_numpy(np.stack([frame.pixels for frame in frames])).to(device)
+        size = frames[0].pixels.shape[0], frames[0].pixels.shape[1]
+        pixels = torch.from_numpy(np.stack([shrunk(frame.pixels) for frame in frames])).to(device)
         with self._autocast(device):
-            return self.detector.features(pixels.permute(0, 3, 1, 2) / 255)
+            return self.detector.features(pixels.permute(0, 3, 1, 2), frame_size=size)
 
     @torch.inference_mode()
     def detect(self, a: Features, b: Features | None, beside: Sequence[Features]) -> list[Detections]:

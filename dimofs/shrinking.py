@@ -1,0 +1,30 @@
+"""Frames made smaller while they are bytes: as floating point they would take four times the memory."""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+# Frames whose longer side has more pixels are reduced to it. Larger than 4K video, which stays as it is.
+LONGEST = 4096
+
+
+def shrunk_size(height: int, width: int) -> tuple[int, int]:
+    """(height, width) of a frame once its longer side is at most LONGEST."""
+    scale = LONGEST / max(height, width)
+    return (height, width) if scale >= 1 else (max(1, round(height * scale)), max(1, round(width * scale)))
+
+
+def shrunk(pixels: np.ndarray) -> np.ndarray:
+    """[H, W, 3] uint8 -> [h, w, 3], its longer side at most LONGEST; unchanged, not copied, if it already is."""
+    if shrunk_size(*pixels.shape[:2]) == pixels.shape[:2]:
+        return pixels
+    small = shrunk_batch(torch.from_numpy(pixels).permute(2, 0, 1)[None])
+    return small[0].permute(1, 2, 0).contiguous().numpy()
+
+
+def shrunk_batch(images: Tensor) -> Tensor:
+    """The same for [N, 3, H, W], uint8 (on a CPU) or floating point: bilinear, antialiased."""
+    size = (images.shape[2], images.shape[3])
+    small = shrunk_size(*size)
+    return images if small == size else F.interpolate(images, size=small, mode="bilinear", antialias=True)
