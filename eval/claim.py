@@ -32,7 +32,7 @@ from tqdm import tqdm
 from dimofs.cli import InputError, check_choices, check_ranges, run
 from dimofs.datasets.people import PairSource
 from dimofs.datasets.sequences import LabelledVideo
-from dimofs.eval.exclusions import check_distinct, check_options, given
+from dimofs.eval.exclusions import check_distinct, check_options
 from dimofs.eval.keypoints.pck import ALPHAS, pck
 from dimofs.eval.keypoints.scores import GROUPS, VideoScores, by_group, figures
 from dimofs.eval.keypoints.undefined import none_for_nan
@@ -101,7 +101,7 @@ def main(
     device: Annotated[str | None, "cpu, cuda, cuda:1, ... (default: a GPU if there is one)"] = None,
     json: Annotated[Path | None, "write the figures here"] = None,
 ) -> None:
-    check_options(given(main, locals()), needs=NEEDS)
+    check_options(main, locals(), needs=NEEDS, results=("json",))
     for name in runs:
         check_choices(runs=(name, RUNS))
     check_distinct("runs", runs)

@@ -26,7 +26,7 @@ from tqdm import tqdm
 from dimofs.cli import InputError, run
 from dimofs.datasets.synthetic.clips import HELD_OUT, Synthetic
 from dimofs.datasets.synthetic.stills import write_stills
-from dimofs.eval.exclusions import check_options, given
+from dimofs.eval.exclusions import check_options
 from dimofs.eval.keypoints.coco_ap import CocoTruth, evaluate, parse_results, parse_truth, read_results, read_truth
 from dimofs.eval.models import PoseModel, load_model
 from dimofs.files import write_json
@@ -52,7 +52,7 @@ def main(
     save: Annotated[Path | None, "write the model's results here, COCO results format"] = None,
     json: Annotated[Path | None, "write the figures here"] = None,
 ) -> None:
-    check_options(given(main, locals()), CONFLICTS, NEEDS)
+    check_options(main, locals(), conflicts=CONFLICTS, needs=NEEDS, results=("json", "save"))
     with TemporaryDirectory() as folder:
         if gt is None:
             images = Path(folder)

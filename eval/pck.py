@@ -30,6 +30,7 @@ from dimofs.cli import InputError, check_ranges, run
 from dimofs.datasets.jhmdb import Jhmdb
 from dimofs.datasets.sequences import LabelledVideo, jhmdb_videos, synthetic_videos
 from dimofs.datasets.synthetic.clips import HELD_OUT, Synthetic
+from dimofs.eval.exclusions import check_options
 from dimofs.eval.keypoints.pck import ALPHAS, LIMBS, pck
 from dimofs.eval.models import load_model
 from dimofs.eval.tables.joints import JointOptions, person_errors
@@ -59,6 +60,7 @@ def main(
     worst: Annotated[Path | None, "draw the nine people with the largest errors here (.png)"] = None,
     json: Annotated[Path | None, "write the figures here"] = None,
 ) -> None:
+    check_options(main, locals(), results=("json", "worst"))
     check_ranges(every=(every, 1, inf), aggregate=(aggregate, 0, inf), blur=(blur, 0, inf))
     here = pick_device(device)
     videos, source = _videos(jhmdb, jhmdb_labels)

@@ -50,7 +50,7 @@ from tempfile import TemporaryDirectory
 from typing import Annotated, Literal
 
 from dimofs.cli import InputError, check_ranges, run
-from dimofs.eval.exclusions import check_distinct, check_options, given
+from dimofs.eval.exclusions import check_distinct, check_options
 from dimofs.eval.keypoints.oks import figures as oks_figures
 from dimofs.eval.keypoints.oks import score_people
 from dimofs.eval.keypoints.order import pairing_notes
@@ -132,7 +132,7 @@ def main(
     device: Annotated[str | None, "cpu, cuda, cuda:1, ... (default: a GPU if there is one)"] = None,
     batch: Annotated[int, "frames at a time"] = 1,
 ) -> None:
-    check_options(given(main, locals()), CONFLICTS, NEEDS)
+    check_options(main, locals(), conflicts=CONFLICTS, needs=NEEDS, results=("json", "plot"))
     if plot is not None:
         check_plot(plot)
     definition: Definition = "corrected" if corrected or (jhmdb and not official) else "official"

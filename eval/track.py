@@ -1,21 +1,25 @@
-"""Tracks for poses found frame by frame: Hungarian matching of the people of each frame with those before.
+"""Track people through poses found frame by frame: Hungarian matching of the people of each frame with earlier ones.
 
     python -m eval.track --pred poses --out tracked                       # a folder, or a file
     python -m eval.track --pred x.poses.jsonl --out tracked --format posetrack18
     python -m eval.track --pred poses --out tracked --tracker detect-and-track --score 0.95
     python -m eval.track --pred poses --out tracked --gate 0.8 --patience 5 --joint-score 0.2
 
-Poses come as PoseTrack17 or PoseTrack18 files (.json, .json.gz) or as the JSON lines of dimofs.zoo.pose (.jsonl), in a
-folder also mixed; ids that they have are replaced. Results keep the file's name, and its format unless --format says
-otherwise. A kept format keeps all else that is in the file: only track ids change, joints below --joint-score become
-absent, and people go who are below --score, too small for the tracker, or without both box and joints. Another format
-gets the images, boxes, joints (of PoseTrack's files the 15 of the benchmark), scores and ids. Several videos in one
-PoseTrack18 file are tracked apart, with ids from 0 in each.
+Poses are read from PoseTrack17 or PoseTrack18 files (.json, .json.gz) or from the JSON lines of dimofs.zoo.pose
+(.jsonl), which a folder may mix; track ids that they have are replaced. Results keep the name of the file, and its
+format unless --format says otherwise. In the same format everything else in the file is kept: only track ids change,
+joints below --joint-score become absent, and people are dropped who are below --score, too small for the tracker, or
+without both box and joints. Another format gets the images, boxes, joints (from PoseTrack's files the 15 of the
+benchmark), scores and ids. Several videos in one PoseTrack18 file are tracked separately, with ids from 0 in each.
 
-A person's box is that of the file, else the extent of the joints, 1.2 times as wide and high; the score is that of the
-file, else the mean over the joints, else 1. Joints weigh by their scores if all of a video's lie in [0, 1].
+A person's box is that of the file, else the extent of the joints enlarged by 1.2; the score is that of the file, else
+the mean over the joints, else 1. Joints are weighted by their scores if all scores of a video lie in [0, 1].
+
+A file that cannot be tracked is reported in one line, the others are tracked, and the exit status is then 2. Partial
+results of an interrupted dimofs.zoo.pose (x.partial.poses.jsonl) are tracked too, and a warning says so.
 """
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from math import inf
@@ -44,13 +48,15 @@ from dimofs.formats.posefiles import (
 )
 from dimofs.tracking import NONE, TRACKERS, Tracker, follow, tracker_named
 
-NAMES = [name for name, tracker in TRACKERS.items() if not tracker.motion]  # files hold no motion
+# Trackers that need no motion, which files do not hold.
+NAMES = [name for name, tracker in TRACKERS.items() if not tracker.motion]
 
 
 @dataclass
 class Counts:
-    """What has been done: frames, people with an id, tracks."""
+    """Totals over the files tracked so far; people: those with an id."""
 
+    files: int = 0
     frames: int = 0
     people: int = 0
     tracks: int = 0
@@ -58,16 +64,17 @@ class Counts:
 
 def main(
     *,
-    pred: Annotated[Path, "poses, a file or a folder"],
+    pred: Annotated[Path, "poses, a file or a folder of files"],
     out: Annotated[Path, "folder of the results"],
     format: Annotated[Literal["posetrack17", "posetrack18", "jsonl"] | None, "what to write (default: as read)"] = None,
-    tracker: Annotated[str, f"how people are joined: {', '.join(NAMES)}"] = "default",
-    gate: Annotated[float | None, "highest cost at which people are joined (default: the tracker's)"] = None,
-    patience: Annotated[int | None, "frames that a track may miss (default: the tracker's)"] = None,
-    birth: Annotated[float | None, "people below this score go on a track but begin none (default: 0)"] = None,
-    score: Annotated[float | None, "lowest score of a person (default: the tracker's)"] = None,
-    joint_score: Annotated[float | None, "lowest score of a joint, as the file has them (default: none)"] = None,
-) -> None:
+    tracker: Annotated[str, f"how people are tracked: {', '.join(NAMES)}"] = "default",
+    gate: Annotated[float | None, "highest cost of matching a person to a track (default: the tracker's)"] = None,
+    patience: Annotated[int | None, "frames that a track may miss before it ends (default: the tracker's)"] = None,
+    birth: Annotated[float | None, "minimum score to start a track; lower ones may extend one (default: 0)"] = None,
+    score: Annotated[float | None, "minimum score of a person (default: the tracker's)"] = None,
+    joint_score: Annotated[float | None, "minimum score of a joint, on the scale of the file (default: none)"] = None,
+) -> int:
+    """Track every file. Returns the exit status: 2 if one failed."""
     check_ranges(score=(score, -inf, inf), joint_score=(joint_score, -inf, inf))
     chosen = tracker_named(tracker, gate=gate, patience=patience, birth=birth)
     if chosen.motion:
@@ -75,20 +82,26 @@ def main(
         raise InputError(f"--tracker {tracker}: {fault}; choose one of {', '.join(NAMES)}")
     if score is not None:
         chosen = replace(chosen, score=score)
-    began, counts = perf_counter(), Counts()
+    began, counts, least = perf_counter(), Counts(), -inf if joint_score is None else joint_score
     targets = _targets(pred, out, format)
     for number, (path, target) in enumerate(targets.items(), 1):
-        label = f"{number}/{len(targets)} {path.name}"
-        _process(path, target, format, chosen, -inf if joint_score is None else joint_score, counts, label)
+        try:
+            _track(path, target, format, chosen, least, counts, f"{number}/{len(targets)} {path.name}")
+        except Exception as error:
+            if len(targets) == 1:
+                raise
+            named = str(error) if isinstance(error, InputError) else f"{path}: {type(error).__name__}: {error}"
+            print(f"error: {named}", file=sys.stderr)
     rate = counts.frames / (perf_counter() - began)
     print(
-        f"{len(targets)} files, {counts.frames} frames, {counts.people} people, {counts.tracks} tracks, "
+        f"{counts.files} files, {counts.frames} frames, {counts.people} people, {counts.tracks} tracks, "
         f"{rate:.0f} frames/s -> {out}"
     )
+    return 0 if counts.files == len(targets) else 2
 
 
 def _targets(pred: Path, out: Path, format: str | None) -> dict[Path, Path]:
-    """The results of each file. InputError: a result would be written over an input, or over another result."""
+    """The result file of each input. InputError: it would replace an input, or another result."""
     paths = pose_files(pred)
     if out.resolve() == paths[0].parent.resolve():
         raise InputError(f"--out {out}: is the folder of --pred and would be written over; name another folder")
@@ -104,22 +117,27 @@ def _targets(pred: Path, out: Path, format: str | None) -> dict[Path, Path]:
 
 
 @uncollected()
-def _process(
+def _track(
     path: Path, target: Path, format: str | None, tracker: Tracker, joint_score: float, counts: Counts, label: str
 ) -> None:
-    """Track one file, and write the result, whole or not at all."""
+    """Track one file and write the result, whole or not at all."""
     file = read_poses(path, joint_score)
     if format not in (None, file.format) and len(file.videos) > 1:
-        raise InputError(f"{path}: has {len(file.videos)} videos, which only PoseTrack18 files can; leave out --format")
+        raise InputError(
+            f"{path}: has {len(file.videos)} videos, which only a PoseTrack18 file can hold; leave out --format"
+        )
     ids = [link(video, tracker, label) for video in file.videos]
     write_poses(target, _content(file, ids, format or file.format), path)
+    if file.partial:
+        print(f"warning: {path}: is partial, as the run that wrote it was interrupted", file=sys.stderr)
+    counts.files += 1
     counts.frames += sum(len(video.images) for video in file.videos)
     counts.people += sum(int((tracks >= 0).sum()) for tracks in ids)
     counts.tracks += sum(int(tracks.max(initial=-1)) + 1 for tracks in ids)
 
 
 def _content(file: PoseFile, ids: Sequence[np.ndarray], format: str):
-    """What the result says: the file with other ids, or its one video in another format."""
+    """The content of the result: the file with other ids, or its only video in another format."""
     if format == file.format:
         return relabelled(file, ids)
     check_tracks(file, ids, format)
@@ -128,9 +146,9 @@ def _content(file: PoseFile, ids: Sequence[np.ndarray], format: str):
 
 
 def link(video: Poses, tracker: Tracker, label: str = "") -> np.ndarray:
-    """[P] int64 the people's track ids, from 0; -1 for those whom the tracker drops.
+    """[P] int64 track ids, from 0; -1 for people that the tracker drops.
 
-    Where the size of the frames changes, another photograph begins: no track goes on.
+    Where the size of the frames changes, another photograph begins, so every track ends.
     """
     ids, tracks, last = np.full(len(video), -1, np.int64), NONE, None
     everyone = _Numbered(**vars(video.detections()), number=torch.arange(len(video)))
@@ -147,7 +165,7 @@ def link(video: Poses, tracker: Tracker, label: str = "") -> np.ndarray:
 
 @dataclass
 class _Numbered(Detections):
-    """People who know their numbers [P] int64 in the video, whoever of them the tracker takes."""
+    """People with their numbers [P] int64 in the video, by which those that the tracker keeps are recognized."""
 
     number: torch.Tensor = field(kw_only=True)
 

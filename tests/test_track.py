@@ -336,7 +336,7 @@ def test_a_fault_is_one_line_and_exit_code_2(tmp_path, capsys):
     save(tmp_path / "in/b.json", "{")
     assert _run("--pred", tmp_path / "in", "--out", tmp_path / "out") == 2
     captured = capsys.readouterr()
-    assert captured.out == "" and captured.err.count("\n") == 1
+    assert captured.out.startswith("1 files, 3 frames, ") and captured.err.count("\n") == 1
     assert captured.err.startswith(f"error: {tmp_path / 'in/b.json'}: not a JSON file")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["a.json"]
 
@@ -355,6 +355,8 @@ def test_every_documented_command_runs(tmp_path, monkeypatch, capsys):
 
 def test_poses_without_people_have_no_boxes():
     nobody = np.zeros((0, 3))
-    poses = Poses("x", "abc", 0.0, [], [], np.zeros((0, 2)), nobody[:, 0], np.zeros((0, 4)), nobody[:, 0],
-                  np.zeros((0, 3, 2)), nobody > 0, nobody, [])  # fmt: skip
+    poses = Poses(
+        name="x", joints="abc", centre=0.0, images=[], numbers=[], sizes=np.zeros((0, 2)), frame=nobody[:, 0],
+        box=np.zeros((0, 4)), score=nobody[:, 0], xy=np.zeros((0, 3, 2)), has=nobody > 0, confidence=nobody, entries=[],
+    )  # fmt: skip
     assert poses.boxes().shape == (0, 4) and len(poses.detections()) == 0 and poses.frames() == []

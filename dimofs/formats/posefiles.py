@@ -1,4 +1,4 @@
-"""Poses in files, of whole videos: PoseTrack's formats of 2017 and 2018, and the JSON lines of dimofs.formats.writers.
+"""Files that hold the poses of whole videos: PoseTrack17 and PoseTrack18, and the JSON lines of dimofs.formats.writers.
 
 file = read_poses("x.json")
 ids = [track(video) for video in file.videos]           # [P] int64 each
@@ -24,29 +24,33 @@ from dimofs.cli import InputError
 from dimofs.detections import Detections
 from dimofs.files import read_bytes, read_json, replacing, uncollected
 from dimofs.formats import posetrack
+from dimofs.formats.partial import MARK, is_partial, partial_path
 from dimofs.formats.posetrack import JOINTS, MOST_TRACKS, NO_SCORE, Video
 from dimofs.formats.records import Records
 
 ENDINGS = (".json", ".json.gz", ".jsonl")
-MOST_PIXELS = 1e6  # coordinates and sizes lie within; float32 then holds the squares of areas
-LEAST = 1e-6  # confidence of a joint that is there: 0 means absent
+# Limit of coordinates and sizes: float32 then holds the squares of areas.
+MOST_PIXELS = 1e6
+# Lowest confidence of a joint that is there; 0 means absent.
+LEAST_CONFIDENCE = 1e-6
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Poses:
     """A video of F frames with P people of J joints; floats are float64.
 
-    name, joints: what the video and the joints are called; the neck is "neck".
-    centre:     where the centre of pixel 0 lies, 0.5 in JSON lines, 0 in PoseTrack's files.
+    name:       of the video.
+    joints:     names of the joints; the neck is "neck".
+    centre:     coordinate of the centre of pixel 0: 0.5 in JSON lines, 0 in PoseTrack's files.
     images:     names of the frames' images, "" where unknown.
-    numbers:    of the frames.
+    numbers:    numbers of the frames.
     sizes:      [F, 2] width and height in pixels, inf where unknown.
     frame:      [P] int64, ascending.
     box:        [P, 4] x1 y1 x2 y2, NaN where absent.
     score:      [P], NaN where absent.
     xy, has:    [P, J, 2] coordinates of the file, and [P, J] bool, the joint is there.
     confidence: [P, J] as in the file, NaN where absent.
-    entries:    the people's objects in the content of the file.
+    entries:    the JSON objects of the people in the file.
     """
 
     name: str
@@ -72,14 +76,14 @@ class Poses:
         return [slice(*ends) for ends in pairwise(starts)]
 
     def boxes(self) -> np.ndarray:
-        """[P, 4] `box`, where absent the extent of the joints, 1.2 times as wide and high; NaN without either."""
+        """[P, 4] `box`, else the extent of the joints enlarged by 1.2; NaN without either."""
         xy = np.where(self.has[..., None], self.xy, np.nan)
         low, high = (of.reduce(xy, axis=1, initial=np.nan) for of in (np.fmin, np.fmax))
         middle, half = (low + high) / 2, 0.6 * (high - low)
         return np.where(np.isnan(self.box), np.concatenate((middle - half, middle + half), axis=1), self.box)
 
     def scores(self) -> np.ndarray:
-        """[P] `score`, where absent the mean over the joints' scores, else 1."""
+        """[P] `score`, else the mean over the joints' scores, else 1."""
         known = self.scored()
         with np.errstate(over="ignore", invalid="ignore"):
             mean = np.where(known, self.confidence, 0).sum(axis=1) / np.maximum(known.sum(axis=1), 1)
@@ -91,37 +95,45 @@ class Poses:
         return self.has & ~np.isnan(self.confidence)
 
     def confidences(self) -> np.ndarray:
-        """[P, J] in [0, 1]: the joints' scores if all of the video lie there, else 1; 0 where and only where absent."""
+        """[P, J] the joints' scores if all of the video lie in [0, 1], else 1; 0 exactly where a joint is absent."""
         given = np.where(self.scored(), self.confidence, 1)
         if not ((given >= 0) & (given <= 1)).all():
             given = np.ones_like(given)
-        return np.where(self.has, given.clip(LEAST), 0)
+        return np.where(self.has, given.clip(LEAST_CONFIDENCE), 0)
 
     def detections(self) -> Detections:
         """All P people, in float32; an absent joint lies at 0 0 and has the logit -inf."""
-        logits = torch.from_numpy(self.confidences()).clamp(max=1 - LEAST).logit()
+        logits = torch.from_numpy(self.confidences()).clamp(max=1 - LEAST_CONFIDENCE).logit()
         boxes, scores, xy = map(torch.from_numpy, (self.boxes(), self.scores(), self.xy))
         return Detections(boxes.float(), scores.float(), xy.float(), logits.float())
 
 
-@dataclass
+@dataclass(kw_only=True)
 class PoseFile:
-    """A file in one of the FORMATS. content: what its JSON says, of JSON lines a list of it."""
+    """A file of poses.
+
+    format: "posetrack17", "posetrack18" or "jsonl". content: its JSON; of JSON lines, the list of them. partial: its
+    run was interrupted (`dimofs.formats.partial`).
+    """
 
     path: Path
     format: str
     content: Any
     videos: list[Poses]
 
+    @property
+    def partial(self) -> bool:
+        return is_partial(self.path)
+
 
 def pose_files(path: Path) -> list[Path]:
-    """The file, or the pose files of the folder by name. InputError: there is none, or its name ends otherwise."""
+    """The file, or the pose files of the folder, by name. InputError: there is none, or the name has another ending."""
     if path.is_dir():
         files = sorted(file for file in path.iterdir() if file.name.endswith(ENDINGS))
         if not files:
             raise InputError(f"{path}: holds no {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]} files")
         return files
-    if not path.is_file():
+    if not path.exists():
         raise InputError(f"{path}: no such file or folder")
     if not path.name.endswith(ENDINGS):
         raise InputError(f"{path}: must end in {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}; rename it")
@@ -129,26 +141,29 @@ def pose_files(path: Path) -> list[Path]:
 
 
 def renamed(path: Path, format: str | None) -> str:
-    """What a file is called in another format; None keeps its own."""
+    """The name of the result of a file in another format; None keeps the format."""
     lines = path.suffix == ".jsonl"
     if format is None or lines == (format == "jsonl"):
         return path.name
-    return f"{_stem(path)}.json" if lines else f"{_stem(path)}.poses.jsonl"
+    name = f"{_stem(path)}.json" if lines else f"{_stem(path)}.poses.jsonl"
+    return partial_path(Path(name)).name if is_partial(path) else name
 
 
 def _stem(path: Path) -> str:
-    return posetrack.stem(path).removesuffix(".jsonl").removesuffix(".poses")
+    """The name of the video: that of the file without endings and marks."""
+    return posetrack.stem(path).removesuffix(".jsonl").removesuffix(".poses").removesuffix(MARK)
 
 
 @uncollected()
 def read_poses(path: Path, joint_score: float = -inf) -> PoseFile:
-    """The poses of a file, without joints of a lower score, and without people who then have neither box nor joints.
+    """The poses of a file, without joints below `joint_score` and people who then have neither box nor joints.
 
-    Track ids are not looked at, nor need there be any. InputError: the file is absent or malformed.
+    Track ids are ignored and may be absent. InputError: the file is absent or malformed.
     """
     if path.suffix == ".jsonl":
-        content = _lines(path)
-        file = PoseFile(path, "jsonl", [line for _, line in content], [_read_lines(path, content)])
+        numbered = _lines(path)
+        content = [line for _, line in numbered]
+        file = PoseFile(path=path, format="jsonl", content=content, videos=[_read_lines(path, numbered)])
     else:
         content = read_json(path)
         file = _read_posetrack(path, content)
@@ -159,7 +174,7 @@ def read_poses(path: Path, joint_score: float = -inf) -> PoseFile:
 
 
 def some(video: Poses, chosen: np.ndarray) -> Poses:
-    """With some of its people, [P] bool."""
+    """The video with the `chosen` people, [P] bool."""
     if chosen.all():
         return video
     arrays = {name: getattr(video, name)[chosen] for name in ("frame", "box", "score", "xy", "has", "confidence")}
@@ -176,15 +191,16 @@ def _read_posetrack(path: Path, content: Any) -> PoseFile:
     if format == "posetrack18":
         sizes = _sizes(Records(path, content["images"], "images[{}]".format), inf, inf)
     folders: dict[str, list[int]] = {}
-    for i in range(len(sizes)):  # posetrack's order of a file's videos and of their frames
+    # The order in which dimofs.formats.posetrack finds the videos of a file and their frames.
+    for i in range(len(sizes)):
         folder = posetrack.folder(content["images"][i]["file_name"]) if format == "posetrack18" else ""
         folders.setdefault(folder, []).append(i)
     dense = [_dense(v, content, sizes[of]) for v, of in zip(videos, [*folders.values()] or [[]], strict=True)]
-    return PoseFile(path, format, content, dense)
+    return PoseFile(path=path, format=format, content=content, videos=dense)
 
 
 def _sizes(frames: Records, width: float, height: float) -> np.ndarray:
-    """[F, 2], these where a frame has none. InputError: one is out of range."""
+    """[F, 2] widths and heights, `width` and `height` for frames that have none. InputError: one is out of range."""
     sizes = np.stack((frames.numbers("width", width), frames.numbers("height", height)), axis=1)
     wrong = ~((sizes > 0) & ((sizes <= MOST_PIXELS) | (sizes == inf)))
     if wrong.any():
@@ -194,7 +210,7 @@ def _sizes(frames: Records, width: float, height: float) -> np.ndarray:
 
 
 def _dense(video: Video, content: dict, sizes: np.ndarray) -> Poses:
-    """With a column for each of PoseTrack's 15 joints; of a joint's repeats the first counts."""
+    """The video with a column for each of PoseTrack's 15 joints; of a joint listed twice the first counts."""
     _check_pixels(video.xy, lambda i: f"{video.file}: {video.places[video.person[i]]}: a joint")
     _check_pixels(video.box, lambda i: f"{video.file}: {video.places[i]}.bbox", absent=True)
     points = np.flatnonzero(video.joint >= 0)[::-1]
@@ -221,14 +237,14 @@ def _dense(video: Video, content: dict, sizes: np.ndarray) -> Poses:
 
 
 def _object(content: Any, place: str) -> dict:
-    """What stands at a place such as "annolist[3].annorect[0]"."""
+    """The object at a place such as "annolist[3].annorect[0]"."""
     for name, index in findall(r"(\w+)\[(\d+)\]", place):
         content = content[name][int(index)]
     return content
 
 
 def _check_pixels(values: np.ndarray, what: Callable[[int], str], absent: bool = False) -> None:
-    """InputError: a row of [n, k] coordinates is out of range; with `absent` it may be NaN as a whole."""
+    """InputError: a row of [n, k] coordinates is out of range; with `absent` a row may be all NaN."""
     right = (np.abs(values) <= MOST_PIXELS).all(axis=1)
     if absent:
         right |= np.isnan(values).all(axis=1)
@@ -241,9 +257,8 @@ def _check_pixels(values: np.ndarray, what: Callable[[int], str], absent: bool =
 
 def _lines(path: Path) -> list[tuple[int, Any]]:
     """The lines that are not blank, with their numbers from 1."""
-    lines = read_bytes(path).splitlines()
     content = []
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(read_bytes(path).splitlines(), 1):
         try:
             if line.strip():
                 content.append((number, json.loads(line)))
@@ -307,7 +322,7 @@ def _is_pose(points: list, joints: int) -> bool:
 
 
 def _drop_joints(file: PoseFile, least: float) -> None:
-    """Make joints of a lower score absent, in the content too; those without a score stay."""
+    """Make joints with a score below `least` absent, in the content too; joints without a score stay."""
     for video in file.videos:
         low = video.confidence < least
         video.has &= ~low
@@ -342,9 +357,9 @@ _DROP = {"posetrack17": _drop17, "posetrack18": _drop18, "jsonl": _drop_lines}
 
 
 def relabelled(file: PoseFile, ids: Sequence[np.ndarray]) -> Any:
-    """The content with the track ids [P] of the people of each video; those of a negative id, or of none, are out.
+    """The content of the file with new track ids [P] for the people of each video; a negative id drops the person.
 
-    It is changed in place. InputError: more tracks than PoseTrack's tool reads.
+    Changes the content in place. InputError: more tracks than PoseTrack's tool reads.
     """
     check_tracks(file, ids, file.format)
     pairs = ((v.entries, tracks.tolist()) for v, tracks in zip(file.videos, ids, strict=True))
@@ -362,17 +377,17 @@ def _as_written(value: float, format: str) -> Any:
 
 
 def _people(file: PoseFile) -> Iterator[tuple[dict, str]]:
-    """The objects that hold the lists of people, and the names of the fields."""
+    """The objects that hold lists of people, with the names of those fields."""
     if file.format == "posetrack18":
         yield file.content, "annotations"
     elif file.format == "posetrack17":
         yield from ((frame, "annorect") for frame in file.content["annolist"])
     else:
-        yield from ((frame, "people") for frame in file.content[1:])
+        yield from ((line, "people") for line in file.content[1:])
 
 
 def check_tracks(file: PoseFile, ids: Sequence[np.ndarray], format: str) -> None:
-    """InputError: there are more tracks than PoseTrack's tool reads, and the format is one of its."""
+    """InputError: there are more tracks than PoseTrack's tool reads, and the format is one of PoseTrack's."""
     most = max((int(tracks.max(initial=-1)) for tracks in ids), default=-1) + 1
     if most > MOST_TRACKS and format != "jsonl":
         fault = f"{most} tracks, PoseTrack's tool reads {MOST_TRACKS} at most"
@@ -380,9 +395,9 @@ def check_tracks(file: PoseFile, ids: Sequence[np.ndarray], format: str) -> None
 
 
 def write_poses(path: Path, content: Any, source: Path) -> None:
-    """JSON, lines of it for .jsonl, compressed for .gz: whole or not at all.
+    """Write JSON (JSON lines for .jsonl, gzipped for .gz), whole or not at all.
 
-    InputError: `source`, whence the content came, holds NaN or is nested too deeply; the file cannot be written.
+    InputError: the content, read from `source`, holds NaN or is nested too deeply; or the file cannot be written.
     """
     lines = content if path.suffix == ".jsonl" else [content]
     try:
