@@ -117,7 +117,9 @@ def test_drawing_needs_memory_that_it_can_write_through():
 
 
 def about(width, height, fps=25.0) -> About:
-    return About("x", "x", width, height, fps, skeletons.COCO, "m", 0)
+    return About(
+        source="x", name="x", width=width, height=height, fps=fps, keypoint_names=skeletons.COCO, model="m", delta=0
+    )
 
 
 def overlay(path: Path, images, times, durations, size=None) -> InputContainer:

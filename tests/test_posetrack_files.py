@@ -212,7 +212,7 @@ def test_lengths_and_paths_are_named(tmp_path):
     with pytest.raises(InputError, match=r"has no gt.json, the prediction for"):
         posetrack.main(gt=tmp_path / "gt.json", pred=tmp_path / "other")
     (tmp_path / "odd/gt.json").mkdir(parents=True)
-    with pytest.raises(InputError, match=r"odd/gt.json: cannot read \(Is a directory\)"):
+    with pytest.raises(InputError, match=r"odd/gt.json: is not a regular file"):
         posetrack.main(gt=tmp_path / "odd", pred=tmp_path)
     with pytest.raises(InputError, match="no frame has people"):
         both(tmp_path, [[], []], [[], []])

@@ -272,7 +272,16 @@ def test_ids_that_are_there_do_not_matter(tmp_path, format):
 
 def test_lines_of_the_pose_command_come_back_byte_for_byte(tmp_path):
     """Written with the ids of a tracker, read and tracked by the same one."""
-    about = About("dir/é.mp4", "é", 100, 80, 29.97, skeletons.DIMOFS, "model", 0)
+    about = About(
+        source="dir/é.mp4",
+        name="é",
+        width=100,
+        height=80,
+        fps=29.97,
+        keypoint_names=skeletons.DIMOFS,
+        model="m",
+        delta=0,
+    )
     path, tracks = tmp_path / "in/é.poses.jsonl", NONE
     random = torch.Generator().manual_seed(0)
     homes = torch.tensor([[10.0, 10.0], [60.0, 30.0], [40.0, 20.0]])

@@ -287,8 +287,8 @@ def test_posetrack_reads_ten_thousand_tracks(tmp_path):
         ({"tracker": "none"}, "--tracker none: is unknown; choose one of default"),
         ({"gate": 1.5}, "--gate 1.5: must be at least 0 and at most 1"),
         ({"patience": -1}, "--patience -1: must be at least 0"),
-        ({"score": float("nan")}, "--score nan: must be a number"),
-        ({"joint_score": float("nan")}, "--joint-score nan: must be a number"),
+        ({"score": float("nan")}, "--score nan: must be a finite number"),
+        ({"joint_score": float("nan")}, "--joint-score nan: must be a finite number"),
     ],
 )
 def test_bad_options_are_named(tmp_path, options, message):

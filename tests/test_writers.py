@@ -21,7 +21,9 @@ CONFIDENCE = 0.880797  # the sigmoid of 2
 
 
 def about(name="clip", names=NAMES) -> About:
-    return About("dir/clip.mp4", name, 100, 80, 29.97, names, "model", -3)
+    return About(
+        source="dir/clip.mp4", name=name, width=100, height=80, fps=29.97, keypoint_names=names, model="model", delta=-3
+    )
 
 
 ABOUT = about()

@@ -226,7 +226,14 @@ def _writers(job: Job, clip: Clip, shape: tuple[int, ...], detector: PoseDetecto
     """The contexts that write the results of frames of this shape."""
     source = job.source
     about = About(
-        source.text, source.name, shape[1], shape[0], clip.fps, detector.keypoint_names, settings.model, settings.delta
+        source=source.text,
+        name=source.name,
+        width=shape[1],
+        height=shape[0],
+        fps=clip.fps,
+        keypoint_names=detector.keypoint_names,
+        model=settings.model,
+        delta=settings.delta,
     )
     yield FORMATS[settings.format][1](job.results, about)
     if job.overlay:

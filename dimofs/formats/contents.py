@@ -42,11 +42,12 @@ def category() -> dict:
 
 
 def _arranged(poses: Poses, joints: Sequence[str], centre: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """In the order of `joints` [P, K, 2] coordinates, 0 where absent; [P, K] bool, there; [P, K] scores, NaN if none.
+    """In the order of `joints`: coordinates [P, K, 2], 0 where absent; presence [P, K]; scores [P, K], NaN if none.
 
-    centre: where the centre of pixel 0 is to lie.
+    centre: the coordinate that the centre of pixel 0 shall have.
     """
-    columns = skeletons.indices(poses.joints, joints)  # -1: the padding
+    # Index -1 finds the padding.
+    columns = skeletons.indices(poses.joints, joints)
     has = np.pad(poses.has, ((0, 0), (0, 1)))[:, columns]
     shift = centre - poses.centre
     xy = (poses.xy + shift).round(6) if shift else poses.xy
@@ -56,7 +57,7 @@ def _arranged(poses: Poses, joints: Sequence[str], centre: float) -> tuple[np.nd
 
 
 def _images(poses: Poses) -> tuple[list[str], list[int]]:
-    """Names as PoseTrack has them, images/FOLDER/NUMBER.jpg in one folder, and the ids that belong to them."""
+    """Names of the images as PoseTrack has them, images/FOLDER/NUMBER.jpg, and the ids that belong to them."""
     folder, base = sequence(poses.name)
     stems = [PurePath(name).stem for name in poses.images]
     numbers = [int(s[-9:]) if s.isdecimal() else n for s, n in zip(stems, poses.numbers, strict=True)]
@@ -69,7 +70,7 @@ def _images(poses: Poses) -> tuple[list[str], list[int]]:
 
 
 def content17(poses: Poses, tracks: Sequence[int]) -> dict:
-    """A PoseTrack17 file of people with these track ids [P]: images, joints and their scores, scores of people."""
+    """A PoseTrack17 file of people with these track ids [P]: images, joints with scores, scores of people."""
     columns = [values.tolist() for values in (*_arranged(poses, JOINTS, 0.0), poses.score)]
     people = [_person17(*values) for values in zip(tracks, *columns, strict=True)]
     frames = zip(_images(poses)[0], poses.frames(), strict=True)
@@ -102,7 +103,7 @@ def content18(poses: Poses, tracks: Sequence[int]) -> dict:
 
 
 def _fields18(poses: Poses) -> Iterator[dict]:
-    """Joints, scores, box and score of people, as far as they have them."""
+    """For each person keypoints, scores, bbox and score, as far as the poses have them."""
     xy, has, scores = _arranged(poses, skeletons.POSETRACK18, 0.0)
     points = np.concatenate((xy, has[..., None]), axis=2).reshape(len(poses), 3 * has.shape[1]).tolist()
     known = [~np.isnan(values).any(axis=1) for values in (poses.box, poses.score[:, None])]
@@ -116,7 +117,7 @@ def _fields18(poses: Poses) -> Iterator[dict]:
 
 
 def _size(size: Sequence[float]) -> dict[str, float]:
-    """The fields of a size in pixels, as far as it is known."""
+    """The fields width and height of a size in pixels, as far as it is known."""
     known = {name: value for name, value in zip(("width", "height"), size, strict=True) if value < inf}
     return {name: int(value) if value.is_integer() else value for name, value in known.items()}
 

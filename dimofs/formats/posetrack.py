@@ -2,10 +2,11 @@
 
 2018  COCO style: images (`file_name`, `id`, `ignore_regions_x`, `_y`), annotations (`image_id`, `track_id`, `keypoints`
       of 15 or 17 joints named in categories[0], `scores`, `bbox_head` x y w h). A joint is absent if x = y = v = 0.
-2017  annolist, a frame each: image[0].name, annorect with `track_id`, the head as `x1 y1 x2 y2`, annopoints[0].point
-      with `id` (a number of JOINTS), `x`, `y`, `score`; ignore_regions with `point`. Scalars are lists of one.
+2017  annolist, one entry per frame: image[0].name, annorect with `track_id`, the head as `x1 y1 x2 y2`,
+      annopoints[0].point with `id` (a number of JOINTS), `x`, `y`, `score`; ignore_regions with `point`. Scalars are
+      lists of one.
 
-Coordinates are those of the files. Frames of a 2018 file are of the video that their `file_name`'s folder names.
+Coordinates are those of the files. The folder in its `file_name` tells which video a frame of a 2018 file belongs to.
 """
 
 from __future__ import annotations
@@ -27,9 +28,11 @@ JOINTS = (
     "right_ankle", "right_knee", "right_hip", "left_hip", "left_knee", "left_ankle", "right_wrist", "right_elbow",
     "right_shoulder", "left_shoulder", "left_elbow", "left_wrist", "neck", "nose", "head_top",
 )  # fmt: skip
-NO_SCORE = -9999.0  # what the official tool takes for a joint's missing score
+# The value that the official tool gives to a joint without a score.
+NO_SCORE = -9999.0
 NO_TRACK = -(1 << 62)
-MOST_TRACKS = 10_000  # track ids are below this
+# Track ids are below this.
+MOST_TRACKS = 10_000
 
 
 @dataclass(kw_only=True)
@@ -180,7 +183,7 @@ def _regions18(images: Records) -> list[list[np.ndarray]]:
 
 
 def _polygon(records: Records, index: int, place: str, x: Any, y: Any) -> np.ndarray:
-    """[K, 2] from lists of coordinates; `place`, of record `index`, is where they stand."""
+    """[K, 2] from lists of coordinates, which stand at `place` in record `index`."""
     if type(x) is not list or type(y) is not list or len(x) != len(y):
         raise records.error(index, f"{place} and its other coordinate are not two lists of one length")
     if len(x) in (1, 2):
@@ -191,7 +194,7 @@ def _polygon(records: Records, index: int, place: str, x: Any, y: Any) -> np.nda
 
 
 def _by_folder(everyone: Video) -> list[Video]:
-    """The videos of a 2018 file, in order of appearance, told apart by the folder of their images."""
+    """The videos of a 2018 file, separated by the folder of their images, in order of appearance."""
     folders = [folder(image) for image in everyone.frames]
     names = list(dict.fromkeys(folders)) or [""]
     where = np.array([names.index(name) for name in folders], np.int64)
@@ -202,7 +205,7 @@ def _by_folder(everyone: Video) -> list[Video]:
 
 
 def _printable(name: str) -> str:
-    """The name as a line of a table can show it: line ends, lone surrogates and their like are escaped."""
+    """The name as a line of a table can show it, with line ends, lone surrogates and the like escaped."""
     return name if name.isprintable() else ascii(name)[1:-1]
 
 
@@ -294,7 +297,7 @@ def _regions17(frames: Records) -> list[list[np.ndarray]]:
 
 
 def _whole(records: Records, field: str, values: np.ndarray) -> np.ndarray:
-    """Numbers as int64, NaN as NO_TRACK. InputError: one is not whole, or beyond any use."""
+    """Numbers as int64, NaN as NO_TRACK. InputError: one is not whole, or absurdly large."""
     known = ~np.isnan(values)
     wrong = known & ((np.abs(values) > 1e15) | (values != np.floor(values)))
     if wrong.any():

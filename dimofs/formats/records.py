@@ -1,4 +1,4 @@
-"""JSON objects read column by column: fast when all is well, and the first entry that is not is named.
+"""JSON objects read column by column: fast if all entries are well-formed, and the first malformed one is named.
 
     people = Records("gt.json", content["annotations"], "annotations[{}]".format)
     keypoints = people.rows("keypoints", 51)
@@ -22,14 +22,14 @@ _NONE = type(None)
 
 
 def as_list(file: str | Path, value: Any, place: str) -> list:
-    """`value` if it is a list. InputError: it is not, or is MISSING."""
+    """`value`, which must be a list. InputError: it is not, or is MISSING."""
     if type(value) is not list:
         raise InputError(f"{file}: {place} is {'missing' if value is MISSING else 'not a list'}")
     return value
 
 
 class Records:
-    """Objects of one kind in a JSON file; `place` says where number i of them stands. InputError: one is no object."""
+    """Objects of one kind in a JSON file; `place(i)` is the place of object i. InputError: one is not an object."""
 
     def __init__(self, file: str | Path, items: list, place: Callable[[int], str]):
         self.file, self.items, self.place = file, items, place
@@ -39,11 +39,11 @@ class Records:
         return len(self.items)
 
     def error(self, index: int, fault: str) -> InputError:
-        """An InputError about record `index`; `fault` goes on after its place, as in ".bbox is too small"."""
+        """An InputError about record `index`; `fault` follows its place, as in ".bbox is too small"."""
         return InputError(f"{self.file}: {self.place(index)}{fault}")
 
     def column(self, field: str, kinds: set[type], what: str, default: Any = MISSING) -> list:
-        """The field of every record, of one of the types `kinds`, or the `default` where it is absent."""
+        """The field of every record, or the `default` where it is absent. InputError: its type is not among `kinds`."""
         try:
             values = list(map(itemgetter(field), self.items))
         except KeyError:
@@ -54,13 +54,13 @@ class Records:
         return values
 
     def lists(self, field: str, default: Any = MISSING) -> list[list]:
-        """A list of every record."""
+        """The field of every record, which must be a list, or the `default` where it is absent."""
         return self.column(field, {list}, "a list", default)
 
     def rows(self, field: str, width: int, default: float | None = None, null: bool = False) -> np.ndarray:
-        """[n, width] float64: of every record a list of `width` numbers.
+        """[n, width] float64: the field of every record, which must be a list of `width` numbers.
 
-        With a `default` the list may be absent, null or empty; with `null` its elements may be, and become NaN.
+        With a `default` the list may be absent, null or empty; with `null` its elements may be null, and become NaN.
         """
         if width == 1 and (single := self._single(field)) is not None:
             return single
@@ -75,14 +75,14 @@ class Records:
         return self._array(flat, field).reshape(len(values), width)
 
     def numbers(self, field: str, default: float | None = None) -> np.ndarray:
-        """[n] float64: a number of every record. With a `default` it may be absent or null."""
+        """[n] float64: the field of every record, which must be a number. With a `default` it may be absent or null."""
         if default is None:
             return self._array(self.column(field, _NUMBERS, "a number"), field)
         values = self.column(field, _NUMBERS, "a number", None)
         return self._array([default if value is None else value for value in values], field)
 
     def _single(self, field: str) -> np.ndarray | None:
-        """[n, 1] if every record has a list of one number. In one pass: PoseTrack17 has millions of them."""
+        """[n, 1] if every record has a list of one number, else None. In one pass: PoseTrack17 has millions of them."""
         try:
             flat = [value for (value,) in map(itemgetter(field), self.items)]
         except (KeyError, TypeError, ValueError):

@@ -1,7 +1,7 @@
-"""Tracked poses written to files, frame by frame and in constant memory: JSON lines, CSV, PoseTrack18, COCO results.
+"""Writers of tracked poses, frame by frame and in constant memory: JSON lines, CSV, PoseTrack18, COCO results.
 
-Each writer is a context that gives a function `write(frame, people)`. The file takes its name when the context ends
-without an error; until then it is a temporary one beside it. Scores of joints are confidences in [0, 1].
+Each writer is a context manager that yields a function `write(frame, people)`. It writes to a temporary file, which
+takes its name when the context ends without an error. Joint scores are confidences in [0, 1].
 """
 
 from __future__ import annotations
@@ -25,12 +25,17 @@ from dimofs.formats.rounding import rounded_joints, rounded_pixels, rounded_scor
 from dimofs.video import Frame
 
 Write = Callable[[Frame, Detections], None]
-MADE_BY = '{"info": {"description": "poses by dimofs"}'  # how a PoseTrack file of ours begins
+# How a PoseTrack file of ours begins.
+MADE_BY = '{"info": {"description": "poses by dimofs"}'
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class About:
-    """What a file says of itself: the source and its name, size (pixels) and rate, the model and how it ran."""
+    """What a file says about itself.
+
+    source, name: the input as it was given, and the name of its results. width, height: pixels. fps: frames a second.
+    keypoint_names: joints of the model. model: its name. delta: as in `dimofs.zoo.detection.stream.poses`.
+    """
 
     source: str
     name: str
@@ -44,7 +49,10 @@ class About:
 
 @contextmanager
 def jsonl(path: Path, about: About) -> Iterator[Write]:
-    """A header, then a line per frame with `frame`, `time` and `people`; images add `file`, and a size that differs."""
+    """JSON lines: a header, then a line per frame with `frame`, `time` and `people`.
+
+    Lines of images have `file` as well, and `width` and `height` where they differ from the header's.
+    """
     header = header_line(about.source, (about.width, about.height), about.fps, about.keypoint_names)
     header |= {"model": about.model, "delta": about.delta}
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
@@ -66,6 +74,7 @@ def jsonl(path: Path, about: About) -> Iterator[Write]:
 
 
 def _people(people: Detections) -> list[dict]:
+    """The people of a frame as JSON lines have them."""
     ids = [None] * len(people) if people.ids is None else people.ids.tolist()
     columns = (ids, rounded_scores(people.scores), rounded_pixels(people.boxes), rounded_joints(people).tolist())
     keys = ("id", "score", "box", "keypoints")
@@ -74,7 +83,7 @@ def _people(people: Detections) -> list[dict]:
 
 @contextmanager
 def table(path: Path, about: About) -> Iterator[Write]:
-    """CSV: a row per person and frame."""
+    """CSV: one row per person and frame."""
     columns = ["frame", "time", "id", "score", "x1", "y1", "x2", "y2"]
     columns += [f"{name}_{part}" for name in about.keypoint_names for part in ("x", "y", "score")]
     with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
@@ -94,8 +103,11 @@ def table(path: Path, about: About) -> Iterator[Write]:
 
 @contextmanager
 def coco(path: Path, about: About) -> Iterator[Write]:
-    """COCO keypoint results, a list with an entry per person; `image_id` is the last number in the image's name, or a
-    video's frame number. InputError: a name without a number, or a number met before."""
+    """COCO results (`dimofs.formats.coco_results`), a list with an entry per person.
+
+    `image_id` is the last number in the image's name, or the frame number of a video. InputError: a name has no number,
+    or the same number as another.
+    """
     seen: set[int] = set()
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         separator = "[\n"
@@ -112,6 +124,7 @@ def coco(path: Path, about: About) -> Iterator[Write]:
 
 
 def _number(path: Path, seen: set[int]) -> int:
+    """The last number in the name of an image, which is added to those `seen`."""
     numbers = re.findall(r"\d+", path.stem)
     if not numbers or int(numbers[-1]) in seen:
         fault = "its number is another image's too" if numbers else "there is no number in its name"
@@ -122,10 +135,11 @@ def _number(path: Path, seen: set[int]) -> int:
 
 @contextmanager
 def posetrack(path: Path, about: About) -> Iterator[Write]:
-    """PoseTrack18 with track ids and 17 joints, as its official tool reads it.
+    """A PoseTrack18 file with track ids and 17 joints, as the official tool reads it.
 
-    The tool takes sequence and frame from `file_name`: a source not called like 000342_mpii_test gets a number made
-    from its name. InputError: the file exists and is not by this writer, or there are more tracks than the tool reads.
+    The tool parses sequence and frame from `file_name`, so a source that is not named like 000342_mpii_test gets a
+    number made from its name. InputError: the file exists and was not made by this writer, or there are more tracks
+    than the tool reads.
     """
     joints = skeletons.indices(about.keypoint_names, skeletons.POSETRACK18)
     folder, base = sequence(about.name)
@@ -159,14 +173,14 @@ def posetrack(path: Path, about: About) -> Iterator[Write]:
 
 
 def _spare(path: Path) -> None:
-    """A PoseTrack file has its sequence's name, as the annotations do: do not write over those."""
+    """InputError: the file exists and was not made by `posetrack`. Annotations have the same names as results."""
     if path.is_file():
         with path.open("rb") as file:
             if file.read(len(MADE_BY)) != MADE_BY.encode():
                 raise InputError(f"{path}: exists and is not by this command; name another folder with --out")
 
 
-# By the name of --format: how a file is called after its source, and what writes it.
+# For each value of --format: the name of the file, made from that of the source, and its writer.
 FORMATS: dict[str, tuple[str, Callable[[Path, About], AbstractContextManager[Write]]]] = {
     "jsonl": ("{}.poses.jsonl", jsonl),
     "csv": ("{}.poses.csv", table),

@@ -57,6 +57,7 @@ def plot_sweep(path: Path, sweep: Sweep) -> None:
         axes.plot(sweep.deltas, sweep.dimofs, marker="o", label="A's poses from B's features (DiMoFs)")
         axes.plot(sweep.deltas, sweep.copied, marker="s", color="tab:pink", label="B's poses copied to A")
         axes.set(xlabel="delta, frames from A to B", ylabel="mAP, %", ylim=(0, 100))
+        axes.xaxis.get_major_locator().set_params(integer=True)
         axes.legend()
         axes.grid(alpha=0.3)
 
@@ -93,11 +94,11 @@ def _bars(axes: Any, rows: dict[str, list[float]]) -> None:
     """Bars by joint group and for the mean, with one colour for each row."""
     names, width = [*GROUPS, "Mean"], 0.8 / len(rows)
     for i, (label, row) in enumerate(rows.items()):
-        values = np.nan_to_num(row)
         places = np.arange(len(names)) + (i - (len(rows) - 1) / 2) * width
-        for place, value in zip(places, values, strict=True):
-            axes.text(place, max(value, 0) + 1, f"{value:.0f}", ha="center", fontsize="x-small")
-        axes.bar(places, values, width, label=label)
+        axes.bar(places, np.nan_to_num(row), width, label=label)
+        for place, value in zip(places, row, strict=True):
+            text = "-" if np.isnan(value) else f"{value:.0f}"
+            axes.text(place, max(np.nan_to_num(value), 0) + 1, text, ha="center", fontsize="x-small")
     axes.set_xticks(range(len(names)), names)
     axes.set(ylabel="%", title=" and ".join(rows))
     axes.set_ylim(top=115)

@@ -131,7 +131,8 @@ def mobile_cases(frames: Tensor, device: str) -> Generator[Case]:
 def write_video(path: Path, frames: Tensor) -> Path:
     """Write frames [T, 3, H, W] in [0, 1] as a video of 25 frames per second."""
     height, width = frames.shape[-2:]
-    with film(path, About("", path.stem, width, height, 25.0, (), "", 0)) as write:
+    about = About(source="", name=path.stem, width=width, height=height, fps=25.0, keypoint_names=(), model="", delta=0)
+    with film(path, about) as write:
         for number, frame in enumerate((frames * 255).byte().permute(0, 2, 3, 1).contiguous().numpy()):
             write(Frame(frame, number, number / 25, 1 / 25), Detections.empty(0))
     return path
