@@ -95,9 +95,12 @@ def _rows(boxes: Tensor | Sequence[Tensor], features: Tensor) -> Tensor:
 
 def _check_images(index: Tensor, images: int) -> None:
     """ValueError unless the image indices [K] lie in [0, images). In compiled code the check is an assertion."""
-    valid = (index > -1) & (index < images)
     if torch.compiler.is_compiling():
-        torch.ops.aten._assert_async.msg(valid.all(), "roi_align: an image index of boxes is out of range")
-    elif not bool(valid.all()):
-        wrong = index[~valid][0].item()
-        raise ValueError(f"boxes: image index {wrong:g} is out of range, there are {images} images")
+        valid = ((index > -1) & (index < images)).all()
+        torch.ops.aten._assert_async.msg(valid, "roi_align: an image index of boxes is out of range")
+    elif len(index):
+        # If any index is NaN, both are, and the comparison fails.
+        low, high = (limit.item() for limit in index.aminmax())
+        if not -1 < low <= high < images:
+            wrong = high if low > -1 else low
+            raise ValueError(f"boxes: image index {wrong:g} is out of range, there are {images} images")

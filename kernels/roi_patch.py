@@ -107,7 +107,7 @@ class PatchPooling:
 
     def pool(self, maps: Sequence[Tensor]) -> Tensor:
         pooled = torch.stack([_weighted(maps[p.level][p.image][p.index], p.down, p.across) for p in self.patches])
-        if not pooled.sum().isfinite():
+        if not math.isfinite(pooled.sum().item()):
             pooled = torch.stack([_pool_sparsely(maps[p.level][p.image], p) for p in self.patches])
         return pooled.to(maps[0].dtype)
 
@@ -117,7 +117,7 @@ class PatchPooling:
         maps = tuple(
             grad.new_zeros(s) if i in touched else grad.new_zeros(()).expand(s) for i, s in enumerate(self.shapes)
         )
-        finite = bool(grad.sum().isfinite())
+        finite = math.isfinite(grad.sum().item())
         for flow, p in zip(grad, self.patches, strict=True):
             if finite:
                 maps[p.level][p.image][p.index] += _weighted(flow, p.down.mT, p.across.mT)
