@@ -21,7 +21,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import inf
 from pathlib import Path
 from statistics import fmean, pstdev
 from typing import Annotated, Any, Literal
@@ -29,7 +28,7 @@ from typing import Annotated, Any, Literal
 import torch
 from tqdm import tqdm
 
-from dimofs.cli import InputError, check_choices, check_ranges, run
+from dimofs.cli import RESULT, InputError, Range, check_choices, run
 from dimofs.datasets.people import PairSource
 from dimofs.datasets.sequences import LabelledVideo
 from dimofs.eval.exclusions import check_distinct, check_options
@@ -81,33 +80,33 @@ def main(
     *,
     out: Annotated[Path, "folder of the runs"] = Path("runs/claim"),
     runs: Annotated[Sequence[str], f"runs to compare: {', '.join(RUNS)}"] = ("single", "dimofs"),
-    seeds: Annotated[Sequence[int], "seeds that each run is trained with"] = (0, 1, 2),
+    seeds: Annotated[Sequence[int], "seeds that each run is trained with", Range(0, 2**63 - 1)] = (0, 1, 2),
     start: Annotated[str, "weights that every run starts from, best trained on single frames alone"] = "dimofs_mobile",
     jhmdb: JhmdbClips = None,
     jhmdb_labels: JhmdbLabels = None,
     teacher: Annotated[str | None, "folder of labels written by python -m dimofs.zoo.label"] = None,
     every: Every = 5,
-    steps: Annotated[int, "training steps"] = 500,
-    batch: Annotated[int, "pairs per training step"] = 8,
-    canvas: Annotated[int, "side of the square training canvas, pixels"] = 256,
-    rate: Annotated[float, "highest learning rate"] = 1e-3,
+    steps: Annotated[int, "training steps", Range(1)] = 500,
+    batch: Annotated[int, "pairs per training step", Range(1, 65536)] = 8,
+    canvas: Annotated[int, "side of the square training canvas, pixels", Range(64, 4096)] = 256,
+    rate: Annotated[float, "highest learning rate", Range(0, 1000)] = 1e-3,
     dtype: Annotated[Literal["float32", "bfloat16"], "arithmetic of training"] = "float32",
     deltas: Annotated[Sequence[int], "values of delta, besides 0, for mAP"] = (
         -FARTHEST_DELTA,
         FARTHEST_DELTA,
     ),
-    videos: Annotated[int | None, "use at most this many for mAP and MOTA (default: all, 12 synthetic ones)"] = None,
-    size: Annotated[int | None, "longer side of the model's input in evaluation (default: the model's own)"] = None,
+    videos: Annotated[int | None, "at most this many, for mAP and MOTA (default: all, 12 synthetic)", Range(1)] = None,
+    size: Annotated[
+        int | None, "longer side of the evaluated model's input (default: its own)", Range(32, 4096)
+    ] = None,
     device: Annotated[str | None, "cpu, cuda, cuda:1, ... (default: a GPU if there is one)"] = None,
-    json: Annotated[Path | None, "write the figures here"] = None,
+    json: Annotated[Path | None, "write the figures here", RESULT] = None,
 ) -> None:
-    check_options(main, locals(), needs=NEEDS, results=("json",))
+    check_options(main, locals(), needs=NEEDS)
     for name in runs:
         check_choices(runs=(name, RUNS))
     check_distinct("runs", runs)
     check_distinct("seeds", seeds)
-    check_ranges(steps=(steps, 1, inf), batch=(batch, 1, inf), canvas=(canvas, 64, inf), rate=(rate, 0, inf))
-    check_ranges(videos=(videos, 1, inf), size=(size, 32, inf), every=(every, 1, inf))
     paths = Paths(jhmdb=jhmdb, jhmdb_labels=jhmdb_labels, every=every).or_synthetic(SYNTHETIC_CLIPS)
     sources = taught(paths.sources(), teacher)
     recipe = RECIPES["mobile"].changed(

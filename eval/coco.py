@@ -23,7 +23,7 @@ from typing import Annotated
 import torch
 from tqdm import tqdm
 
-from dimofs.cli import InputError, run
+from dimofs.cli import RESULT, InputError, Range, run
 from dimofs.datasets.synthetic.clips import HELD_OUT, Synthetic
 from dimofs.datasets.synthetic.stills import write_stills
 from dimofs.eval.exclusions import check_options
@@ -47,12 +47,12 @@ def main(
     images: Annotated[Path | None, "folder of the images that the ground truth names"] = None,
     weights: Annotated[str, "model to run: a name or a checkpoint folder"] = "dimofs_mobile",
     pred: Annotated[Path | None, "evaluate this results file instead of a model"] = None,
-    size: Annotated[int | None, "longer side of the model's input (default: the model's own)"] = None,
+    size: Annotated[int | None, "longer side of the model's input (default: the model's own)", Range(32, 4096)] = None,
     device: Annotated[str | None, "cpu, cuda, cuda:1, ... (default: a GPU if there is one)"] = None,
-    save: Annotated[Path | None, "write the model's results here, COCO results format"] = None,
-    json: Annotated[Path | None, "write the figures here"] = None,
+    save: Annotated[Path | None, "write the model's results here, COCO results format", RESULT] = None,
+    json: Annotated[Path | None, "write the figures here", RESULT] = None,
 ) -> None:
-    check_options(main, locals(), conflicts=CONFLICTS, needs=NEEDS, results=("json", "save"))
+    check_options(main, locals(), conflicts=CONFLICTS, needs=NEEDS)
     with TemporaryDirectory() as folder:
         if gt is None:
             images = Path(folder)

@@ -1,4 +1,4 @@
-"""What a command checks before it works: options that would be ignored, and results that cannot be written.
+"""Options that would be ignored beside others are refused.
 
 Tables say which options exclude each other and which need others; a value equal to the default counts as not given.
 """
@@ -6,12 +6,10 @@ Tables say which options exclude each other and which need others; a value equal
 from __future__ import annotations
 
 import inspect
-import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from dimofs.cli import InputError
-from dimofs.files import check_writable
 
 # Options of either group exclude those of the other, and why.
 Conflict = tuple[Sequence[str], Sequence[str], str]
@@ -25,12 +23,10 @@ def check_options(
     *,
     conflicts: Sequence[Conflict] = (),
     needs: Sequence[Need] = (),
-    results: Sequence[str] = (),
 ) -> None:
     """Check the `options`, by name, that `main` was called with.
 
-    InputError: an option is given beside one that excludes it or without one that it needs; or the file that one of the
-    options `results` names cannot be written, or is the same as another's.
+    InputError: an option is given beside one that excludes it, or without one that it needs.
     """
     defaults = {name: parameter.default for name, parameter in inspect.signature(main).parameters.items()}
     given = {name for name, default in defaults.items() if options[name] != default}
@@ -43,16 +39,6 @@ def check_options(
         for name in dependent:
             if name in given and not given & set(wanted):
                 raise InputError(f"{_written(name)} needs {' or '.join(map(_written, wanted))}: {reason}")
-    _check_results({name: options[name] for name in results if name in given})
-
-
-def _check_results(paths: Mapping[str, Any]) -> None:
-    owners: dict[str, str] = {}
-    for name, path in paths.items():
-        check_writable(path)
-        owner = owners.setdefault(os.path.realpath(path), name)
-        if owner != name:
-            raise InputError(f"{_written(owner)} and {_written(name)} are the same file; name different ones")
 
 
 def check_distinct(option: str, values: Sequence[Any]) -> None:

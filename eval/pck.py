@@ -26,11 +26,10 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from dimofs.cli import InputError, check_ranges, run
+from dimofs.cli import RESULT, InputError, Range, run
 from dimofs.datasets.jhmdb import Jhmdb
 from dimofs.datasets.sequences import LabelledVideo, jhmdb_videos, synthetic_videos
 from dimofs.datasets.synthetic.clips import HELD_OUT, Synthetic
-from dimofs.eval.exclusions import check_options
 from dimofs.eval.keypoints.pck import ALPHAS, LIMBS, pck
 from dimofs.eval.models import load_model
 from dimofs.eval.tables.joints import JointOptions, person_errors
@@ -51,17 +50,17 @@ def main(
     jhmdb_labels: JhmdbLabels = None,
     weights: Annotated[str, "model to run: a name or a checkpoint folder"] = "dimofs_mobile",
     delta: Annotated[int, "find the people of frame t in the features of frame t + DELTA"] = 0,
-    aggregate: Annotated[int, "place joints by the frames AGGREGATE before and after as well (0: off)"] = 0,
-    blur: Annotated[int, "show frame t as the mean of frames t - BLUR to t + BLUR (0: off)"] = 0,
-    every: Annotated[int, "judge every N-th frame of a clip"] = 5,
+    aggregate: Annotated[
+        int, "place joints by the frames AGGREGATE before and after, too (0: off)", Range(0, 1000)
+    ] = 0,
+    blur: Annotated[int, "show frame t as the mean of frames t - BLUR to t + BLUR (0: off)", Range(0, 1000)] = 0,
+    every: Annotated[int, "judge every N-th frame of a clip", Range(1)] = 5,
     by_speed: Annotated[bool, "also print figures for slow, medium and fast people"] = False,
-    size: Annotated[int | None, "longer side of the model's input (default: the model's own)"] = None,
+    size: Annotated[int | None, "longer side of the model's input (default: the model's own)", Range(32, 4096)] = None,
     device: Annotated[str | None, "cpu, cuda, cuda:1, ... (default: a GPU if there is one)"] = None,
-    worst: Annotated[Path | None, "draw the nine people with the largest errors here (.png)"] = None,
-    json: Annotated[Path | None, "write the figures here"] = None,
+    worst: Annotated[Path | None, "draw the nine people with the largest errors here (.png)", RESULT] = None,
+    json: Annotated[Path | None, "write the figures here", RESULT] = None,
 ) -> None:
-    check_options(main, locals(), results=("json", "worst"))
-    check_ranges(every=(every, 1, inf), aggregate=(aggregate, 0, inf), blur=(blur, 0, inf))
     here = pick_device(device)
     videos, source = _videos(jhmdb, jhmdb_labels)
     model, drawn = load_model(weights, size, here), None if worst is None else Worst()

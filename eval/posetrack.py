@@ -44,12 +44,11 @@ HOTA: similarity max(0, 1 - d / 0.5), thresholds .05 to .95, all labelled frames
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from math import inf
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Literal
 
-from dimofs.cli import InputError, check_ranges, run
+from dimofs.cli import RESULT, InputError, Range, run
 from dimofs.eval.exclusions import check_distinct, check_options
 from dimofs.eval.keypoints.oks import figures as oks_figures
 from dimofs.eval.keypoints.oks import score_people
@@ -57,7 +56,7 @@ from dimofs.eval.keypoints.order import pairing_notes
 from dimofs.eval.keypoints.pairs import score_pairs
 from dimofs.eval.keypoints.scores import Definition, score_video
 from dimofs.eval.keypoints.undefined import none_for_nan
-from dimofs.eval.tables.bench import CLIPS, Bench, compare, compare_models, figure6, run_models
+from dimofs.eval.tables.bench import CLIPS, SEEDS_APART, Bench, compare, compare_models, figure6, run_models
 from dimofs.eval.tables.compare import EvalOptions
 from dimofs.eval.tables.plots import check_plot
 from dimofs.eval.tables.report import line, report
@@ -113,26 +112,26 @@ def main(
     oks: Annotated[bool, "instead: AP of people by OKS, without head boxes"] = False,
     hota: Annotated[bool, "HOTA of keypoints as well"] = False,
     per_sequence: Annotated[bool, "a line for each sequence"] = False,
-    json: Annotated[Path | None, "write the figures here"] = None,
-    plot: Annotated[Path | None, "draw the figures here (.png, .pdf or .svg)"] = None,
+    json: Annotated[Path | None, "write the figures here", RESULT] = None,
+    plot: Annotated[Path | None, "draw the figures here (.png, .pdf or .svg)", RESULT] = None,
     root: Annotated[Path | None, "run models over PoseTrack's validation set in this folder"] = None,
     jhmdb: JhmdbClips = None,
     jhmdb_labels: JhmdbLabels = None,
-    videos: Annotated[int | None, f"use at most this many videos (default: all, {CLIPS} synthetic ones)"] = None,
-    seeds: Annotated[Sequence[int], "of the synthetic clips; --trackers takes several"] = (0,),
+    videos: Annotated[int | None, f"at most this many videos (default: all, {CLIPS} synthetic ones)", Range(1)] = None,
+    seeds: Annotated[Sequence[int], "of synthetic clips; --trackers takes several", Range(0, SEEDS_APART - 1)] = (0,),
     weights: Annotated[Sequence[str], "models to run: names or checkpoint folders"] = ("dimofs_mobile",),
     delta: Annotated[int, "find the poses of frame t in the features of frame t + DELTA"] = 0,
     deltas: Annotated[Sequence[int], "values of delta in --figure 6"] = tuple(range(-10, 11)),
     tracker: Annotated[str, f"how people are tracked: {', '.join(TRACKERS)}"] = "default",
-    joint_score: Annotated[float, "lowest confidence of a joint in a track"] = EvalOptions().joint_score,
+    joint_score: Annotated[float, "lowest confidence of a joint in a track", Range(0, 1)] = EvalOptions().joint_score,
     table: Annotated[Literal[1, 2] | None, "compare models: 1 by AP, 2 by MOTA"] = None,
     figure: Annotated[Literal[6] | None, "plot AP over delta"] = None,
     trackers: Annotated[list[str] | None, "compare these trackers on the same poses"] = None,
     out: Annotated[Path | None, "folder for the poses and tracks of models (default: they are not kept)"] = None,
     device: Annotated[str | None, "cpu, cuda, cuda:1, ... (default: a GPU if there is one)"] = None,
-    batch: Annotated[int, "frames at a time"] = 1,
+    batch: Annotated[int, "frames at a time", Range(1, 1024)] = 1,
 ) -> None:
-    check_options(main, locals(), conflicts=CONFLICTS, needs=NEEDS, results=("json", "plot"))
+    check_options(main, locals(), conflicts=CONFLICTS, needs=NEEDS)
     if plot is not None:
         check_plot(plot)
     definition: Definition = "corrected" if corrected or (jhmdb and not official) else "official"
@@ -144,7 +143,6 @@ def main(
             scores = score_pairs(gt, pred, work)
             result = report(scores, str(gt), definition, tracking=tracking, per_sequence=per_sequence, plot=plot)
     else:
-        check_ranges(videos=(videos, 1, inf), batch=(batch, 1, inf), joint_score=(joint_score, 0, 1))
         _check_counts(weights, seeds, trackers, figure, plot if table is None and figure is None else None)
         here = str(pick_device(device))
         with _folder(out) as folder:

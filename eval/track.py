@@ -31,7 +31,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from dimofs.cli import InputError, check_ranges, run
+from dimofs.cli import InputError, Range, run
 from dimofs.detections import Detections
 from dimofs.files import uncollected
 from dimofs.formats.contents import CONTENTS
@@ -68,14 +68,13 @@ def main(
     out: Annotated[Path, "folder of the results"],
     format: Annotated[Literal["posetrack17", "posetrack18", "jsonl"] | None, "what to write (default: as read)"] = None,
     tracker: Annotated[str, f"how people are tracked: {', '.join(NAMES)}"] = "default",
-    gate: Annotated[float | None, "highest cost of matching a person to a track (default: the tracker's)"] = None,
-    patience: Annotated[int | None, "frames that a track may miss before it ends (default: the tracker's)"] = None,
+    gate: Annotated[float | None, "highest cost of a person in a track (default: the tracker's)", Range(0, 1)] = None,
+    patience: Annotated[int | None, "frames that a track may miss (default: the tracker's)", Range(0)] = None,
     birth: Annotated[float | None, "minimum score to start a track; lower ones may extend one (default: 0)"] = None,
     score: Annotated[float | None, "minimum score of a person (default: the tracker's)"] = None,
     joint_score: Annotated[float | None, "minimum score of a joint, on the scale of the file (default: none)"] = None,
 ) -> int:
     """Track every file. Returns the exit status: 2 if one failed."""
-    check_ranges(score=(score, -inf, inf), joint_score=(joint_score, -inf, inf))
     chosen = tracker_named(tracker, gate=gate, patience=patience, birth=birth)
     if chosen.motion:
         fault = "needs the motion between frames, which files do not have"

@@ -5,7 +5,7 @@ import shlex
 
 import pytest
 
-from dimofs.cli import InputError, parser
+from dimofs.cli import InputError, arguments
 from dimofs.eval import claim, coco, pck, posetrack
 from tests.support.posetrack_sets import file17, file18, person
 
@@ -14,7 +14,7 @@ MAINS = {"posetrack": posetrack.main, "coco": coco.main, "pck": pck.main, "claim
 
 def call(command: str, line: str) -> None:
     main = MAINS[command]
-    main(**vars(parser(main).parse_args(shlex.split(line))))
+    main(**arguments(main, shlex.split(line)))
 
 
 @pytest.mark.parametrize(
