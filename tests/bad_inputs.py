@@ -22,9 +22,11 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
@@ -375,21 +377,24 @@ def cases() -> list[Case]:
     return sorted(made, key=lambda case: hashlib.sha256(f"{case.entry} {case.name}".encode()).digest())
 
 
-def prepare(folder: Path) -> None:
-    """What the cases share: a small model under the name of the one that ships, one thread, imports, the template."""
+@contextmanager
+def prepared(folder: Path) -> Iterator[Path]:
+    """The folder with the files that the cases read; within the block a small model is known and trained by default."""
     from dimofs.zoo.presets import PRESETS, movenet_multipose
     from dimofs.zoo.training.recipes import RECIPES
 
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    PRESETS["tiny"] = tiny
-    RECIPES["mobile"] = TINY
     for entry in COMMANDS:
         importlib.import_module(f"dimofs.{entry}")
-    folder.mkdir()
-    make_template(folder)
-    large = folder.parent / "large"
-    checkpoints.save(movenet_multipose(), large, {})
-    (folder / "movenet").symlink_to(large)
+    with mock.patch.dict(PRESETS, {"tiny": tiny}), mock.patch.dict(RECIPES, {"mobile": TINY}):
+        folder.mkdir()
+        make_template(folder)
+        large = folder.parent / "large"
+        checkpoints.save(movenet_multipose(), large, {})
+        (folder / "movenet").symlink_to(large)
+        yield folder
+    torch.set_num_threads(threads)
 
 
 def main() -> int:
@@ -404,9 +409,7 @@ def main() -> int:
         return 0
     table: dict[str, Counter] = {}
     rows, bad = [], 0
-    with tempfile.TemporaryDirectory() as parent:
-        template = Path(parent) / "template"
-        prepare(template)
+    with tempfile.TemporaryDirectory() as parent, prepared(Path(parent) / "template") as template:
         for case in chosen:
             print(end=f"{len(rows)}/{len(chosen)}\r", file=sys.stderr)
             outcome = case.run(template)
