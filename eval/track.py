@@ -19,6 +19,7 @@ A file that cannot be tracked is reported in one line, the others are tracked, a
 results of an interrupted dimofs.zoo.pose (x.partial.poses.jsonl) are tracked too, and a warning says so.
 """
 
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -102,7 +103,7 @@ def main(
 def _targets(pred: Path, out: Path, format: str | None) -> dict[Path, Path]:
     """The result file of each input. InputError: it would replace an input, or another result."""
     paths = pose_files(pred)
-    if out.resolve() == paths[0].parent.resolve():
+    if os.path.realpath(out) == os.path.realpath(paths[0].parent):
         raise InputError(f"--out {out}: is the folder of --pred and would be written over; name another folder")
     targets = {path: out / renamed(path, format) for path in paths}
     owners: dict[Path, Path] = {}

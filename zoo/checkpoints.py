@@ -44,7 +44,7 @@ def save(model: nn.Module, folder: str | Path, metadata: Mapping[str, str], half
     replaced at once, and other files (README.md) stay.
     InputError: the folder cannot be written. ValueError: no preset made the model, or it is not float32.
     """
-    folder = Path(folder).resolve()
+    folder = Path(os.path.realpath(folder))
     staging = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     config, tensors = _describe(model), _tensors(model)
     if half:
