@@ -36,7 +36,8 @@ def test_draws_a_limb_between_its_joints():
     image = np.full((61, 400, 3), 100, dtype=np.uint8)
     draw(image, people([[[10.5, 30.5], [70.5, 30.5]]], [7], OUTSIDE), [(0, 1)])
     assert (image[29:32, 20:61] == colour(7)).all()  # 4 rows wide: a two hundredth of 400 on either side
-    assert (image[[27, 33], 20:61] < 80).all() and (image[[24, 36], 20:61] == 100).all()
+    # A rim, half as wide as the radius of 2 and half as bright, covers half of the third row from the middle.
+    assert (image[[27, 33], 20:61] == 75).all() and (image[[26, 34], 20:61] == 100).all()
     assert (image[:, :100] == image[::-1, :100]).all()
 
 

@@ -69,6 +69,12 @@ def test_several_videos_in_a_file_all_count(tmp_path):
     assert plain(result["sequences"]["gt/zero"]) == plain(expected["sequences"]["0"])
 
 
+def test_the_only_videos_of_two_files_are_a_pair(tmp_path):
+    """Whatever the folders of their images are called."""
+    truth, predicted = file18([[person(0)]] * 2, True), file18([[person(0)]] * 2, False, folders="000007_other")
+    assert constant(evaluate(tmp_path, truth, predicted), "ap") == 100
+
+
 def test_names_that_cannot_be_printed_are_escaped(tmp_path, capsys):
     folders = ["a\nb", "a\nb", "\ud800", "\ud800"]
     files = [file18(frames, t, folders=folders) for frames, t in ((TRUTH, True), (PREDICTED, False))]
