@@ -32,14 +32,23 @@ def inside(folder: str | Path, name: str) -> Path:
     return Path(folder) / name
 
 
+def check_regular(path: str | Path) -> None:
+    """InputError: nothing can be read at `path`, or what is there is no regular file: reading a pipe may never end."""
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot read ({getattr(error, 'strerror', None) or error})") from error
+    if not stat.S_ISREG(mode):
+        raise InputError(f"{path}: is not a regular file; give one")
+
+
 def read_bytes(path: str | Path) -> bytes:
     """The content of a file, unpacked where its first bytes say that it is gzipped.
 
     InputError: the file is absent, unreadable, damaged, larger than MOST_BYTES or not regular (a pipe may never end).
     """
+    check_regular(path)
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            raise InputError(f"{path}: is not a regular file; give one")
         with open(path, "rb") as file:
             packed = file.read(2) == b"\x1f\x8b"
             file.seek(0)

@@ -13,6 +13,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from dimofs.cli import InputError
+from dimofs.files import check_regular
 from dimofs.images import is_animated
 
 IMAGES = (".avif", ".bmp", ".heic", ".heif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
@@ -73,6 +74,7 @@ def sources(text: str) -> list[Source]:
     if folder:
         return _gathered(text, _listed(path))
     if there:
+        check_regular(path)
         return [_image(path) if _is_image(path) else video_source(path)]
     if "://" in text:
         return [_url(text)]

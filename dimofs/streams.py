@@ -49,6 +49,8 @@ class Stream:
             if tiles := count_tiles(self.container):
                 raise InputError(f"{source.text}: is a picture of {tiles} tiles; convert it to JPEG")
             self.stream = picture_stream(self.container)
+            if self.stream.codec_context is None:
+                raise InputError(f"{source.text}: is damaged, or of a codec that FFmpeg does not know; convert it")
         except LookupError as error:
             self.container.close()
             raise InputError(f"{source.text}: holds no video; give a video or an image") from error

@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from dimofs.cli import InputError
-from dimofs.files import read_json
+from dimofs.files import check_regular, read_json
 from dimofs.zoo.arguments import check_arguments
 from dimofs.zoo.converters import keypointrcnn
 from dimofs.zoo.devices import pick_device
@@ -186,6 +186,7 @@ def _untrained(name: str, arguments: dict[str, Any], size: int | None) -> nn.Mod
 
 def _verified(path: Path) -> dict[str, Tensor]:
     """The tensors of a safetensors file. InputError: it is damaged, or its checksum, if it has one, differs."""
+    check_regular(path)
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}

@@ -14,6 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from dimofs.cli import InputError
+from dimofs.files import check_regular
 from dimofs.zoo.backbones.resnet import FrozenBatchNorm
 
 PUBLIC = "keypointrcnn_resnet50_fpn_coco"
@@ -91,6 +92,7 @@ def download(path: Path) -> None:
 
 def _tensors(path: Path) -> dict[str, Tensor]:
     """The state dict at `path`. Only tensors are unpickled; a file that asks for code is refused."""
+    check_regular(path)
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
