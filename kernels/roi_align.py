@@ -98,9 +98,7 @@ def _check_images(index: Tensor, images: int) -> None:
     if torch.compiler.is_compiling():
         valid = ((index > -1) & (index < images)).all()
         torch.ops.aten._assert_async.msg(valid, "roi_align: an image index of boxes is out of range")
-    elif len(index):
-        # If any index is NaN, both are, and the comparison fails.
-        low, high = (limit.item() for limit in index.aminmax())
-        if not -1 < low <= high < images:
-            wrong = high if low > -1 else low
-            raise ValueError(f"boxes: image index {wrong:g} is out of range, there are {images} images")
+        return
+    for image in index.tolist():
+        if not -1 < image < images:
+            raise ValueError(f"boxes: image index {image:g} is out of range, there are {images} images")
