@@ -443,7 +443,7 @@ def person(x: float, y: float) -> People:
     points = box[:, None, :2] + torch.rand(1, 19, 2, generator=torch.Generator().manual_seed(3)) * torch.tensor(
         [40, 60]
     )
-    return People(box, points, torch.ones(1, 19, dtype=torch.bool), torch.zeros(0, 4))
+    return People(boxes=box, keypoints=points, labelled=torch.ones(1, 19, dtype=torch.bool), ignore=torch.zeros(0, 4))
 
 
 SAMPLING = Sampling(anchors=32, regions=16, keypoint_regions=4)

@@ -189,7 +189,9 @@ def actor() -> People:
     """One actor with a box of 100 x 200 pixels, joint j of 19 at (50, 10 j), the last two unlabelled."""
     joints = torch.tensor([[[50.0, 10.0 * j] for j in range(19)]])
     labelled = torch.arange(19)[None] < 17
-    return People(torch.tensor([[0.0, 0, 100, 200]]), joints, labelled, torch.zeros(0, 4))
+    return People(
+        boxes=torch.tensor([[0.0, 0, 100, 200]]), keypoints=joints, labelled=labelled, ignore=torch.zeros(0, 4)
+    )
 
 
 def found(shift: float, box: tuple[float, ...] = (0, 0, 100, 200), people: int = 1) -> Detections:

@@ -147,14 +147,16 @@ def test_labels_follow_frame_a(mosaic, apart):
 def test_paste_by_hand():
     """A window of 12 x 18 pixels, from (2, 1) to (14, 19), laid at (10, 20) of both frames of a scene of three."""
     one = torch.arange(200, dtype=torch.uint8).view(1, 20, 10).repeat(3, 1, 2)
-    other = Pair(one, one + 50, person((2, 1, 14, 19), nose=(3, 2), neck=(15, 2)), 0, "front")
+    other = Pair(
+        frame_a=one, frame_b=one + 50, people=person((2, 1, 14, 19), nose=(3, 2), neck=(15, 2)), delta=0, name="front"
+    )
     dark = torch.zeros(3, 60, 60, dtype=torch.uint8)
     behind = (
         person((9, 10, 25, 40), nose=(12, 22), neck=(14, 19), left_wrist=(9.5, 27)),  # 216 of 480 pixels are covered
         person((10, 21, 22, 50), nose=(12, 45)),  # 204 of 348
         person((10, 25, 22, 40), nose=(12, 39)),  # 156 of 180
     )
-    scene = Pair(dark, dark, People.join(behind), 3, "scene")
+    scene = Pair(frame_a=dark, frame_b=dark, people=People.join(behind), delta=3, name="scene")
     pair = paste(scene, other, (2, 1, 14, 19), 10, 20)
     assert pair.name == "scene+front" and pair.delta == 3 and not dark.any()
     for frame, first in ((pair.frame_a, 12), (pair.frame_b, 62)):
@@ -218,7 +220,11 @@ def test_pairs_depend_on_seed_and_number_alone():
     assert same(first[7], second[7]) and same(first[7], first[7])
     assert not same(first[7], first[8]) and not same(first[7], other[7])
     loader = DataLoader(Subset(first, range(4, 12)), batch_size=4, num_workers=2, collate_fn=collate)
-    loaded = [Pair(a, b, people, 0, name) for batch in loader for a, b, people, name in zip(*batch, strict=True)]
+    loaded = [
+        Pair(frame_a=a, frame_b=b, people=people, delta=0, name=name)
+        for batch in loader
+        for a, b, people, name in zip(*batch, strict=True)
+    ]
     assert len(loaded) == 8 and all(
         same(pair, first[number]) for pair, number in zip(loaded, range(4, 12), strict=True)
     )

@@ -88,7 +88,11 @@ def test_both_training_steps_learn():
 def test_torchvisions_targets_by_hand():
     joints, labelled = torch.zeros(1, len(DIMOFS), 2), torch.zeros(1, len(DIMOFS), dtype=torch.bool)
     joints[0, 0], labelled[0, 0] = torch.tensor([3.0, 4.0]), True
-    target = speed_train.target(People(torch.tensor([[1.0, 2.0, 5.0, 9.0]]), joints, labelled, torch.zeros(0, 4)))
+    target = speed_train.target(
+        People(
+            boxes=torch.tensor([[1.0, 2.0, 5.0, 9.0]]), keypoints=joints, labelled=labelled, ignore=torch.zeros(0, 4)
+        )
+    )
     assert target["labels"].tolist() == [1] and target["boxes"].tolist() == [[1, 2, 5, 9]]
     assert target["keypoints"][0, :2].tolist() == [[3, 4, 1], [0, 0, 0]]
 

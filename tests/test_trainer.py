@@ -36,8 +36,10 @@ class Noise:
         frames = torch.from_numpy(random.integers(0, 256, (2, 3, 64, 64), dtype="uint8"))
         joints = 16 + 32 * torch.from_numpy(random.random((1, len(DIMOFS), 2), dtype="float32"))
         labelled = torch.ones(1, len(DIMOFS), dtype=torch.bool)
-        people = People(torch.tensor([[12.0, 12, 52, 52]]), joints, labelled, torch.zeros(0, 4))
-        return Pair(frames[0], frames[1], people, 1, f"noise/{index}")
+        people = People(
+            boxes=torch.tensor([[12.0, 12, 52, 52]]), keypoints=joints, labelled=labelled, ignore=torch.zeros(0, 4)
+        )
+        return Pair(frame_a=frames[0], frame_b=frames[1], people=people, delta=1, name=f"noise/{index}")
 
     def frames(self):
         yield from ()

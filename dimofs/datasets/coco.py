@@ -65,7 +65,7 @@ class CocoKeypoints:
         name, number, people = self.items[index]
         image = to_tensor(self.images.read(number))
         labelled = people.labelled & inside(people.keypoints, *image.shape[1:])
-        return Pair(image, image, replace(people, labelled=labelled), 0, name)
+        return Pair(frame_a=image, frame_b=image, people=replace(people, labelled=labelled), delta=0, name=name)
 
     def frames(self) -> Iterator[tuple[str, Tensor]]:
         """Each image with its file name."""
@@ -141,7 +141,7 @@ def _labels(people: Records, joints: Sequence[str], extent: Tensor) -> People:
     for person in empty.nonzero()[:, 0].tolist():
         one = slice(person, person + 1)
         corners[one] = box_of_joints(keypoints[one], labelled[one], *extent[person].tolist())
-    return People(corners, keypoints, labelled, torch.zeros(0, 4))
+    return People(boxes=corners, keypoints=keypoints, labelled=labelled, ignore=torch.zeros(0, 4))
 
 
 def _finite(records: Records, field: str, values: np.ndarray) -> np.ndarray:

@@ -68,7 +68,13 @@ class Jhmdb:
         name = self.names[index]
         a, b = draw_frames(self.length(name), random, reach=self.reach, every=self.every)
         frame_a, frame_b = map(to_tensor, read_frames(self.clips / f"{name}.avi", (a, b)))
-        return Pair(frame_a, frame_b, self.people(name, a, *frame_a.shape[1:]), b - a, f"{name}/{a:04d}")
+        return Pair(
+            frame_a=frame_a,
+            frame_b=frame_b,
+            people=self.people(name, a, *frame_a.shape[1:]),
+            delta=b - a,
+            name=f"{name}/{a:04d}",
+        )
 
     def length(self, name: str) -> int:
         """The number of labelled frames of the clip "<class>/<clip>"."""
@@ -80,7 +86,7 @@ class Jhmdb:
         keypoints, labelled = to_dimofs(joints, inside(joints, height, width), JOINTS)
         unknown = ~boxes.isfinite().all(dim=1, keepdim=True)
         boxes = torch.where(unknown, box_of_joints(keypoints, labelled, height, width), clip(boxes, height, width))
-        people = People(boxes, keypoints, labelled, torch.zeros(0, 4))
+        people = People(boxes=boxes, keypoints=keypoints, labelled=labelled, ignore=torch.zeros(0, 4))
         return people.select((boxes[:, 2:] > boxes[:, :2]).all(1))
 
     def frames(self) -> Iterator[tuple[str, Tensor]]:

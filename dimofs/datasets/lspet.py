@@ -48,8 +48,10 @@ class Lspet:
         keypoints = self.keypoints[index][None]
         labelled = self.labelled[index][None] & inside(keypoints, height, width)
         boxes = box_of_joints(keypoints, labelled, height, width)
-        people = People(boxes, keypoints, labelled, torch.zeros(0, 4)).select(labelled.any(1))
-        return Pair(image, image, people, 0, name)
+        people = People(boxes=boxes, keypoints=keypoints, labelled=labelled, ignore=torch.zeros(0, 4)).select(
+            labelled.any(1)
+        )
+        return Pair(frame_a=image, frame_b=image, people=people, delta=0, name=name)
 
     def frames(self) -> Iterator[tuple[str, Tensor]]:
         """Each image with its file name."""

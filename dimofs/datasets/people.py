@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Protocol
 
 import numpy as np
@@ -14,7 +14,7 @@ from dimofs.boxes import clip
 from dimofs.skeletons import DIMOFS, indices
 
 
-@dataclass
+@dataclass(kw_only=True)
 class People:
     """P people of one frame, in pixels; continuous coordinates, pixel centres at integer + 0.5.
 
@@ -35,27 +35,31 @@ class People:
 
     def select(self, index: Tensor) -> People:
         """The people that `index` (a bool mask or int64 indices) selects, with every ignore region."""
-        return People(self.boxes[index], self.keypoints[index], self.labelled[index], self.ignore)
+        return People(
+            boxes=self.boxes[index], keypoints=self.keypoints[index], labelled=self.labelled[index], ignore=self.ignore
+        )
 
     def to(self, device: torch.device | str) -> People:
         """The same on `device`."""
-        return People(*(t.to(device) for t in (self.boxes, self.keypoints, self.labelled, self.ignore)))
+        return People(**{field.name: getattr(self, field.name).to(device) for field in fields(self)})
 
     @staticmethod
     def empty() -> People:
         """Nobody, and no ignore region."""
         joints = len(DIMOFS)
         labelled = torch.zeros(0, joints, dtype=torch.bool)
-        return People(torch.zeros(0, 4), torch.zeros(0, joints, 2), labelled, torch.zeros(0, 4))
+        return People(
+            boxes=torch.zeros(0, 4), keypoints=torch.zeros(0, joints, 2), labelled=labelled, ignore=torch.zeros(0, 4)
+        )
 
     @staticmethod
     def join(groups: Sequence[People]) -> People:
         """The people and ignore regions of all groups, in order."""
-        names = ("boxes", "keypoints", "labelled", "ignore")
-        return People(*(torch.cat([getattr(group, name) for group in groups]) for name in names))
+        names = [field.name for field in fields(People)]
+        return People(**{name: torch.cat([getattr(group, name) for group in groups]) for name in names})
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Pair:
     """Two frames of one scene.
 

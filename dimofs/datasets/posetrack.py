@@ -64,7 +64,13 @@ class PoseTrack:
         b = draw_partner(a, len(video.frames), random, self.reach)
         frame_a = self._image(video, a)
         frame_b = frame_a if a == b else self._image(video, b)
-        return Pair(frame_a, frame_b, people(video, a, *frame_a.shape[1:]), b - a, video.frames[a])
+        return Pair(
+            frame_a=frame_a,
+            frame_b=frame_b,
+            people=people(video, a, *frame_a.shape[1:]),
+            delta=b - a,
+            name=video.frames[a],
+        )
 
     def labelled(self, video: Video) -> np.ndarray:
         """The numbers of the frames that may be a Frame A."""
@@ -120,7 +126,9 @@ def people(video: Video, number: int, height: int, width: int) -> People:
     polygons = [np.concatenate((p.min(0), p.max(0)))[None] for p in video.regions[number] if len(p)]
     regions = _clipped(np.concatenate(polygons) if polygons else np.zeros((0, 4)), height, width)
     ignore = torch.cat((heads[~known], regions))
-    return People(boxes[known], keypoints[known], labelled[known], ignore[area(ignore) > 0])
+    return People(
+        boxes=boxes[known], keypoints=keypoints[known], labelled=labelled[known], ignore=ignore[area(ignore) > 0]
+    )
 
 
 def _clipped(corners: np.ndarray, height: int, width: int) -> Tensor:

@@ -73,7 +73,9 @@ def merge(
     sure = (scores > SURE_JOINT) & inside(keypoints, height, width)
     overlap = iou(people.boxes, teacher.boxes)
     mine, theirs = match(overlap, SAME_PERSON)
-    merged = People(people.boxes, people.keypoints.clone(), people.labelled.clone(), people.ignore)
+    merged = People(
+        boxes=people.boxes, keypoints=people.keypoints.clone(), labelled=people.labelled.clone(), ignore=people.ignore
+    )
     known = people.labelled[mine]
     add = ~known & sure[theirs]
     merged.keypoints[mine] = torch.where(add[..., None], keypoints[theirs], people.keypoints[mine])
@@ -88,7 +90,12 @@ def merge(
     clear = torch.cat((overlap, overlap.new_zeros(1, len(teacher)))).amax(0) < TOUCHES
     added = alone & clear & (teacher.scores >= SURE_PERSON)
     unsure = alone & ~added & (teacher.scores >= MAYBE_PERSON)
-    extra = People(teacher.boxes[added].float(), keypoints[added], sure[added], teacher.boxes[unsure].float())
+    extra = People(
+        boxes=teacher.boxes[added].float(),
+        keypoints=keypoints[added],
+        labelled=sure[added],
+        ignore=teacher.boxes[unsure].float(),
+    )
     return People.join((merged, extra))
 
 

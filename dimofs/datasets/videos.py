@@ -43,7 +43,7 @@ class Videos:
         name = self.names[index]
         a, b = draw_frames(self.length(name), random, reach=self.reach, every=self.every)
         frame_a, frame_b = map(to_tensor, read_frames(self.paths[name], (a, b)))
-        return Pair(frame_a, frame_b, People.empty(), b - a, f"{name}/{a:06d}")
+        return Pair(frame_a=frame_a, frame_b=frame_b, people=People.empty(), delta=b - a, name=f"{name}/{a:06d}")
 
     def length(self, name: str) -> int:
         """The number of frames of a video."""

@@ -20,7 +20,9 @@ def person(box: tuple, **joints: tuple[float, float]) -> People:
     for name, point in joints.items():
         keypoints[0, joint(name)] = torch.tensor(point)
         labelled[0, joint(name)] = True
-    return People(torch.tensor([box], dtype=torch.float32), keypoints, labelled, torch.zeros(0, 4))
+    return People(
+        boxes=torch.tensor([box], dtype=torch.float32), keypoints=keypoints, labelled=labelled, ignore=torch.zeros(0, 4)
+    )
 
 
 def blob(x: float, y: float, height: int, width: int, sigma: float = 2.5) -> torch.Tensor:
@@ -44,7 +46,13 @@ class Dots:
         x, y = 50.0 + 10 * index, 40.0
         image = blob(x, y, 90, 120, sigma=4)
         people = person((x - 25, y - 30, x + 25, y + 30), left_wrist=(x, y))
-        return Pair(image, image.clone() if self.apart else image, people, self.apart, f"dot{index}")
+        return Pair(
+            frame_a=image,
+            frame_b=image.clone() if self.apart else image,
+            people=people,
+            delta=self.apart,
+            name=f"dot{index}",
+        )
 
     def frames(self):
         return ((f"dot{i}", self.pair(i, None).frame_a) for i in range(3))

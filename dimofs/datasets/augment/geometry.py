@@ -84,7 +84,7 @@ def augment(pair: Pair, size: tuple[int, int], random: np.random.Generator, how:
             second, knots = motion(people.boxes, size, random, how.motion)
             canvas[1:] = warp(frame, compose(second, matrix), size, fill, knots)
     frame_a, frame_b = how.colours(canvas, random).to(torch.uint8)
-    return Pair(frame_a, frame_b, people, pair.delta, pair.name)
+    return Pair(frame_a=frame_a, frame_b=frame_b, people=people, delta=pair.delta, name=pair.name)
 
 
 def placement(pair: Pair, size: tuple[int, int], random: np.random.Generator, how: Augmentation) -> Tensor:
@@ -201,7 +201,9 @@ def transform(people: People, matrix: Tensor, size: tuple[int, int]) -> People:
     kept = (visible >= LEAST_SHARE * area(boxes)) & (visible >= LEAST_SIZE**2)
     ignore = torch.cat((_turned(people.ignore, linear, shift, size), seen[~kept]))
     ignore = ignore[area(ignore) > 0]
-    return People(seen[kept], keypoints[kept], (labelled & inside(keypoints, *size))[kept], ignore)
+    return People(
+        boxes=seen[kept], keypoints=keypoints[kept], labelled=(labelled & inside(keypoints, *size))[kept], ignore=ignore
+    )
 
 
 def _hold(boxes: Tensor, keypoints: Tensor, labelled: Tensor) -> Tensor:
@@ -221,4 +223,9 @@ def _turned(boxes: Tensor, linear: Tensor, shift: Tensor, size: tuple[int, int])
 def shifted(people: People, x: int, y: int) -> People:
     """The people moved by `x` and `y` pixels."""
     by = torch.tensor((x, y), dtype=torch.float32)
-    return People(people.boxes + by.repeat(2), people.keypoints + by, people.labelled, people.ignore + by.repeat(2))
+    return People(
+        boxes=people.boxes + by.repeat(2),
+        keypoints=people.keypoints + by,
+        labelled=people.labelled,
+        ignore=people.ignore + by.repeat(2),
+    )

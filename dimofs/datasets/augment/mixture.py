@@ -92,7 +92,13 @@ class Mixture(Dataset[Pair]):
                 people.append(shifted(pair.people, left, top))
                 pairs.append(pair)
         delta = next((pair.delta for pair in pairs if pair.delta), 0)
-        return Pair(canvas[0], canvas[1], People.join(people), delta, "+".join(pair.name for pair in pairs))
+        return Pair(
+            frame_a=canvas[0],
+            frame_b=canvas[1],
+            people=People.join(people),
+            delta=delta,
+            name="+".join(pair.name for pair in pairs),
+        )
 
 
 def collate(pairs: Sequence[Pair]) -> tuple[Tensor, Tensor, list[People], list[str]]:

@@ -28,7 +28,13 @@ def paste(scene: Pair, other: Pair, window: tuple[int, int, int, int], x: int, y
     front = shifted(transform(other.people, move, (height, width)), x, y)
     behind = hide(scene.people, torch.tensor((x, y, x + width, y + height), dtype=torch.float32))
     people = People.join((behind, front))
-    return Pair(frame_a, frame_b, people, scene.delta or other.delta, f"{scene.name}+{other.name}")
+    return Pair(
+        frame_a=frame_a,
+        frame_b=frame_b,
+        people=people,
+        delta=scene.delta or other.delta,
+        name=f"{scene.name}+{other.name}",
+    )
 
 
 def hide(people: People, window: torch.Tensor) -> People:
@@ -37,7 +43,12 @@ def hide(people: People, window: torch.Tensor) -> People:
     hidden = inside(people.keypoints - window[:2], height, width)
     kept = covered(people.boxes, window[None])[:, 0] <= HIDDEN
     ignore = torch.cat((people.ignore, people.boxes[~kept]))
-    return People(people.boxes[kept], people.keypoints[kept], (people.labelled & ~hidden)[kept], ignore)
+    return People(
+        boxes=people.boxes[kept],
+        keypoints=people.keypoints[kept],
+        labelled=(people.labelled & ~hidden)[kept],
+        ignore=ignore,
+    )
 
 
 def largest(people: People) -> tuple[int, int, int, int]:

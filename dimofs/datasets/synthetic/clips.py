@@ -87,8 +87,12 @@ class SyntheticClip:
 def _people(boxes: np.ndarray, keypoints: np.ndarray, present: np.ndarray, height: int, width: int) -> People:
     inside = np.all((keypoints >= 0) & (keypoints < (width, height)), -1)
     absent = ~present & (boxes[:, 2] > boxes[:, 0])
-    labels = (boxes[present], keypoints[present], inside[present], boxes[absent])
-    return People(*(torch.from_numpy(np.ascontiguousarray(part)) for part in labels))
+    return People(
+        boxes=torch.from_numpy(boxes[present]),
+        keypoints=torch.from_numpy(keypoints[present]),
+        labelled=torch.from_numpy(inside[present]),
+        ignore=torch.from_numpy(boxes[absent]),
+    )
 
 
 def synthetic_clip(
@@ -143,7 +147,7 @@ class Synthetic:
         frame_a = _tensor(shot.frame)
         frame_b = frame_a if a == b else _tensor(scene.shoot(b).frame)
         people = _people(shot.boxes, scene.keypoints[a], shot.present, self.height, self.width)
-        return Pair(frame_a, frame_b, people, b - a, f"{scene.name}/{a:04d}")
+        return Pair(frame_a=frame_a, frame_b=frame_b, people=people, delta=b - a, name=f"{scene.name}/{a:04d}")
 
     def frames(self) -> Iterator[tuple[str, Tensor]]:
         """Every possible Frame A of every clip, with the name that `pair` gives it."""
