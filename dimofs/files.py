@@ -1,11 +1,13 @@
 """Files read and written without surprises: JSON that names itself when broken, outputs that are whole or absent."""
 
 import gc
+import glob
 import gzip
 import json
 import os
 import re
 import stat
+import sys
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
@@ -101,6 +103,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
     temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(target)
         yield temporary
         os.replace(temporary, target)
     except OSError as error:
@@ -108,6 +111,29 @@ def replacing(path: str | Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             temporary.unlink()
+
+
+def _remove_leftovers(target: Path) -> None:
+    """Remove the temporary files of processes that were killed while they wrote this result."""
+    for leftover in target.parent.glob(f".{glob.escape(target.name)}.*.part"):
+        number = leftover.name.removesuffix(".part").rpartition(".")[2]
+        if re.fullmatch("[0-9]{1,9}", number) and not _runs(int(number)):
+            with suppress(OSError):
+                leftover.unlink()
+
+
+def _runs(process: int) -> bool:
+    """Whether a process of this number runs on this machine."""
+    if sys.platform == "win32":
+        # There, os.kill ends the process.
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True
+    return True
 
 
 def _result(path: Path) -> Path:

@@ -98,6 +98,7 @@ class _Film:
         height, width = shrunk_size(about.height, about.width)
         self.stream.width, self.stream.height = width + width % 2, height + height % 2
         self.stream.pix_fmt = "yuv420p"
+        self.stream.codec_context.sample_aspect_ratio = about.pixel_aspect
         self.stream.gop_size = max(1, round(4 * about.fps))
         self.stream.codec_context.time_base = Fraction(1, TICKS)
         for tag in ("colorspace", "color_primaries", "color_trc", "color_range"):

@@ -2,6 +2,8 @@
 
 import gzip
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -107,3 +109,19 @@ def test_a_failure_leaves_what_was_there(tmp_path):
     with pytest.raises(ValueError, match="not JSON compliant"):
         write_json(path, float("nan"))
     assert path.read_text() == "old" and os.listdir(tmp_path) == ["x.json"]
+
+
+def test_leftovers_of_dead_processes_are_removed(tmp_path):
+    """Only those of the same result; what another process still writes stays, and so does any other file."""
+    process = subprocess.Popen([sys.executable, "-c", "pass"])
+    process.wait()
+    names = (
+        f".x.json.{process.pid}.part",
+        f".x.json.{os.getppid()}.part",
+        f".y.json.{process.pid}.part",
+        ".x.json.a.part",
+    )
+    for name in names:
+        (tmp_path / name).touch()
+    write_json(tmp_path / "x.json", 1)
+    assert {path.name for path in tmp_path.iterdir()} == {"x.json", *names[1:]}

@@ -1,5 +1,6 @@
 """Drawing by its geometry, and the films and pictures it goes into."""
 
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -182,3 +183,11 @@ def test_failed_overlay_leaves_nothing(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="cannot write"), film(tmp_path / "file" / "x.mp4", about(64, 48)):
         pass
+
+
+def test_overlay_has_the_pixels_of_the_source(tmp_path):
+    wide = replace(about(64, 48), pixel_aspect=Fraction(64, 45))
+    with film(tmp_path / "x.mp4", wide) as write:
+        write(Frame(picture(1), 0, 0.0, 0.04), Detections.empty(17))
+    with av.open(str(tmp_path / "x.mp4")) as container:
+        assert container.streams.video[0].sample_aspect_ratio == Fraction(64, 45)

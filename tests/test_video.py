@@ -1,8 +1,11 @@
 """Sources and clips: what inputs name, frames with their numbers, times and turns, damage in one line."""
 
+import os
 import random
 import threading
 import time
+from contextlib import closing
+from fractions import Fraction
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -10,10 +13,12 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from av.stream import Disposition
 
 from dimofs.ahead import ahead, behind
 from dimofs.cli import InputError
 from dimofs.images import read_image
+from dimofs.reader import FrameReader, read_clip
 from dimofs.sources import sources
 from dimofs.video import Frame, VideoClip, open_clip
 from tests.support.clips import number, picture, write_clip, write_image, write_video
@@ -106,6 +111,112 @@ def test_rotated_videos_are_upright(tmp_path, rotation, corner):
     assert pixels.shape == ((64, 48, 3) if rotation % 180 else (48, 64, 3)) and pixels.flags.c_contiguous
     assert pixels[corner][0] > 200 and pixels[corner][1] < 60
     assert abs(int(pixels[-1 - corner[0]][-1 - corner[1]][0]) - 41) < 8
+
+
+@pytest.mark.parametrize("turned", [0, 90, 180, 270])
+@pytest.mark.parametrize("mirrored", [False, True])
+@pytest.mark.parametrize("name", ["x.mp4", "x.mov"])
+def test_display_matrices_turn_and_mirror(tmp_path, turned, mirrored, name):
+    """FFmpeg's own convention: turned counterclockwise first, then mirrored left to right."""
+    path = write_video(tmp_path / name, [picture(5)] * 3, rotation=turned, mirrored=mirrored)
+    truth = np.rot90(picture(5), turned // 90).astype(int)
+    truth = truth[:, ::-1] if mirrored else truth
+    for pixels in (read(path)[0].pixels, FrameReader(path).read([1])[0], next(read_clip(path))):
+        assert pixels.shape == truth.shape and np.abs(pixels - truth).mean() < 4
+
+
+def test_a_pixel_may_be_wider_than_high(tmp_path):
+    for rotation, aspect in ((0, Fraction(64, 45)), (90, Fraction(45, 64))):
+        path = write_video(tmp_path / f"x{rotation}.mp4", [picture(5)] * 3, rotation=rotation, aspect=Fraction(64, 45))
+        clip = open_clip(*sources(str(path)))
+        assert len(list(clip.frames())) == 3 and clip.pixel_aspect == aspect
+    square = open_clip(*sources(str(write_clip(tmp_path / "square.mp4"))))
+    assert len(list(square.frames())) == 10 and square.pixel_aspect == 1
+
+
+def test_the_default_of_two_tracks_is_shown(tmp_path):
+    with av.open(str(tmp_path / "x.mkv"), "w") as container:
+        tracks = [container.add_stream("libx264", rate=25) for _ in range(2)]
+        for track in tracks:
+            track.height, track.width, track.pix_fmt = 48, 64, "yuv420p"
+        tracks[0].disposition, tracks[1].disposition = Disposition(0), Disposition.default
+        for value, track in zip((0, 200), tracks, strict=True):
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), value, dtype=np.uint8), format="rgb24")
+            frame.pts = 0
+            container.mux(track.encode(frame))
+            container.mux(track.encode())
+    assert read(tmp_path / "x.mkv")[0].pixels.mean() == pytest.approx(200, abs=4)
+
+
+@pytest.mark.parametrize("suffix", ["png", "avif", "gif"])
+def test_animations_are_videos(tmp_path, suffix):
+    images = [pytest.importorskip("PIL.Image").fromarray(picture(10 * i)) for i in range(3)]
+    images[0].save(tmp_path / f"x.{suffix}", save_all=True, append_images=images[1:], duration=[100, 300, 200])
+    frames = read(tmp_path / f"x.{suffix}")
+    assert [f.time for f in frames] == pytest.approx([0, 0.1, 0.4]) and frames[2].index == 2
+    assert [number(f.pixels) for f in frames] == pytest.approx([0, 10, 20], abs=1)
+    write_image(tmp_path / "still.png", picture(1))
+    assert [s.name for s in sources(str(tmp_path))] == ["x", tmp_path.name]
+
+
+@pytest.mark.parametrize("name", [b"caf\xe9.mp4", b"a\nb.mp4", "\u4eba.mp4".encode(), b"http:x.mp4", b"concat:a|b.mkv"])
+def test_names_of_any_kind(tmp_path, name):
+    path = tmp_path / os.fsdecode(name)
+    write_clip(tmp_path / f"plain{path.suffix}", 3).rename(path)
+    for text in (path, tmp_path):
+        (source,) = sources(str(text))
+        with closing(open_clip(source)) as clip:
+            assert len(list(clip.frames())) == 3 == len(FrameReader(path))
+        source.text.encode()
+        assert source.text.isprintable()
+
+
+def test_a_title_in_any_encoding(tmp_path):
+    path = write_video(tmp_path / "x.mkv", [picture(1)] * 3, title="TITLETITLE")
+    path.write_bytes(path.read_bytes().replace(b"TITLETITLE", b"\xe9\xff\xfe\x80titles"))
+    assert len(read(path)) == 3 == len(FrameReader(path))
+
+
+@pytest.mark.parametrize(
+    "text", ["\u00b2", "\u0663", "x" * 5000, "a\0b.mp4", "\ud800.mp4", "9" * 5000, "http://[x/y.mp4"]
+)
+def test_odd_texts_that_name_nothing(text):
+    with pytest.raises(InputError) as caught:
+        open_clip(*sources(text))
+    assert len(str(caught.value)) < 400 and "\n" not in str(caught.value)
+
+
+def test_secrets_of_a_url_stay_in_its_address():
+    address = "https://me:secret@host:8080/live/walk.m3u8?token=abc&user=me#part"
+    (source,) = sources(address)
+    assert source.address == address and source.name == "walk"
+    assert source.text == "https://host:8080/live/walk.m3u8"
+
+
+def test_playlists_read_their_own_folder_only(tmp_path):
+    inside = tmp_path / "inside"
+    inside.mkdir()
+    write_clip(inside / "a.ts", 5)
+    write_clip(tmp_path / "b.ts", 5)
+    head = "#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:1\n#EXTINF:0.2,\n"
+    (inside / "x.m3u8").write_text(f"{head}a.ts\n#EXT-X-ENDLIST\n")
+    assert len(read(inside / "x.m3u8")) == 5
+    requests = []
+
+    class Handler(SilentHandler):
+        def do_GET(self) -> None:
+            requests.append(self.path)
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        remote = f"http://127.0.0.1:{server.server_port}/b.ts"
+        for entry in ("../b.ts", str(tmp_path / "b.ts"), f"file://{tmp_path}/b.ts", remote, f"concat:{tmp_path}/b.ts"):
+            (inside / "x.m3u8").write_text(f"{head}{entry}\n#EXT-X-ENDLIST\n")
+            error(inside / "x.m3u8")
+            (inside / "x.mp4").write_text(f"ffconcat version 1.0\nfile '{entry}'\n")
+            error(inside / "x.mp4")
+        server.shutdown()
+    assert not requests
 
 
 def test_variable_rate_keeps_true_times(tmp_path):

@@ -3,6 +3,7 @@
 import csv
 import json
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +56,13 @@ def written(path: Path, format: str, frames, about: About = ABOUT) -> str:
             write(*pair)
     assert [p.name for p in path.parent.iterdir()] == [path.name]
     return path.read_text()
+
+
+def test_json_lines_tell_the_shape_of_pixels(tmp_path):
+    path = tmp_path / "x.jsonl"
+    with FORMATS["jsonl"][1](path, replace(about(), pixel_aspect=Fraction(64, 45))):
+        pass
+    assert json.loads(path.read_text())["pixel_aspect"] == 1.422222
 
 
 def test_json_lines(tmp_path):

@@ -17,7 +17,8 @@ Beside each input, or in --out: NAME.poses.jsonl with a header line and then a l
      "keypoints": [[x, y, confidence], ...]}]}
 
 in pixels of the upright frame (centres at integer + 0.5) and seconds since the first frame, and NAME.poses.mp4 (.png
-for a still) with the poses drawn in. --format writes instead csv (NAME.poses.csv, a row per person), coco
+for a still) with the poses drawn in. The header of a video whose pixels are not square (DVD) has `pixel_aspect`: how
+much wider than high they are shown. --format writes instead csv (NAME.poses.csv, a row per person), coco
 (NAME.poses.json, one results list; image_id is the number in the image's name) or posetrack (NAME.json, a PoseTrack18
 file).
 
@@ -51,7 +52,7 @@ from dimofs.cli import InputError, check_choices, check_ranges, run
 from dimofs.formats.writers import FORMATS, About
 from dimofs.memory import keep_freed_memory
 from dimofs.overlay import film, picture
-from dimofs.sources import Source, sources
+from dimofs.sources import Source, printable, sources
 from dimofs.tracking import NONE, TRACKERS, Tracker, follow, tracker_named
 from dimofs.video import Clip, open_clip
 from dimofs.zoo import checkpoints
@@ -227,13 +228,14 @@ def _writers(job: Job, clip: Clip, shape: tuple[int, ...], detector: PoseDetecto
     source = job.source
     about = About(
         source=source.text,
-        name=source.name,
+        name=printable(source.name),
         width=shape[1],
         height=shape[0],
         fps=clip.fps,
         keypoint_names=detector.keypoint_names,
         model=settings.model,
         delta=settings.delta,
+        pixel_aspect=clip.pixel_aspect,
     )
     yield FORMATS[settings.format][1](job.results, about)
     if job.overlay:

@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 from dimofs import skeletons
@@ -22,6 +23,7 @@ from dimofs.formats.coco_results import joints_and_boxes, to_results
 from dimofs.formats.contents import category, header_line, sequence
 from dimofs.formats.posetrack import MOST_TRACKS
 from dimofs.formats.rounding import rounded_joints, rounded_pixels, rounded_scores
+from dimofs.sources import printable
 from dimofs.video import Frame
 
 Write = Callable[[Frame, Detections], None]
@@ -35,6 +37,7 @@ class About:
 
     source, name: the input as it was given, and the name of its results. width, height: pixels. fps: frames a second.
     keypoint_names: joints of the model. model: its name. delta: as in `dimofs.zoo.detection.stream.poses`.
+    pixel_aspect: how much wider than high a pixel is shown; other than 1 in anamorphic video (DVD, DV).
     """
 
     source: str
@@ -45,6 +48,7 @@ class About:
     keypoint_names: Sequence[str]
     model: str
     delta: int
+    pixel_aspect: Fraction = Fraction(1)
 
 
 @contextmanager
@@ -55,6 +59,8 @@ def jsonl(path: Path, about: About) -> Iterator[Write]:
     """
     header = header_line(about.source, (about.width, about.height), about.fps, about.keypoint_names)
     header |= {"model": about.model, "delta": about.delta}
+    if about.pixel_aspect != 1:
+        header["pixel_aspect"] = round(float(about.pixel_aspect), 6)
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
 
         def line(content: dict) -> None:
@@ -63,7 +69,7 @@ def jsonl(path: Path, about: About) -> Iterator[Write]:
         def write(frame: Frame, people: Detections) -> None:
             content: dict = {"frame": frame.index, "time": round(frame.time, 6)}
             if frame.file:
-                content["file"] = frame.file.name
+                content["file"] = printable(frame.file.name)
             height, width, _ = frame.pixels.shape
             if (width, height) != (about.width, about.height):
                 content |= {"width": width, "height": height}

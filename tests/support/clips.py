@@ -30,8 +30,15 @@ def write_video(
     rotation: int = 0,
     key_every: int = 12,
     codec: str = "libx264",
+    mirrored: bool = False,
+    aspect: Fraction | None = None,
+    title: str = "",
 ) -> Path:
-    """A video of these images; `times` in seconds make its rate variable; `rotation` counterclockwise for display."""
+    """A video of these images.
+
+    times: in seconds, for a variable rate. rotation: counterclockwise for display, before `mirrored` left to right.
+    aspect: of a pixel.
+    """
     options = {"crf": "5", "bf": "0", "sc_threshold": "0"} if codec == "libx264" else {"qmin": "1", "qmax": "2"}
     faststart = {"movflags": "faststart"} if path.suffix == ".mp4" else {}
     with av.open(str(path), "w", options=faststart) as container:
@@ -40,8 +47,12 @@ def write_video(
         stream.pix_fmt = "yuv420p" if not (stream.height % 2 or stream.width % 2) else "yuv444p"
         stream.codec_context.gop_size = key_every
         stream.codec_context.time_base = Fraction(1, 1000) if times else Fraction(1, rate)
-        if rotation:
-            stream.set_display_rotation(rotation)
+        if rotation or mirrored:
+            stream.set_display_rotation(rotation, hflip=mirrored)
+        if aspect is not None:
+            stream.codec_context.sample_aspect_ratio = aspect
+        if title:
+            container.metadata["title"] = title
         for i, image in enumerate(images):
             frame = av.VideoFrame.from_ndarray(image, format="rgb24")
             frame.pts = i if times is None else round(1000 * times[i])
