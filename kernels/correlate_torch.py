@@ -4,7 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-TILE = 32  # pixels of a row that are multiplied with their common neighbourhood at once
+# Pixels of a row that are multiplied by their common neighbourhood at once.
+TILE = 32
 
 
 def correlate_torch(a: Tensor, b: Tensor, radius: int) -> Tensor:

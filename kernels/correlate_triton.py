@@ -18,8 +18,10 @@ from dimofs.kernels.correlate_torch import correlate_torch
 from dimofs.kernels.deform_torch import derivatives
 from dimofs.kernels.operators import operator
 
-PIXELS = 32  # of a row, for each program
-CHANNELS = 16  # for each program of the backward kernel
+# Pixels of a row per program.
+PIXELS = 32
+# Channels per program of the backward kernel.
+CHANNELS = 16
 
 
 def correlate_triton(a: Tensor, b: Tensor, radius: int) -> Tensor:
@@ -67,7 +69,8 @@ def _keep(ctx, inputs, output) -> None:
 
 def _backward(ctx, grad: Tensor):
     a, b = ctx.saved_tensors
-    if torch.is_grad_enabled():  # somebody differentiates twice
+    if torch.is_grad_enabled():
+        # Second derivatives were asked for (create_graph=True).
         return *derivatives(lambda a, b: correlate_torch(a, b, ctx.radius), (a, b), grad), None
     return *correlate_backward(grad, a, b, ctx.radius), None
 
