@@ -146,8 +146,8 @@ def read_results(path: Path, truth: CocoTruth) -> list[dict]:
 def parse_results(file: str | Path, content: Any, truth: CocoTruth) -> list[dict]:
     """Those entries of a COCO results list that are people.
 
-    They are told by `category_id`. A file whose entries all have keypoints and the one category that COCO gives to
-    people counts too, whatever number the ground truth has.
+    People are recognized by `category_id`. If all entries have keypoints and COCO's own category id of people, all are
+    people, even if the ground truth numbers its categories differently.
 
     InputError names the first entry that lacks a field, cannot be scored or names no image; or no entry is a person.
     """

@@ -24,9 +24,11 @@ BATCH = 8
 class JointOptions:
     """Which frames are judged and what the model sees.
 
-    every: each `every`-th frame is judged, as Frame A. delta: its people are found in the features of the frame `delta`
-    later. aggregate: joints are placed by the frames so many before and after, too (0: not). blur: Frame A is the mean
-    of itself and `blur` frames on each side. Frames beyond the ends of the video are its first and last.
+    every:     each `every`-th frame is judged, as Frame A.
+    delta:     its people are found in the features of the frame `delta` later.
+    aggregate: joints are placed by the frames `aggregate` before and after as well; 0 for not.
+    blur:      Frame A is shown as the mean of itself and `blur` frames on each side.
+    device:    of the model. Beyond the ends of the video its first and last frames stand in.
     """
 
     every: int
