@@ -103,8 +103,8 @@ def main(
     json: Annotated[Path | None, "write the figures here", RESULT] = None,
 ) -> None:
     check_options(main, locals(), needs=NEEDS)
-    for name in runs:
-        check_choices(runs=(name, RUNS))
+    for run_name in runs:
+        check_choices(runs=(run_name, RUNS))
     check_distinct("runs", runs)
     check_distinct("seeds", seeds)
     paths = Paths(jhmdb=jhmdb, jhmdb_labels=jhmdb_labels, every=every).or_synthetic(SYNTHETIC_CLIPS)
@@ -135,12 +135,17 @@ def main(
             train(task, recipe.changed(seed=seed), str(folder), here, options)
             found[name].append(test(folder, steps, pairs=name != "single"))
     print(f"{'JHMDB' if jhmdb else 'synthetic clips'}, %, mean ± standard deviation over {len(seeds)} seeds")
-    print(*tables(found, test.deltas), sep="\n")
-    if "dimofs" in found and "single" in found:
-        plot_sweep(out / "figure6.png", sweep(found, test.deltas))
-        print(f"-> {out / 'figure6.png'}")
+    _show(found, test.deltas, out / "figure6.png")
     if json is not None:
         write_json(json, {"seeds": list(seeds), "deltas": test.deltas, "runs": found})
+
+
+def _show(found: dict[str, list[dict]], deltas: Sequence[int], plot: Path) -> None:
+    """Print the tables; plot Figure 6 if the two runs that it compares are there."""
+    print(*tables(found, deltas), sep="\n")
+    if "dimofs" in found and "single" in found:
+        plot_sweep(plot, sweep(found, deltas))
+        print(f"-> {plot}")
 
 
 def _without_motion(weights: str, folder: Path) -> None:

@@ -147,16 +147,8 @@ def main(
         here = str(pick_device(device))
         with _folder(out) as folder:
             options = EvalOptions(delta=delta, batch=batch, joint_score=joint_score, definition=definition, hota=hota)
-            bench = Bench(
-                root=root,
-                jhmdb=jhmdb,
-                jhmdb_labels=jhmdb_labels,
-                most=videos,
-                seeds=seeds,
-                out=folder,
-                options=options,
-                plot=plot,
-            )
+            data = {"root": root, "jhmdb": jhmdb, "jhmdb_labels": jhmdb_labels, "most": videos, "seeds": seeds}
+            bench = Bench(**data, out=folder, options=options, plot=plot)
             models = {name: checkpoints.load_as(PoseDetector, name, here) for name in weights}
             if trackers is not None:
                 result = compare(bench, models, trackers)
