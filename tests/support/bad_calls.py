@@ -38,6 +38,16 @@ def gives(call: Callable[[], Tensor], expected: object) -> Callable[[], None]:
     return action
 
 
+def same(call: Callable[[], list[Detections]], other: Callable[[], list[Detections]]) -> Callable[[], None]:
+    """Two calls that have to find the same people."""
+
+    def action() -> None:
+        for one, two in zip(call(), other(), strict=True):
+            torch.testing.assert_close((one.boxes, one.scores, one.keypoints), (two.boxes, two.scores, two.keypoints))
+
+    return action
+
+
 def either(call: Callable[[], object]) -> Callable[[], None]:
     """A call that may be refused as by `refused`, or work."""
 
@@ -177,7 +187,9 @@ def _api() -> dict[str, Callable[[], None]]:
 
     frames = torch.rand(2, 3, 32, 48, generator=torch.Generator().manual_seed(0))
     return {
-        "detector: bytes": refused(lambda: detect((255 * frames).byte())),
+        "detector: bytes are as 0 to 1": same(
+            lambda: detect((255 * frames).byte()), lambda: detect((255 * frames).byte() / 255)
+        ),
         "detector: 0 to 255": refused(lambda: detect(255 * frames)),
         "detector: negative": refused(lambda: detect(-frames)),
         "detector: NaN": either(lambda: detect(frames * NAN)),
@@ -188,7 +200,7 @@ def _api() -> dict[str, Callable[[], None]]:
         "detector: with alpha": refused(lambda: detect(torch.cat((frames, frames[:, :1]), 1))),
         "detector: B of another size": refused(lambda: detect(frames, frames[..., :-8])),
         "detector: B of another count": refused(lambda: detect(frames, frames[:1])),
-        "detector: B of another type": refused(lambda: detect(frames, frames.double())),
+        "detector: B of another type": same(lambda: detect(frames, frames.double()), lambda: detect(frames, frames)),
         "detector: empty frames": refused(lambda: detect(torch.zeros(1, 3, 0, 10))),
         "detector: one pixel": gives(lambda: counted(torch.rand(1, 3, 1, 1)), 1.0),
         "detector: one row": gives(lambda: counted(torch.rand(1, 3, 1, 500)), 1.0),
