@@ -51,7 +51,7 @@ def _open_beside(folder: Path, url: str, flags: int, options: dict[str, str]) ->
 
 def count_tiles(container: InputContainer) -> int:
     """How many tiles the picture of an AVIF or HEIC file is made of; 0 if it is whole. FFmpeg lists each as stream."""
-    return sum(bool(stream.disposition & DEPENDENT) for stream in container.streams.video)
+    return sum(bool(stream.disposition.value & DEPENDENT) for stream in container.streams.video)
 
 
 def picture_stream(container: InputContainer) -> VideoStream:
