@@ -157,7 +157,10 @@ def test_signals_end_a_command_without_a_word(number):
     process = started("wait", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.stdout is not None and process.stdout.readline() == "ready\n"
     process.send_signal(number)
-    assert process.communicate(timeout=60)[1] == "" and process.returncode == 128 + number
+    try:
+        assert process.communicate(timeout=60)[1] == "" and process.returncode == 128 + number
+    finally:
+        process.kill()
 
 
 def test_a_reader_that_leaves_ends_a_command_without_a_word():

@@ -9,18 +9,25 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
 from dimofs.cli import InputError
+from dimofs.datasets.teacher import Taught
+from dimofs.detections import Detections
 from dimofs.zoo import checkpoints, train
+from dimofs.zoo.training import state_file
+from dimofs.zoo.training.poses import PoseTask
 from dimofs.zoo.training.run_folder import RunFolder
 from dimofs.zoo.training.trainer import Trainer
 from tests.support.commands import call
-from tests.support.tiny import TINY, TINY_TASK, tiny_model, use_tiny
+from tests.support.scenes import Nobody
+from tests.support.tiny import TINY, TINY_POSES, TINY_TASK, tiny_model, use_tiny
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -61,7 +68,7 @@ def assert_same(one: Path, other: Path) -> None:
     assert a.keys() == b.keys()
     assert [name for name in a if not torch.equal(a[name], b[name])] == []
     assert rows(one / "metrics.jsonl") == rows(other / "metrics.jsonl")
-    assert not [*other.glob("**/*.part"), *other.glob("**/.*.part")]
+    assert not list(other.glob("**/.*.part"))
 
 
 def crash_at(patch: pytest.MonkeyPatch, call: int) -> Callable[[], int]:
@@ -228,20 +235,156 @@ def test_steps_may_grow(tiny, tmp_path):
     assert json.loads((tmp_path / "recipe.json").read_text())["steps"] == 3
 
 
-@pytest.mark.parametrize("damage", [b"", b"PK\x03\x04 torn", None], ids=["empty", "torn", "pickle"])
+def flip(path: Path, seed: int, count: int = 50) -> None:
+    """Flip `count` random bits of a file."""
+    content, random = bytearray(path.read_bytes()), np.random.default_rng(seed)
+    for place in random.choice(8 * len(content), count, replace=False).tolist():
+        content[place // 8] ^= 1 << place % 8
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("damage", ["empty", "torn", "one bit", "50 bits", "no checksum", "folder"])
 def test_a_damaged_state_is_one_line(tiny, tmp_path, damage):
     run(tmp_path, steps=1)
-    if damage is None:
-        torch.save({"step": tmp_path}, tmp_path / "state.pt")  # a pickle that asks for code
+    path = tmp_path / "state.pt"
+    content = path.read_bytes()
+    path.unlink()
+    if damage == "folder":
+        path.mkdir()
     else:
-        (tmp_path / "state.pt").write_bytes(damage)
-    with pytest.raises(InputError, match=r"state.pt: damaged \([^\n]*--out[^\n]*$"):
+        path.write_bytes({"empty": b"", "torn": content[:-100], "no checksum": content[:-79]}.get(damage, content))
+    if damage.endswith(("bit", "bits")):
+        flip(path, seed=0, count=int(damage.split()[0].replace("one", "1")))
+    with pytest.raises(InputError, match=r"state.pt: (damaged|cannot read) \([^\n]*$"):
         run(tmp_path, steps=1)
+
+
+def odd_states(state: dict) -> dict[str, object]:
+    """Whole states that another program, or another run, could have written."""
+    other = Trainer(TINY_TASK, tiny_model(), replace(TINY, optimizer="sgd")).state()
+    model, first = dict(state["model"]), next(iter(state["model"]))
+    return {
+        "a list": [state],
+        "no step": {name: value for name, value in state.items() if name != "step"},
+        "step 1.5": state | {"step": 1.5},
+        "no average": {name: value for name, value in state.items() if name != "average"},
+        "other optimizer": state | {"optimizer": other["optimizer"]},
+        "optimizer is a number": state | {"optimizer": 3},
+        "a wider layer": state | {"model": model | {first: torch.zeros(3, 3)}},
+        "a layer less": state | {"model": {name: t for name, t in model.items() if name != first}},
+        "float64": state | {"average": [t.double() for t in state["average"]]},
+        "a path": state | {"step": Path("x")},
+    }
+
+
+NAMES = ["a list", "no step", "step 1.5", "no average", "other optimizer", "optimizer is a number", "a wider layer"]
+
+
+@pytest.mark.parametrize("name", [*NAMES, "a layer less", "float64", "a path"])
+def test_an_odd_state_is_one_line(tiny, tmp_path, name):
+    run(tmp_path, steps=1)
+    path = tmp_path / "state.pt"
+    state_file.write(path, odd_states(state_file.read(path))[name])  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"^[^\n]*state[^\n]*--out, or delete it to start again$"):
+        run(tmp_path, steps=2)
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("metrics.jsonl", '{"step": 1}\nnoise\n{"step": 3}\n', "line 2 is damaged"),
+        ("metrics.jsonl", '{"step": 1}\n{"step": 3}\n', "line 2 is damaged"),
+        ("metrics.jsonl", '{"step": 1, "seconds": "long"}\n{"step": 2}\n', "line 1 is damaged"),
+        ("metrics.jsonl", '{"step": 1}\n{"step": 2', "ends before step 2"),
+        ("metrics.jsonl", "[1]\n", "line 1 is damaged"),
+        ("validation.jsonl", '{"step": 1, "score": "good"}\n', "line 1 is damaged"),
+        ("validation.jsonl", '{"step": 1, "score": NaN}\n', "line 1 is damaged"),
+        ("validation.jsonl", '\0\0\0\n{"step": 2, "score": 0.5}\n', "line 1 is damaged"),
+        ("recipe.json", "[", "not a JSON file"),
+        ("recipe.json", "[]", "not the recipe of a run"),
+    ],
+)
+def test_damaged_logs_and_recipes_are_one_line(tiny, tmp_path, file, content, message):
+    run(tmp_path, steps=2)
+    (tmp_path / file).write_text(content)
+    before = (tmp_path / "state.pt").read_bytes()
+    with pytest.raises(InputError, match=rf"{file}: [^\n]*{message}[^\n]*$"):
+        run(tmp_path, steps=3)
+    assert (tmp_path / file).read_text() == content and (tmp_path / "state.pt").read_bytes() == before
+
+
+def test_a_log_may_be_deleted(tiny, tmp_path):
+    run(tmp_path, steps=2)
+    (tmp_path / "metrics.jsonl").unlink()
+    for steps in (3, 4):
+        run(tmp_path, steps=steps)
+    assert [row["step"] for row in rows(tmp_path / "metrics.jsonl")] == [3, 4]
+
+
+def test_only_leftovers_of_runs_are_cleared(tiny, tmp_path):
+    """Files of a dead run go; files of other programs stay, however alike their names are."""
+    ours = [".state.pt.123.part", ".metrics.jsonl.7.part", ".recipe.json.99.part"]
+    others = [".video.mp4.123.part", ".state.pt.part", "state.pt.1.part", ".download.part", ".models.1.part"]
+    for name in (*ours, *others):
+        (tmp_path / name).write_text("half")
+    (tmp_path / ".model.55.part").mkdir()
+    (tmp_path / ".model.55.part/config.json").write_text("{}")
+    run(tmp_path, steps=1)
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {*others, "recipe.json", "metrics.jsonl", "state.pt", "model", ".lock"}
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "model", "best"])
+def test_a_folder_of_something_else_is_refused(tiny, tmp_path, name):
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(InputError, match=rf"{name}: is not part of a run, as recipe.json is absent; give another"):
+        run(tmp_path)
+    assert (tmp_path / name).read_text() == "mine"
+
+
+def test_two_trainings_in_one_folder_are_refused(tiny, tmp_path):
+    """The second says so; once the first has been killed, the folder is free."""
+    out = tmp_path / "run"
+    out.mkdir()
+    code = (
+        "import signal, sys\n"
+        "from dimofs.zoo.training import run_folder\n"
+        "folder = run_folder.RunFolder(sys.argv[1])\n"
+        "folder.lock()\n"
+        "print('locked', flush=True)\n"
+        "signal.pause()\n"
+    )
+    first = subprocess.Popen([sys.executable, "-c", code, str(out)], cwd=ROOT, stdout=subprocess.PIPE)
+    try:
+        assert first.stdout is not None and first.stdout.readline() == b"locked\n"
+        with pytest.raises(InputError, match=r"run: another training is running in this folder; wait until it ends"):
+            run(out)
+        assert [path.name for path in out.iterdir()] == [".lock"]
+    finally:
+        first.kill()
+        first.wait()
+    run(out, steps=1)
+    assert (out / "state.pt").exists()
+
+
+def test_other_teachers_labels_are_another_run():
+    """The recipe knows the labels by their content."""
+
+    def labels(score: float) -> dict[str, Detections]:
+        return {"a": Detections(torch.ones(1, 4), torch.tensor([score]), torch.ones(1, 17, 2), torch.ones(1, 17))}
+
+    digests = [
+        PoseTask(recipe=TINY_POSES.changed(mix={"x": 1.0}), sources={"x": Taught(Nobody(), labels(s))}).plan()
+        for s in (0.5, 0.5, 0.25)
+    ]
+    one, same, other = (plan["teacher"]["x"] for plan in digests)
+    assert one == same != other and len(one) == 16
 
 
 def test_lines_after_the_checkpoint_are_cut(tmp_path):
     """A checkpoint at step 2, a whole line of step 3, a torn one of step 4."""
     lines = "".join(f'{{"step": {step}, "seconds": {10.0 * step}, "loss": 1.5}}\n' for step in (1, 2, 3))
+    (tmp_path / "recipe.json").write_text("{}")
     (tmp_path / "metrics.jsonl").write_text(lines + '{"step": 4, "seco')
     (tmp_path / "validation.jsonl").write_text('{"step": 2, "score": 0.25}\n{"step": 3, "score": 0.75}\n')
     folder = RunFolder(tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import islice
@@ -33,6 +34,7 @@ def loader(task: Task, recipe: Recipe, *, start: int, workers: int, process: Pro
             num_workers=workers,
             collate_fn=partial(_collate, task),
             pin_memory=process.device.type == "cuda",
+            worker_init_fn=_leave_group,
         )
     )
     while batches := [_checked(batch) for batch in islice(loaded, recipe.accumulate)]:
@@ -53,6 +55,11 @@ class _ErrorsAsSamples(Dataset):
             return self.samples[number]
         except InputError as error:
             return error
+
+
+def _leave_group(_worker: int) -> None:
+    """Leave it to the training process to stop its workers: Ctrl-C in a terminal reaches its whole process group."""
+    os.setsid()
 
 
 def _collate(task: Task, samples: Sequence[Any]) -> Batch | InputError:

@@ -64,6 +64,13 @@ def total(values: Tensor) -> Tensor:
     return values
 
 
+def any_of(flag: bool, device: torch.device) -> bool:
+    """Whether `flag` is set in any of the processes."""
+    if not dist.is_initialized():
+        return flag
+    return bool(total(torch.tensor(int(flag), device=device)).item())
+
+
 def gathered(names: Sequence[str]) -> list[str]:
     """The names of all processes, by rank."""
     if not dist.is_initialized():

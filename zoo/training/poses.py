@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from hashlib import sha256
 from typing import Any
 
 import torch
@@ -18,6 +19,8 @@ from dimofs.datasets.augment.colour import Colours
 from dimofs.datasets.augment.geometry import Augmentation
 from dimofs.datasets.augment.mixture import Mixture, collate
 from dimofs.datasets.people import Pair, PairSource, People
+from dimofs.datasets.teacher import Taught
+from dimofs.detections import Detections
 from dimofs.skeletons import DIMOFS
 from dimofs.zoo.detection.detector import PoseDetector
 from dimofs.zoo.detection.losses import Sampling, pose_losses
@@ -106,6 +109,8 @@ class PoseTask:
     def plan(self) -> dict[str, Any]:
         plan = asdict(self.recipe)
         plan["mix"] = {name: self.recipe.mix[name] for name in self.sources}
+        taught = {name: source for name, source in self.sources.items() if isinstance(source, Taught)}
+        plan["teacher"] = {name: labels_digest(source.labels) for name, source in taught.items()}
         return plan | {"data": {name: len(source) for name, source in self.sources.items()}}
 
     def build(self) -> PoseDetector:
@@ -149,6 +154,17 @@ class PoseTask:
 
     def score(self, figures: dict[str, float]) -> float:
         return (figures["pck"] + figures["pck_pairs"]) / 2
+
+
+def labels_digest(labels: Mapping[str, Detections]) -> str:
+    """The beginning of the SHA-256 of a teacher's labels, by which a run knows them again."""
+    digest = sha256()
+    for name in sorted(labels):
+        people = labels[name]
+        digest.update(name.encode("utf-8", "surrogateescape"))
+        for values in (people.boxes, people.scores, people.keypoints, people.keypoint_scores):
+            digest.update(values.contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def count_found_joints(model: PoseDetector, a: Tensor, b: Tensor | None, people: Sequence[People]) -> Term:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
+from signal import SIGTERM
 from typing import Any
 
 import torch
 from tqdm import tqdm
 
 from dimofs.cli import InputError
+from dimofs.interrupts import Stopped, stop_requests
+from dimofs.zoo.training import distributed
 from dimofs.zoo.training.batches import loader
 from dimofs.zoo.training.distributed import Process
 from dimofs.zoo.training.recipes import Recipe
@@ -54,18 +57,24 @@ def train(task: Task, recipe: Recipe, out: str, process: Process, options: RunOp
     """
     check_batch(recipe, process)
     folder = RunFolder(out)
-    planned = plan(task, recipe, options.init)
-    state = folder.state(planned)
-    trainer = prepare(task, recipe, process, options, fresh=state is None)
-    if state is not None:
-        trainer.restore(state)
-    validation = None
-    if options.validate and process.leads:
-        validation = Validation(task, count=options.held_out, batch=recipe.batch)
-    if process.leads:
-        folder.begin(planned, trainer.step)
-    batches = loader(task, recipe, start=trainer.step, workers=options.workers, process=process)
-    fit(trainer, batches, folder, options, validation)
+    if process.leads and folder.path.is_dir():
+        folder.lock()
+    try:
+        planned = plan(task, recipe, options.init)
+        state = folder.state(planned)
+        trainer = prepare(task, recipe, process, options, fresh=state is None)
+        if state is not None:
+            trainer.restore(state)
+        check_same_step(trainer.step, process)
+        validation = None
+        if options.validate and process.leads:
+            validation = Validation(task, count=options.held_out, batch=recipe.batch)
+        if process.leads:
+            folder.begin(planned, trainer.step)
+        batches = loader(task, recipe, start=trainer.step, workers=options.workers, process=process)
+        fit(trainer, batches, folder, options, validation)
+    finally:
+        folder.close()
 
 
 def fit(
@@ -75,24 +84,30 @@ def fit(
     options: RunOptions,
     validation: Validation | None = None,
 ) -> None:
-    """Train to the recipe's last step. The leading process logs every step to `folder`, validates and saves there."""
+    """Train to the recipe's last step. The leading process logs every step to `folder`, validates and saves there.
+
+    Stopped: a signal asked any of the processes to stop. The step is finished and saved.
+    """
     steps, leads = trainer.recipe.steps, trainer.process.leads
-    with tqdm(total=steps, initial=trainer.step, unit="step", disable=options.quiet or not leads) as bar:
+    silent = options.quiet or not leads
+    with stop_requests() as stop, tqdm(total=steps, initial=trainer.step, unit="step", disable=silent) as bar:
         while trainer.step < steps:
             rate = trainer.recipe.rate(trainer.step)
             losses = trainer.update(next(batches))
             bar.set_postfix({name: f"{value:.3f}" for name, value in losses.items()}, refresh=False)
             bar.update()
-            if not leads:
-                continue
-            folder.log(trainer.step, {"rate": rate, **losses})
+            stopping = distributed.any_of(bool(stop), trainer.process.device)
             last = trainer.step == steps
-            if validation is not None and (last or trainer.step % options.validate == 0):
-                with trainer.averaged():
-                    figures = validation(trainer.model, trainer.process.device)
-                folder.validated(trainer, figures)
-            if last or trainer.step % options.save_every == 0:
-                folder.save(trainer)
+            if leads:
+                folder.log(trainer.step, {"rate": rate, **losses})
+                if validation is not None and (last or trainer.step % options.validate == 0):
+                    with trainer.averaged():
+                        figures = validation(trainer.model, trainer.process.device)
+                    folder.validated(trainer, figures)
+                if last or stopping or trainer.step % options.save_every == 0:
+                    folder.save(trainer)
+            if stopping and not last:
+                raise Stopped(stop.signal or SIGTERM)
 
 
 def benchmark_run(task: Task, recipe: Recipe, process: Process, options: RunOptions, steps: int) -> Throughput:
@@ -118,3 +133,10 @@ def check_batch(recipe: Recipe, process: Process) -> None:
     """InputError: the processes cannot share a batch equally."""
     if recipe.batch % process.world:
         raise InputError(f"--batch {recipe.batch}: must be a multiple of the {process.world} processes")
+
+
+def check_same_step(step: int, process: Process) -> None:
+    """InputError: the processes have read different checkpoints."""
+    sum_of_steps = distributed.total(torch.tensor(step, device=process.device)).item()
+    if sum_of_steps != step * process.world:
+        raise InputError("--out: the processes see different checkpoints there; give a folder that all of them share")

@@ -6,9 +6,10 @@ the same after a resume, and for any number of processes that share its batch.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ from dimofs.zoo.backbones.resnet import BasicBlock, Bottleneck
 from dimofs.zoo.training import distributed
 from dimofs.zoo.training.distributed import Process
 from dimofs.zoo.training.recipes import Recipe
+from dimofs.zoo.training.state_file import difference
 from dimofs.zoo.training.tasks import Batch, Randomness, Task
 
 # Learning-rate multiplier of parameters that are frozen first and unfrozen later.
@@ -112,8 +114,13 @@ class Trainer:
             "scaler": self.scaler.state_dict(),
         }
 
-    def restore(self, state: dict) -> None:
-        """Resume from what `state` gave, on any device. KeyError, ValueError or RuntimeError: it is another model's."""
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Resume from what `state` gave, on any device. InputError: it is the state of another model or optimizer."""
+        fault = difference(self._expected(state), state)
+        if fault:
+            raise InputError(
+                f"state.pt: {fault} is not as in this run; give another --out, or delete it to start again"
+            )
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
@@ -121,6 +128,19 @@ class Trainer:
             for mean, value in zip(self.average, state["average"], strict=True):
                 mean.copy_(value)
         self.step = state["step"]
+
+    def _expected(self, state: Mapping[str, Any]) -> dict[str, Any]:
+        """A state of this trainer whose structure `state` must have.
+
+        The optimizer has entries only for parameters that have had a gradient, so it is those that `state` has.
+        """
+        expected = self.state()
+        optimizer = state.get("optimizer")
+        found = optimizer.get("state") if isinstance(optimizer, dict) else None
+        entries = {number: _optimizer_entry(self.recipe, p) for number, p in enumerate(self.trained)}
+        present = found if isinstance(found, dict) else {}
+        expected["optimizer"]["state"] = {number: entry for number, entry in entries.items() if number in present}
+        return expected
 
     def export(self, folder: Path, metadata: dict[str, str] | None = None) -> None:
         """Write the averaged weights as a checkpoint."""
@@ -152,6 +172,13 @@ def _optimizer(recipe: Recipe, main: list[nn.Parameter], unfrozen_later: list[nn
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(groups, recipe.learning_rate, recipe.momentum, weight_decay=recipe.weight_decay)
     return torch.optim.AdamW(groups, recipe.learning_rate, weight_decay=recipe.weight_decay)
+
+
+def _optimizer_entry(recipe: Recipe, parameter: Tensor) -> dict[str, Tensor]:
+    """What the optimizer keeps for a parameter."""
+    if recipe.optimizer == "sgd":
+        return {"momentum_buffer": parameter}
+    return {"step": torch.zeros(()), "exp_avg": parameter, "exp_avg_sq": parameter}
 
 
 def recompute_blocks(backbone: nn.Module) -> None:
