@@ -72,6 +72,8 @@ def main(
     figures = evaluate(truth, results)
     stills = "COCO" if gt else "synthetic stills"
     print(f"{stills}, {len(truth.images)} images, {weights if pred is None else pred}")
+    if truth.repeated:
+        print(f"note: {truth.file}: {truth.repeated} people have the id of another one; all were numbered anew")
     for kind, stats in figures.items():
         print("".join(f"{name:>8}" for name in ("", *stats)))
         print(f"{kind:>8}" + "".join(f"{'-' if value is None else f'{value:.3f}':>8}" for value in stats.values()))

@@ -106,6 +106,7 @@ def test_ids_of_annotations_only_name_them(ids):
         if ids is None:
             del person["id"]
     assert ap(content, found(content)) == (pytest.approx(1), 1)
+    assert parse_truth("gt.json", content).repeated == (2 if ids == (5, 5, 5) else 0)
 
 
 @pytest.mark.parametrize("category", [0, 2, 90])

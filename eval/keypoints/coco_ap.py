@@ -36,13 +36,14 @@ class CocoTruth:
     """Checked ground truth.
 
     images: COCO's entries, each with `id` and `file_name`; people: the annotations of people; person: the ids that the
-    file gives to the category "person".
+    file gives to the category "person"; repeated: how many people have the id of another one.
     """
 
     file: str | Path
     images: list[dict]
     people: list[dict]
     person: frozenset[int]
+    repeated: int
 
 
 def read_truth(path: Path) -> CocoTruth:
@@ -73,7 +74,10 @@ def parse_truth(file: str | Path, content: Any) -> CocoTruth:
     people = Records(file, [annotations.items[i] for i in chosen], lambda i: annotations.place(chosen[i]))
     _check_images(people, images)
     _check_people(people)
-    return CocoTruth(file=file, images=images.items, people=people.items, person=person)
+    # As text, since an id may be of any type here: it only names its entry.
+    ids = [str(entry["id"]) for entry in people.items if "id" in entry]
+    repeated = len(ids) - len(set(ids))
+    return CocoTruth(file=file, images=images.items, people=people.items, person=person, repeated=repeated)
 
 
 def _person(file: str | Path, content: dict) -> frozenset[int]:
