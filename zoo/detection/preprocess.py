@@ -28,8 +28,8 @@ class Preprocess(nn.Module):
     def __init__(self, min_size: int, max_size: int, mean: Sequence[float], std: Sequence[float]):
         super().__init__()
         self.min_size, self.max_size = min_size, max_size
-        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(3, 1, 1), persistent=False)
 
     def size(self, height: int, width: int) -> tuple[int, int]:
         """(height, width) of a frame after resizing."""
