@@ -152,6 +152,19 @@ def _result(path: Path) -> Path:
     return target
 
 
+def check_writable(path: str | Path) -> None:
+    """InputError unless a file can be written at `path`. Commands ask before long work.
+
+    Folders that are absent are made when the file is written.
+    """
+    target = _result(Path(path))
+    folder = next(folder for folder in target.parents if os.path.lexists(folder))
+    if not folder.is_dir():
+        raise InputError(f"{path}: cannot write ({folder} is not a folder)")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise InputError(f"{path}: cannot write (no permission in {folder})")
+
+
 def write_json(path: str | Path, value: Any) -> None:
     """`value` as JSON, whole or not at all. ValueError for NaN, which JSON does not have."""
     with replacing(path) as temporary:

@@ -64,7 +64,7 @@ def _drawn(frame: Frame, people: Detections, limbs: Sequence[tuple[int, int]]) -
     image = shrunk(frame.pixels)
     if image is frame.pixels:
         image = image.copy()
-    scale = torch.tensor([image.shape[1] / frame.pixels.shape[1], image.shape[0] / frame.pixels.shape[0]])
+    scale = torch.tensor([image.shape[1] / frame.size[1], image.shape[0] / frame.size[0]])
     draw(image, replace(people, boxes=people.boxes * scale.repeat(2), keypoints=people.keypoints * scale), limbs)
     return image
 

@@ -35,6 +35,7 @@ class Frame:
     time:     seconds since the source's first frame.
     duration: seconds that it is shown.
     file:     the image file that it is, if the source is images.
+    full_size: (height, width) in the source, if `pixels` are a reduced copy.
     """
 
     pixels: np.ndarray
@@ -42,6 +43,12 @@ class Frame:
     time: float
     duration: float
     file: Path | None = None
+    full_size: tuple[int, int] | None = None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) in the source, whose pixels are the unit of poses."""
+        return self.full_size or (self.pixels.shape[0], self.pixels.shape[1])
 
 
 def open_clip(source: Source) -> Clip:

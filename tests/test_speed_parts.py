@@ -57,8 +57,8 @@ def test_joints_in_given_boxes_are_those_of_a_detection(frames):
 def test_the_whole_path_goes_from_video_to_json(frames, monkeypatch):
     """The file is there as long as the case is."""
     seen = []
-    process = speed_model.process
-    monkeypatch.setattr(speed_model, "process", lambda job, *rest: [process(job, *rest), seen.append(job.results)])
+    run_job = speed_model.run_job
+    monkeypatch.setattr(speed_model, "run_job", lambda job, *rest: [run_job(job, *rest), seen.append(job.results)])
     cases = speed_model.mobile_cases(frames, "cpu")
     whole = next(cases)
     whole.ours()

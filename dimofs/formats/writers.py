@@ -70,7 +70,7 @@ def jsonl(path: Path, about: About) -> Iterator[Write]:
             content: dict = {"frame": frame.index, "time": round(frame.time, 6)}
             if frame.file:
                 content["file"] = printable(frame.file.name)
-            height, width, _ = frame.pixels.shape
+            height, width = frame.size
             if (width, height) != (about.width, about.height):
                 content |= {"width": width, "height": height}
             line({**content, "people": _people(people)})
@@ -149,7 +149,7 @@ def posetrack(path: Path, about: About) -> Iterator[Write]:
     """
     joints = skeletons.indices(about.keypoint_names, skeletons.POSETRACK18)
     folder, base = sequence(about.name)
-    _spare(path)
+    check_own(path)
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         print(end=f'{MADE_BY}, "annotations": [', file=file)
         numbers: list[int] = []
@@ -178,8 +178,9 @@ def posetrack(path: Path, about: About) -> Iterator[Write]:
         print(f'\n], "categories": [{json.dumps(category())}]}}', file=file)
 
 
-def _spare(path: Path) -> None:
-    """InputError: the file exists and was not made by `posetrack`. Annotations have the same names as results."""
+def check_own(path: Path) -> None:
+    """InputError: there is a file at `path` that `posetrack` has not written. PoseTrack's annotations have the same
+    names as results, and must not be replaced."""
     if path.is_file():
         with path.open("rb") as file:
             if file.read(len(MADE_BY)) != MADE_BY.encode():

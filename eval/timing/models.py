@@ -23,12 +23,11 @@ from dimofs.eval.timing.torchvision_peer import keypointrcnn_resnet50_fpn, set_n
 from dimofs.formats.writers import About
 from dimofs.overlay import film
 from dimofs.sources import sources
-from dimofs.tracking import TRACKERS
 from dimofs.video import Frame
 from dimofs.zoo import checkpoints
 from dimofs.zoo.detection.detector import PoseDetector
 from dimofs.zoo.detection.features import Features
-from dimofs.zoo.pose import Job, Settings, process
+from dimofs.zoo.detection.jobs import Job, PoseOptions, run_job
 from dimofs.zoo.presets import movenet_multipose
 
 # People that both Keypoint R-CNNs keep.
@@ -95,16 +94,15 @@ def mobile_cases(frames: Tensor, device: str) -> Generator[Case]:
     shape = "{}x{}".format(*inputs.shape[-2:])
     with TemporaryDirectory() as folder:
         video = write_video(Path(folder) / "clip.mp4", frames)
-        job = Job(sources(str(video))[0], video.with_suffix(".jsonl"), None)
-        tracker = TRACKERS["default"]
-        settings = Settings("", DELTA, 0, 1, torch.float32, tracker, (0.0, None, 1), "jsonl", quiet=True)
+        job = Job(source=sources(str(video))[0], results=video.with_suffix(".jsonl"), overlay=None)
+        options = PoseOptions(delta=DELTA, quiet=True)
         backbone = torch.inference_mode()(lambda: [detector.backbone(inputs) for _ in frames])
         size = _bytes(detector) + frames[0].numel()
         yield Case(
             name="dimofs_mobile, video to JSON",
             shape=shape,
             dtype="fp32",
-            ours=lambda: process(job, detector, settings),
+            ours=lambda: run_job(job, detector, options),
             peer="its backbone",
             theirs=backbone,
             size=size,

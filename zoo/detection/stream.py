@@ -80,10 +80,9 @@ class _Network:
     @torch.inference_mode()
     def features(self, frames: Sequence[Frame]) -> Features:
         device = next(self.detector.parameters()).device
-        size = frames[0].pixels.shape[0], frames[0].pixels.shape[1]
         pixels = torch.from_numpy(np.stack([shrunk(frame.pixels) for frame in frames])).to(device)
         with self._autocast(device):
-            return self.detector.features(pixels.permute(0, 3, 1, 2), frame_size=size)
+            return self.detector.features(pixels.permute(0, 3, 1, 2), frame_size=frames[0].size)
 
     @torch.inference_mode()
     def detect(self, a: Features, b: Features | None, beside: Sequence[Features]) -> list[Detections]:
@@ -103,7 +102,7 @@ class _Network:
 def _sweep(
     network: _Network, frames: Iterable[Frame], deltas: Sequence[int], batch: int, motion: bool, aggregate: int
 ) -> Generator[Swept]:
-    for _, clip in groupby(frames, key=lambda frame: frame.pixels.shape):
+    for _, clip in groupby(frames, key=lambda frame: frame.size):
         yield from _sweep_clip(network, clip, deltas, batch, motion, aggregate)
 
 
