@@ -1,22 +1,25 @@
 """Frames made smaller while they are bytes: as floating point they would take four times the memory."""
 
+import math
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# Frames whose longer side has more pixels are reduced to it. Larger than 4K video, which stays as it is.
+# Frames whose longer side, or area, has more pixels are reduced to it. 4K video stays as it is.
 LONGEST = 4096
+AREA = 4096 * 2160
 
 
 def shrunk_size(height: int, width: int) -> tuple[int, int]:
-    """(height, width) of a frame once its longer side is at most LONGEST."""
-    scale = LONGEST / max(height, width)
+    """(height, width) of a frame once its longer side is at most LONGEST and its area about AREA."""
+    scale = min(LONGEST / max(height, width), math.sqrt(AREA / (height * width)))
     return (height, width) if scale >= 1 else (max(1, round(height * scale)), max(1, round(width * scale)))
 
 
 def shrunk(pixels: np.ndarray) -> np.ndarray:
-    """[H, W, 3] uint8 -> [h, w, 3], its longer side at most LONGEST; unchanged, not copied, if it already is."""
+    """[H, W, 3] uint8 -> [h, w, 3] of `shrunk_size`; unchanged, not copied, if it has that size already."""
     if shrunk_size(*pixels.shape[:2]) == pixels.shape[:2]:
         return pixels
     small = shrunk_batch(torch.from_numpy(pixels).permute(2, 0, 1)[None])
