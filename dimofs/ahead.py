@@ -1,4 +1,4 @@
-"""Work in a thread of its own: ahead of who reads its items, or behind who hands them over."""
+"""Run a producer (`ahead`) or a consumer (`behind`) in a background thread."""
 
 import queue
 import threading
@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 def ahead(items: Iterable[T], depth: int) -> Generator[T]:
-    """The same items, made by a thread of their own up to `depth` ahead of the reader.
+    """The same items, produced by a background thread that runs up to `depth` items ahead of the reader.
 
     An exception among them is raised here in its place. Closing this generator closes `items` and ends the thread.
     """
@@ -54,7 +54,7 @@ def ahead(items: Iterable[T], depth: int) -> Generator[T]:
 
 @contextmanager
 def behind(work: Callable[..., object], depth: int) -> Iterator[Callable[..., None]]:
-    """A function that has a thread of its own call `work`, in order and at most `depth` calls behind.
+    """A function that makes a background thread call `work`, in order and at most `depth` calls behind.
 
     An exception of `work` is raised by a later call or by the end of the context, which waits for all calls.
     """

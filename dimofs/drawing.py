@@ -8,9 +8,12 @@ import numpy as np
 
 from dimofs.detections import Detections
 
-SURE = 0.5  # joints of lower confidence are not drawn
-RIM, RIM_SHADE = 0.5, 0.5  # the width of the darkened rim around a stroke, of its radius, and how dark it is
-GLYPHS = (  # digits, 5 x 7 pixels, a row a number, the leftmost pixel its highest bit
+# Joints of lower confidence are not drawn.
+MIN_CONFIDENCE = 0.5
+# Width of the darkened rim around a stroke, as a part of the stroke's radius, and how dark the rim is.
+RIM, RIM_SHADE = 0.5, 0.5
+# Digits of 5 x 7 pixels: one number per row, its highest bit the leftmost pixel.
+GLYPHS = (
     (14, 17, 19, 21, 25, 17, 14), (4, 12, 4, 4, 4, 4, 14), (14, 17, 1, 2, 4, 8, 31), (31, 2, 4, 2, 1, 17, 14),
     (2, 6, 10, 18, 31, 2, 2), (31, 16, 30, 1, 1, 17, 14), (6, 8, 16, 30, 17, 17, 14), (31, 1, 2, 4, 8, 8, 8),
     (14, 17, 17, 14, 17, 17, 14), (14, 17, 17, 15, 1, 2, 12),
@@ -31,10 +34,11 @@ def draw(image: np.ndarray, people: Detections, limbs: Sequence[tuple[int, int]]
     colours = np.array([colour(i) for i in ids], dtype=np.float32)
     boxes = people.boxes.numpy().astype(np.float32)
     points = people.keypoints.numpy().astype(np.float32)
-    shown = (people.confidences.numpy() >= SURE) & (np.abs(points) < 1e6).all(-1)
+    shown = (people.confidences.numpy() >= MIN_CONFIDENCE) & (np.abs(points) < 1e6).all(-1)
     size = np.sqrt(np.prod(boxes[:, 2:] - boxes[:, :2], axis=1))
     thickest = max(0.8, max(image.shape[:2]) / 200)
-    thick = np.clip(0.014 * size, 0.8, thickest).astype(np.float32)  # half the width of a limb
+    # Half the width of a limb.
+    thick = np.clip(0.014 * size, 0.8, thickest).astype(np.float32)
 
     for box, tint in zip(boxes, colours, strict=True):
         _rectangle(image, box, tint)
@@ -46,7 +50,7 @@ def draw(image: np.ndarray, people: Detections, limbs: Sequence[tuple[int, int]]
 
 @lru_cache(maxsize=4096)
 def colour(track: int) -> tuple[int, int, int]:
-    """RGB of a track: far from those of the ids around it, and light enough for black text."""
+    """RGB of a track, different from those of neighbouring ids and light enough for black text."""
     hue = (0.58 + track * 0.618034) % 1.0
     rgb = np.array(colorsys.hsv_to_rgb(hue, (0.75, 0.55, 0.9)[track % 3], 1.0))
     light = rgb @ (0.299, 0.587, 0.114)
@@ -66,9 +70,9 @@ def _skeletons(image, points, shown, limbs, thick, colours) -> None:
 
 
 def _strokes(image, starts, stops, radii, colours) -> None:
-    """K round-ended strokes, [K, 2] to [K, 2] in pixels, of radii [K] and RGB [K, 3], antialiased, outlined darkly.
+    """Draw K round-ended strokes, [K, 2] to [K, 2] in pixels, of radii [K] and RGB [K, 3], antialiased, with dark rims.
 
-    Where strokes meet the one that covers a pixel more deeply shows, whatever the order.
+    Where strokes overlap, the one that covers a pixel more deeply is drawn, independent of their order.
     """
     pixels, depth, which = _near(image.shape, starts, stops, radii)
     if not len(pixels):
@@ -86,14 +90,15 @@ def _strokes(image, starts, stops, radii, colours) -> None:
 
 
 def _near(shape, starts, stops, radii) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The pixels that K strokes touch: flat indices [M], distance to the stroke's edge (inside < 0) [M], stroke [M].
+    """The pixels that K strokes touch: flat indices [M], distances to the stroke's edge (inside < 0) [M], strokes [M].
 
-    Each stroke is walked along the axis in which it is longer; at each step a row of pixels across it is looked at.
+    Each stroke is followed along the axis in which it is longer; each step tests a row of pixels across it.
     """
     height, width, _ = shape
     steep = np.abs(stops - starts)
     steep = steep[:, 1] > steep[:, 0]
-    a, b = (np.where(steep[:, None], p[:, ::-1], p) for p in (starts, stops))  # (along, across)
+    # Coordinates along and across the longer axis.
+    a, b = (np.where(steep[:, None], p[:, ::-1], p) for p in (starts, stops))
     reach = (1 + RIM) * radii + 0.5
     limit = np.where(steep, height, width)
     first = np.clip(np.floor(np.minimum(a[:, 0], b[:, 0]) - reach), 0, limit).astype(np.int64)
@@ -109,7 +114,8 @@ def _near(shape, starts, stops, radii) -> tuple[np.ndarray, np.ndarray, np.ndarr
     inverse = 1 / np.maximum((d * d).sum(1), 1e-6)
     t = (along + 0.5).astype(np.float32) - a[which, 0]
     middle = a[which, 1] + slope[which] * np.clip(t, np.minimum(d[which, 0], 0), np.maximum(d[which, 0], 0))
-    span = int(np.ceil(1.42 * reach.max()))  # across a stroke of 45 degrees
+    # Across a stroke of 45 degrees.
+    span = int(np.ceil(1.42 * reach.max()))
     across = np.floor(middle).astype(np.int32)[:, None] + np.arange(-span, span + 1, dtype=np.int32)
 
     u, v = t[:, None], across.astype(np.float32) - (a[which, 1] - 0.5)[:, None]
@@ -125,7 +131,7 @@ def _near(shape, starts, stops, radii) -> tuple[np.ndarray, np.ndarray, np.ndarr
 
 
 def _scale(image: np.ndarray) -> int:
-    """Pixels of the frame for one of a label's."""
+    """Pixels of the frame per pixel of a label."""
     return max(1, round(min(image.shape[:2]) / 300))
 
 
@@ -145,7 +151,7 @@ def _rectangle(image: np.ndarray, box: np.ndarray, tint: np.ndarray) -> None:
 
 
 def _label(image: np.ndarray, box: np.ndarray, number: int) -> None:
-    """The id on a plate of the track's colour: above the box's upper left corner, inside where there is no room."""
+    """Draw the id on a plate of the track's colour, above the box's upper left corner, or inside without room there."""
     plate = _plate(number, _scale(image))
     height, width = min(plate.shape[0], image.shape[0]), min(plate.shape[1], image.shape[1])
     y = int(np.clip(round(float(box[1])), 0, image.shape[0]))

@@ -1,16 +1,16 @@
-"""Export a detector, weights included, as one file that runs without dimofs, on a CPU.
+"""Export a detector with its weights as one file that runs without dimofs, on a CPU.
 
     python -m dimofs.zoo.export --out mobile.pt2
     python -m dimofs.zoo.export --out mobile.pt2 --pair
     python -m dimofs.zoo.export --out mobile.pt2 --format aoti
     python -m dimofs.zoo.export --out mobile.onnx --format onnx
 
-The program reads one frame, float RGB [1, 3, HEIGHT, WIDTH] in [0, 1] (with --pair two: the people of the first are
-found in the second), and gives its P people, best first: boxes [P, 4] and scores [P], keypoints [P, J, 2] and
-keypoint_scores [P, J], in pixels of the frame. How to run it:
+The program reads one frame, float RGB [1, 3, HEIGHT, WIDTH] in [0, 1]; with --pair it reads two and finds the people of
+the first in the features of the second. It returns the frame's P people, best first: boxes [P, 4] and scores [P],
+keypoints [P, J, 2] and keypoint_scores [P, J], in pixels of the frame. How to run it:
 
     pt2:  torch.export.load("mobile.pt2").module()(frame)["boxes"]
-    aoti: torch._inductor.aoti_load_package("mobile.pt2")(frame)["boxes"], or from C++; made by a C++ compiler
+    aoti: torch._inductor.aoti_load_package("mobile.pt2")(frame)["boxes"], or from C++; exporting needs a C++ compiler
     onnx: onnxruntime.InferenceSession("mobile.onnx").run(None, {"frame_a": frame})
 """
 
@@ -41,9 +41,9 @@ def main(
     weights: Annotated[str, "checkpoint of a detector: a name, a folder or a file"] = "dimofs_mobile",
     out: Annotated[str, "file to write, .pt2 or .onnx"],
     format: Annotated[Literal["pt2", "aoti", "onnx"], "PyTorch program, compiled program, or ONNX"] = "pt2",
-    height: Annotated[int, "of the frames, pixels"] = 480,
-    width: Annotated[int, "of the frames, pixels"] = 640,
-    pair: Annotated[bool, "find the people of a first frame in a second one (delta != 0)"] = False,
+    height: Annotated[int, "height of the frames, pixels"] = 480,
+    width: Annotated[int, "width of the frames, pixels"] = 640,
+    pair: Annotated[bool, "find the people of a first frame in the features of a second one (delta != 0)"] = False,
 ) -> None:
     check_ranges(height=(height, 1, 2**14), width=(width, 1, 2**14))
     if Path(out).suffix != SUFFIX[format]:
@@ -63,7 +63,7 @@ def main(
 
 
 class ExportedDetector(nn.Module):
-    """A detector of one frame, or pair, that gives the fields of its `Detections` by name."""
+    """A detector of one frame or pair that returns the fields of its `Detections` by name."""
 
     def __init__(self, detector: PoseDetector):
         super().__init__()
@@ -76,9 +76,10 @@ class ExportedDetector(nn.Module):
 
 @torch.no_grad()
 def export(detector: PoseDetector, height: int, width: int, pair: bool = False) -> ExportedProgram:
-    """The program of `detector` for one frame of `height` x `width` pixels, or a pair, see the module.
+    """The program of `detector` for one frame of `height` x `width` pixels, or a pair.
 
-    It holds the operator `dimofs::batched_nms`, known where dimofs is imported; `standalone` replaces it.
+    It contains the operator `dimofs::batched_nms`, which exists only where dimofs is imported; `standalone` replaces
+    it.
     """
     frames = tuple(torch.zeros(1, 3, height, width) for _ in range(1 + pair))
     return torch.export.export(ExportedDetector(detector), frames)
@@ -86,12 +87,12 @@ def export(detector: PoseDetector, height: int, width: int, pair: bool = False) 
 
 @torch.no_grad()
 def standalone(program: ExportedProgram) -> ExportedProgram:
-    """`program` of PyTorch's own operators."""
+    """`program` with PyTorch's own operators only."""
     return program.run_decompositions({torch.ops.dimofs.batched_nms.default: batched_nms_traceable})
 
 
 def to_onnx(program: ExportedProgram) -> "torch.onnx.ONNXProgram":
-    """`program` as ONNX, its suppression by NonMaxSuppression. Needs the packages onnx and onnxscript."""
+    """`program` as ONNX, with its suppression as NonMaxSuppression. Needs the packages onnx and onnxscript."""
     table: dict[Any, Any] = {
         torch.ops.dimofs.batched_nms.default: _onnx_batched_nms,
         torch.ops.aten.embedding_bag.padding_idx: _onnx_embedding_bag,
@@ -104,7 +105,7 @@ def to_onnx(program: ExportedProgram) -> "torch.onnx.ONNXProgram":
 
 
 def _onnx_batched_nms(boxes, scores, idxs, iou_threshold: float):
-    """Classes are moved apart, so that none of their boxes meet."""
+    """Suppression per class: each class is shifted by an offset, so that boxes of two classes never overlap."""
     from onnxscript import opset18 as op  # pyright: ignore[reportMissingImports]
 
     apart = op.Mul(op.CastLike(idxs, boxes), op.Add(op.ReduceMax(boxes, keepdims=0), op.Constant(value_float=1.0)))
@@ -119,7 +120,7 @@ def _onnx_batched_nms(boxes, scores, idxs, iou_threshold: float):
 def _onnx_embedding_bag(
     weight, indices, offsets, scaled=False, mode=0, sparse=False, per_sample_weights=None, last=False, padding_idx=-1
 ):
-    """Of bags that all have as many entries, as those of `roi_align` have."""
+    """`embedding_bag` as ONNX. Assumes equal-sized bags, which is what `roi_align` produces."""
     from onnxscript import opset18 as op  # pyright: ignore[reportMissingImports]
 
     one = op.Constant(value_ints=[1])
@@ -127,14 +128,15 @@ def _onnx_embedding_bag(
     bags = op.Reshape(op.Size(offsets), one)
     entries = op.Div(op.Reshape(op.Size(indices), one), op.Max(bags, one))
     rows = op.Reshape(rows, op.Concat(bags, entries, op.Shape(weight, start=1), axis=0), allowzero=1)
-    return op.ReduceSum(rows, one, keepdims=0), offsets, offsets, offsets  # of four results the first is used
+    # The operator has four results; only the first one is used.
+    return op.ReduceSum(rows, one, keepdims=0), offsets, offsets, offsets
 
 
 def _check_tools(format: str) -> None:
     """InputError unless what `format` needs is installed."""
     missing = [name for name in ("onnx", "onnxscript") if format == "onnx" and find_spec(name) is None]
     if missing:
-        raise InputError(f"--format onnx: needs packages that are not there; pip install {' '.join(missing)}")
+        raise InputError(f"--format onnx: needs packages that are not installed; pip install {' '.join(missing)}")
     compiler = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
     if format == "aoti" and shutil.which(compiler) is None:
         raise InputError(f"--format aoti: needs a C++ compiler, {compiler} is not there; install it or set CXX")

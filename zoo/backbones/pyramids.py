@@ -23,8 +23,8 @@ class PyramidBackbone(nn.Module):
 class KeypointPyramidBackbone(nn.Module):
     """MoveNet as a backbone: its C2..C5, its top-down maps and what its heads see become P2..P5 of `channels`.
 
-    The heads (joint heatmaps, person centres, box sizes in cells) read the finest map alone; coarser levels take their
-    maxima. Logits below -6, nothing there, count as -6 and are moved to 0.
+    The heads (joint heatmaps, person centres, box sizes in cells) read only the finest map; coarser levels get their
+    maxima. Logits are clamped to at least -6, which means that nothing is there, and shifted so that this is 0.
     """
 
     HINTS = {"kpt_heatmap": movenet.JOINTS, "center": 1, "box_scale": 2}
@@ -38,7 +38,8 @@ class KeypointPyramidBackbone(nn.Module):
         self.fpn = FeaturePyramid([a + b + hints for a, b in widths], channels)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        features = self.body(x.contiguous(memory_format=torch.channels_last))  # depthwise convs like it on a CPU
+        # Depthwise convolutions on a CPU are faster in this format.
+        features = self.body(x.contiguous(memory_format=torch.channels_last))
         maps = self.top_down(features)
         joints, center, size = (head(maps[0]) for head in self.hints.values())
         hints = torch.cat(((joints + 6).relu(), (center + 6).relu(), size / 32), dim=1)

@@ -5,7 +5,8 @@ import math
 import torch
 from torch import Tensor
 
-MAX_LOG_SCALE = math.log(1000 / 16)  # keeps exp() of an untrained head finite
+# Keeps exp() of an untrained head's output finite.
+MAX_LOG_SCALE = math.log(1000 / 16)
 
 
 def _centers(boxes: Tensor) -> tuple[Tensor, Tensor]:
@@ -14,7 +15,7 @@ def _centers(boxes: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def encode(boxes: Tensor, references: Tensor, weights: Tensor) -> Tensor:
-    """Targets (dx, dy, dw, dh) times `weights` [4] that lead from `references` [..., 4] to `boxes` [..., 4]."""
+    """Targets (dx, dy, dw, dh) from `references` [..., 4] to `boxes` [..., 4], multiplied by `weights` [4]."""
     center, size = _centers(boxes)
     origin, scale = _centers(references)
     return torch.cat(((center - origin) / scale, torch.log(size / scale)), dim=-1) * weights

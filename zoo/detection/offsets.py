@@ -1,4 +1,4 @@
-"""Where every feature moved: the offset net that predicts the DiMoFs, and the layer that samples Frame B by them.
+"""Where every feature moved: the offset net that predicts the DiMoFs, and the layer that samples Frame B with them.
 
 Section 3 of the paper: per pyramid level, d = f_A - f_B, a convolution predicts one displacement (dy, dx) per channel
 and pixel, and f_B sampled there must serve to find the poses of Frame A.
@@ -15,10 +15,10 @@ from dimofs.kernels.deform import deform_sample
 class OffsetNet(nn.Module):
     """DiMoFs of each level: f_A, f_B [N, C, h, w] -> [N, 2G, h, w], (dy, dx) in pixels of the level.
 
-    One 3x3 convolution a level, zero at the start, without bias: equal frames have not moved. Each channel has its own
-    displacement unless `groups` G says how many parts of the channels share one each.
+    One 3x3 convolution per level. Its weights start at zero, and it has no bias, so equal frames have not moved.
 
-    shared: one convolution for all levels. zero: False starts from PyTorch's random weights. dilation: of each.
+    groups: G groups of channels share one displacement each (default: each channel has its own). shared: one
+    convolution for all levels. zero: if False, start from PyTorch's random weights. dilation: of every convolution.
     """
 
     def __init__(
@@ -45,17 +45,21 @@ class OffsetNet(nn.Module):
 
 
 class DeformableLayer(nn.Module):
-    """g = W sample(f_B, offsets) per level; W, a 1x1 convolution, is the identity at the start, and always it if not
-    `mixing`."""
+    """g = W sample(f_B, offsets) per level, where W is a 1x1 convolution that starts as the identity.
+
+    mixing: if False, W is the identity throughout.
+    """
 
     def __init__(self, channels: int, levels: int = 4, *, mixing: bool = True):
         super().__init__()
-        kinds = [partial(nn.Conv2d, channels, channels, 1, bias=False) if mixing else nn.Identity] * levels
-        self.convs = nn.ModuleList(kind() for kind in kinds)
-        for conv in self.convs if mixing else ():
+        if not mixing:
+            self.convs = nn.ModuleList(nn.Identity() for _ in range(levels))
+            return
+        self.convs = nn.ModuleList(nn.Conv2d(channels, channels, 1, bias=False) for _ in range(levels))
+        for conv in self.convs:
             nn.init.dirac_(conv.weight)  # type: ignore[arg-type]
 
     def forward(self, levels_b: Sequence[Tensor], offsets: Sequence[Tensor] | None) -> list[Tensor]:
-        """Levels of [N, C, h, w] sampled by offsets of [N, 2G, h, w]; without offsets each pixel is its own sample."""
+        """Levels [N, C, h, w] sampled at offsets [N, 2G, h, w]; without offsets each pixel is sampled at its place."""
         sampled = levels_b if offsets is None else map(deform_sample, levels_b, offsets)
         return [conv(x) for conv, x in zip(self.convs, sampled, strict=True)]

@@ -13,24 +13,27 @@ from dimofs import boxes as box
 from dimofs.kernels.nms import batched_nms
 from dimofs.zoo.detection import box_coder
 
+# Scales of the regression targets (dx, dy, dw, dh).
 WEIGHTS = (1.0, 1.0, 1.0, 1.0)
-MIN_SIZE = 1e-3  # pixels: smaller proposals are dropped
+# Proposals smaller than this many pixels are dropped.
+MIN_SIZE = 1e-3
 
 
 class Prediction(NamedTuple):
-    """What the head says of every anchor, anchors of one level after the other, row by row, shape fastest."""
+    """What the head predicts for every anchor, level by level, row by row, the aspect ratio varying fastest."""
 
     logits: Tensor  # [N, A]
     deltas: Tensor  # [N, A, 4]
     anchors: Tensor  # [A, 4] x1 y1 x2 y2 in pixels of the network's input
-    counts: list[int]  # anchors a level
+    counts: list[int]  # anchors per level
 
 
 class RegionProposals(nn.Module):
-    """Proposes boxes of things, whatever they are.
+    """Proposes boxes of objects of any class.
 
-    `hidden` (default: 3x3 convolution, ReLU) prepares each level for the two 1x1 predictions. `anchor_sizes` has one
-    size (pixels, square root of the area) a level, `aspect_ratios` are height / width.
+    hidden: prepares each level for the two 1x1 predictions (default: 3x3 convolution, ReLU).
+    anchor_sizes: one per level, the square root of the area in pixels. aspect_ratios: height / width.
+    before_nms, after_nms: most proposals per level before, and per image after non-maximum suppression.
     """
 
     def __init__(
@@ -55,7 +58,7 @@ class RegionProposals(nn.Module):
             nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
 
     def forward(self, levels: Sequence[Tensor], size: tuple[int, int]) -> Prediction:
-        """Levels of [N, C, h, w] of an input of `size` (height, width, padding included)."""
+        """Predictions for levels [N, C, h, w] of an input of `size` (height, width, padding included)."""
         shapes = len(self.aspect_ratios)
         weight, bias = (torch.cat(p) for p in zip(self.objectness.parameters(), self.deltas.parameters(), strict=True))
         logits, deltas, anchors = [], [], []
@@ -87,7 +90,7 @@ class RegionProposals(nn.Module):
 
 
 def grid_anchors(level: Tensor, size: tuple[int, int], anchor_size: float, ratios: Sequence[float]) -> Tensor:
-    """Anchors [h * w * R, 4] of one level, centred on the top left corner of its cells, whole pixels in extent."""
+    """Anchors [h * w * R, 4] of one level, centred on the top left corners of its cells; corners are whole pixels."""
     height, width = level.shape[-2:]
     root = torch.tensor(ratios, dtype=torch.float32, device=level.device).sqrt()
     half = torch.stack((anchor_size / root, anchor_size * root), dim=1) / 2
