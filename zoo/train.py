@@ -59,7 +59,7 @@ def main(
     data: Paths,
     teacher: Teacher = None,
     mix: Annotated[list[str] | None, "weights of the data sets in the batches, as in jhmdb=0.4 coco=0.25"] = None,
-    recipe: Annotated[Literal["mobile", "paper"], "default of the options below (see dimofs.zoo.training)"] = "mobile",
+    recipe: Annotated[Literal["mobile", "paper"], "sets the defaults of the options below"] = "mobile",
     model: Annotated[Literal["dimofs_mobile", "dimofs_resnet50", "dimofs_resnet101"] | None, "the network"] = None,
     variant: Annotated[str | None, f"motion parts: {', '.join(VARIANTS)} (see dimofs.zoo.presets)"] = None,
     steps: Annotated[int | None, "optimizer steps", Range(1)] = None,

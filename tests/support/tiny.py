@@ -18,7 +18,9 @@ from dimofs.zoo.training.poses import POSE_RECIPES, PoseRecipe, PoseTask
 from dimofs.zoo.training.recipes import RECIPES, Recipe
 
 TINY = Recipe(steps=4, batch=2, warmup=0, frozen=("backbone.stem",))
-TINY_POSES = PoseRecipe(preset="tiny", canvas=64, sampling=Sampling(32, 8, 2, 0.5))
+TINY_POSES = PoseRecipe(
+    preset="tiny", canvas=64, sampling=Sampling(anchors=32, regions=8, keypoint_regions=2, positive_fraction=0.5)
+)
 
 
 class Strides(nn.Module):

@@ -1,8 +1,8 @@
-"""Training losses of `PoseDetector`: RPN and box branch of Faster R-CNN, spatial softmax of the keypoint branch ([16]).
+"""Training losses of `PoseDetector`: the RPN and box losses of Faster R-CNN (Ren et al., 2015), and the spatial softmax
+of the keypoint branch (Detect-and-Track, Girdhar et al., 2018).
 
-Every image counts people that are labelled; joints without a label and regions to ignore train nothing. A loss is a
-mean over all candidates of the batch, so it is kept as a `Term`, a sum and a count: those of a batch's parts add up to
-those of the whole.
+Joints without a label and regions to ignore do not contribute. Each loss is a mean over all candidates of the batch. It
+is returned as a `Term`, a sum and a count, so that the parts of a batch add up to the whole batch.
 """
 
 from __future__ import annotations
@@ -22,11 +22,15 @@ from dimofs.zoo.detection.rpn import Prediction
 from dimofs.zoo.training.terms import Term
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Sampling:
-    """How many candidates an image trains: anchors, box regions, keypoint regions; and the weights of the losses.
+    """How many candidates of an image enter the losses. Defaults are those of Detect-and-Track (Girdhar et al., 2018).
 
-    The defaults are [16]'s, but for the joints: at most `keypoint_regions` an image, and `keypoint_weight`.
+    anchors:           anchors of the RPN loss, half of them positive if there are enough.
+    regions:           regions of the box loss.
+    keypoint_regions:  the most regions of the keypoint loss; Detect-and-Track uses all positive ones.
+    positive_fraction: largest share of positive regions.
+    keypoint_weight:   factor of the keypoint loss.
     """
 
     anchors: int = 256

@@ -1,4 +1,4 @@
-"""Which anchor or region learns which person: matching by IoU and balanced sampling (Ren et al., NIPS 2015)."""
+"""Assignment of anchors and regions to people by IoU, and balanced sampling (Faster R-CNN, Ren et al., 2015)."""
 
 import torch
 from torch import Tensor
@@ -11,11 +11,12 @@ NEGATIVE, BETWEEN = -1, -2
 def match(
     candidates: Tensor, people: Tensor, ignore: Tensor, *, positive: float, negative: float, keep_best: bool = False
 ) -> Tensor:
-    """Index of each candidate's person, or NEGATIVE, or BETWEEN (trains nothing): [K, 4], [P, 4], [Q, 4] -> [K].
+    """The person that each candidate is assigned to: boxes [K, 4], [P, 4], [Q, 4] -> indices [K].
 
-    A candidate is its best person's from IoU `positive` on and background below `negative`; candidates that lie by
-    more than half in an `ignore` region are never background. `keep_best` gives every person its best candidates
-    however far (the RPN's low-quality matches).
+    A candidate is assigned to the person with the highest IoU if that is at least `positive`. It is NEGATIVE
+    (background) if that is below `negative`, unless more than half of it lies in an `ignore` region. Otherwise it is
+    BETWEEN and not used. `keep_best` also assigns to each person the candidates with the highest IoU, however low (the
+    RPN's low-quality matches).
     """
     result = candidates.new_full((len(candidates),), NEGATIVE, dtype=torch.int64)
     if len(people):
@@ -33,8 +34,8 @@ def match(
 
 
 def sample(matched: Tensor, count: int, positive_fraction: float, generator: torch.Generator | None) -> Tensor:
-    """At most `count` indices of `matched` [K] that train, positives first: at most `positive_fraction` of `count`
-    random positives, the rest random negatives."""
+    """At most `count` random indices of `matched` [K]: first at most `positive_fraction` of `count` positives, then
+    negatives."""
     positives, negatives = (matched >= 0).nonzero()[:, 0], (matched == NEGATIVE).nonzero()[:, 0]
     some = _choose(positives, int(count * positive_fraction), generator)
     return torch.cat((some, _choose(negatives, count - len(some), generator)))

@@ -1,9 +1,9 @@
-"""How a model starts before its training: from a checkpoint of its own kind, or `dimofs_mobile` from MoveNet.
+"""Initial weights: from a checkpoint of the same kind of model, or for `dimofs_mobile` from MoveNet.
 
-MoveNet's weights are copied and its joint heatmaps passed on unchanged: the pyramid and the keypoint branch begin with
-an identity path for its 17 heatmaps beside their random channels. Before any training each joint's heatmap is
-MoveNet's, cut to the person's region. Training then learns which of the peaks in a region are that person's, how to
-sharpen them, and the joints that MoveNet does not know.
+MoveNet's weights are copied, and the pyramid and the keypoint branch pass its 17 joint heatmaps on through identity
+weights, beside channels with random weights. Before training, each joint's heatmap is therefore MoveNet's, cropped to
+the person's region. Training then learns which peak in a region belongs to its person, sharper peaks, and the joints
+that MoveNet does not have.
 """
 
 import torch
@@ -18,14 +18,17 @@ from dimofs.zoo.backbones.pyramids import KeypointPyramidBackbone
 from dimofs.zoo.detection.detector import PoseDetector
 
 MOTION = ("offset_net.", "deformable.")
-GAIN = 0.75  # of the heatmaps on their way to the output logits
+# Factor from MoveNet's heatmaps to the initial output logits.
+GAIN = 0.75
+# Initial scale of the random weights beside those that pass heatmaps on.
+RANDOM_SCALE = 0.1
 
 
 def start(model: PoseDetector, weights: str) -> None:
     """Give `model` the weights of a checkpoint of the same kind, or start a `dimofs_mobile` from a converted MoveNet.
 
-    Joints go by name; those that the checkpoint does not have stay as they are, and so do the motion parts if those of
-    the checkpoint are another variant. InputError: `weights` names neither.
+    Joints are matched by name. Joints that the checkpoint does not have keep their random weights, and so do the motion
+    parts if the checkpoint has another variant of them. InputError: `weights` holds neither kind of model.
     """
     source = checkpoints.load(weights)
     if isinstance(source, movenet.MoveNet) and isinstance(model.backbone, KeypointPyramidBackbone):
@@ -33,7 +36,8 @@ def start(model: PoseDetector, weights: str) -> None:
         return
     tensors = source.state_dict() | _joints(model, source)
     if isinstance(source, PoseDetector) and _variant(source) != _variant(model):
-        forget_motion(source)  # whose tensors these are
+        # `tensors` share memory with `source`, so they change with it.
+        forget_motion(source)
         tensors = {name: t for name, t in tensors.items() if not name.startswith(MOTION)}
         tensors |= {name: t for name, t in model.state_dict().items() if name.startswith(MOTION)}
     try:
@@ -44,9 +48,9 @@ def start(model: PoseDetector, weights: str) -> None:
 
 @torch.no_grad()
 def forget_motion(model: PoseDetector) -> None:
-    """Put the motion parts of a preset's model back to their start; it finds the same in single frames.
+    """Reset the motion parts of a preset's model to their initial weights without changing its single-frame results.
 
-    The 1x1 convolutions of the deformable layer go into the pyramid's last ones.
+    The 1x1 convolutions of the deformable layer are multiplied into the pyramid's output convolutions.
     """
     pyramid = model.backbone.fpn
     assert isinstance(pyramid, FeaturePyramid)
@@ -61,14 +65,14 @@ def forget_motion(model: PoseDetector) -> None:
 
 
 def _variant(model: nn.Module) -> str:
-    """One of VARIANTS; "" of a model that has none."""
+    """The model's variant of the motion parts, one of VARIANTS; "" if it has none."""
     preset = getattr(model, "preset", None)
     return preset.arguments.get("variant", "") if preset else ""
 
 
 @torch.no_grad()
 def _joints(model: PoseDetector, source: nn.Module) -> dict[str, Tensor]:
-    """The last layer of the keypoint branch for the joints of `model`, from a `source` that may have others."""
+    """The last layer of the keypoint branch for the joints of `model`, from a `source` that may have other joints."""
     if not isinstance(source, PoseDetector):
         return {}
     found = torch.tensor(indices(source.keypoint_names, model.keypoint_names))
@@ -82,7 +86,7 @@ def _joints(model: PoseDetector, source: nn.Module) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def from_movenet(model: PoseDetector, source: movenet.MoveNet) -> None:
-    """Start `model`, a `dimofs_mobile`, from MoveNet's weights."""
+    """Initialize `model`, a `dimofs_mobile`, with MoveNet's weights."""
     backbone = model.backbone
     assert isinstance(backbone, KeypointPyramidBackbone)
     backbone.body.load_state_dict(source.backbone.state_dict())
@@ -99,7 +103,7 @@ def from_movenet(model: PoseDetector, source: movenet.MoveNet) -> None:
 
 
 def _pass(conv: nn.Conv2d, first: int = 0) -> None:
-    """Output channel j of the heatmaps is input channel `first` + j, at the same pixel."""
+    """Make output channel j, for each of MoveNet's joints, a copy of input channel `first` + j."""
     middle = conv.kernel_size[0] // 2
     conv.weight[: movenet.JOINTS] = 0
     for j in range(movenet.JOINTS):
@@ -107,10 +111,10 @@ def _pass(conv: nn.Conv2d, first: int = 0) -> None:
 
 
 def _upsample(weight: Tensor) -> None:
-    """Joint j of the deconvolution is channel j, doubled in size bilinearly; the other channels whisper."""
+    """Make joint j of the deconvolution channel j, upsampled twofold bilinearly; scale the random weights down."""
     line = torch.tensor([0.25, 0.75, 0.75, 0.25])
-    weight.mul_(0.1)
+    weight.mul_(RANDOM_SCALE)
     for j in range(movenet.JOINTS):
-        weight[:, j] *= 0.1
+        weight[:, j] *= RANDOM_SCALE
         weight[j, :] = 0
         weight[j, j] = GAIN * line[:, None] * line
