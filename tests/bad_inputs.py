@@ -18,8 +18,10 @@ import os
 import random
 import shlex
 import shutil
+import struct
 import sys
 import tempfile
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -314,6 +316,75 @@ def environment_cases() -> Iterator[Case]:
             yield Case(entry=entry, name=f"environment {names}", action=action)
 
 
+def stream_cases() -> Iterator[Case]:
+    """Standard streams that are closed, full, or that nobody reads: results in files are as ever."""
+
+    def close(number: int) -> None:
+        os.close(number)
+        setattr(sys, ("stdin", "stdout", "stderr")[number], None)
+
+    def write_to(number: int) -> None:
+        os.dup2(number, 1)
+        sys.stdout = os.fdopen(1, "w", closefd=False)
+
+    def fill() -> None:
+        make_device(Path("full"), 7)
+        if not Path("full").is_fifo():
+            write_to(os.open("full", os.O_WRONLY))
+        # Even the one line of an unforeseen error is right here.
+        os.environ["DIMOFS_DEBUG"] = "0"
+
+    def forsake() -> None:
+        reader, writer = os.pipe()
+        os.close(reader)
+        write_to(writer)
+
+    states: dict[str, Callable[[], object]] = {
+        "stdout closed": lambda: close(1),
+        "stderr closed": lambda: close(2),
+        "both closed": lambda: (close(1), close(2)),
+        "stdout full": fill,
+        "stdout without a reader": forsake,
+    }
+    for entry, result in (
+        ("eval.posetrack", "figures.json"), ("eval.coco", "figures.json"), ("eval.track", "made/poses.jsonl"),
+        ("zoo.pose", "x.poses.jsonl"), ("zoo.train", "made/model/config.json"),
+    ):  # fmt: skip
+        for label, spoil in states.items():
+
+            def action(entry=entry, spoil=spoil) -> None:
+                spoil()
+                command(entry, [word for word in COMMANDS[entry] if word != "--quiet"])()
+
+            def there(folder: Path, result=result) -> bool:
+                return (folder / result).stat().st_size > 0
+
+            yield Case(entry=entry, name=label, action=action, check=there)
+
+
+HUGE = 16_000  # pixels on either side
+
+
+def huge_cases() -> Iterator[Case]:
+    """A picture of 16,000 x 16,000 pixels, which takes 0.8 GB as bytes and 3 GB as float32."""
+    words = replaced(COMMANDS["zoo.pose"], "--video", "huge.png")
+    for name, line in (("huge picture", words), ("huge picture, no overlay", [*words, "--no-overlay"])):
+        yield Case(entry="zoo.pose", name=name, action=command("zoo.pose", line))
+
+
+def write_huge_picture(path: Path) -> None:
+    """A black PNG, written row by row."""
+    packer = zlib.compressobj(1)
+    row = bytes(1 + 3 * HUGE)
+    rows = b"".join(packer.compress(row) for _ in range(HUGE)) + packer.flush()
+    header = struct.pack(">IIBBBBB", HUGE, HUGE, 8, 2, 0, 0, 0)
+    with path.open("wb") as file:
+        file.write(b"\x89PNG\r\n\x1a\n")
+        for kind, content in ((b"IHDR", header), (b"IDAT", rows), (b"IEND", b"")):
+            file.write(struct.pack(">I", len(content)) + kind + content)
+            file.write(struct.pack(">I", zlib.crc32(kind + content)))
+
+
 def coco_cases() -> Iterator[Case]:
     """What says the same in other words scores the same; what cannot be scored is told."""
 
@@ -372,7 +443,7 @@ def cases() -> list[Case]:
     from tests.support.bad_calls import calls
 
     made = [*number_cases(), *word_cases(), *file_cases(), *json_cases(), *name_cases(), *output_cases()]
-    made += [*environment_cases(), *coco_cases()]
+    made += [*environment_cases(), *stream_cases(), *coco_cases(), *huge_cases()]
     made += [Case(entry=e, name=n, action=a) for e, n, a in calls()]
     return sorted(made, key=lambda case: hashlib.sha256(f"{case.entry} {case.name}".encode()).digest())
 
@@ -410,6 +481,8 @@ def main() -> int:
     table: dict[str, Counter] = {}
     rows, bad = [], 0
     with tempfile.TemporaryDirectory() as parent, prepared(Path(parent) / "template") as template:
+        if any(case.name.startswith("huge") for case in chosen):
+            write_huge_picture(template / "huge.png")
         for case in chosen:
             print(end=f"{len(rows)}/{len(chosen)}\r", file=sys.stderr)
             outcome = case.run(template)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import re
 import resource
@@ -79,12 +80,14 @@ def _child(action: Callable[[], object], folder: Path, log: Path) -> NoReturn:
     status = 70
     try:
         os.setsid()
+        # pytest's would print the stacks of a crash among its own output.
+        faulthandler.disable()
         written = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         nothing = os.open(os.devnull, os.O_RDONLY)
         for source, target in ((nothing, 0), (written, 1), (written, 2)):
             os.dup2(source, target)
-        sys.stdout = os.fdopen(1, "w", buffering=1, encoding="utf-8")
-        sys.stderr = os.fdopen(2, "w", buffering=1, encoding="utf-8", errors="backslashreplace")
+        sys.stdout = os.fdopen(1, "w", buffering=1, encoding="utf-8", closefd=False)
+        sys.stderr = os.fdopen(2, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
         pages = int(Path("/proc/self/statm").read_text().split()[0])
         limit = int(pages * os.sysconf("SC_PAGE_SIZE") + ADDRESS_SPACE)
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
@@ -92,9 +95,20 @@ def _child(action: Callable[[], object], folder: Path, log: Path) -> NoReturn:
         os.environ["DIMOFS_DEBUG"] = "1"
         os.chdir(folder)
         status = _status(action)
-        sys.stdout.flush()
+        if not _flushes():
+            status = 120
     finally:
         os._exit(status)
+
+
+def _flushes() -> bool:
+    """Python ends with the exit status 120 where it cannot write what is left of stdout."""
+    try:
+        if sys.stdout is not None and not sys.stdout.closed:
+            sys.stdout.flush()
+    except OSError:
+        return False
+    return True
 
 
 def _status(action: Callable[[], object]) -> int:
@@ -137,6 +151,9 @@ def _kind(status: int | None, said: str, memory: int, folder: Path) -> str:
         return "leftovers"
     if status == 0:
         return "right result"
+    # Of a shell's programs, 141 says that the reader of a pipe has gone: nobody is there to be told.
+    if status == 141:
+        return "clear error"
     errors = [line for line in re.split(r"[\r\n]+", said) if re.match(r"(error: |.*: error: ).", line)]
     if status != 2:
         return "odd exit"
