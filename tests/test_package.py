@@ -9,6 +9,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -35,7 +36,6 @@ COMMANDS = sorted(name for name, path in MODULES.items() if RUNS_MAIN in (ROOT /
 
 
 def project() -> dict:
-    tomllib = pytest.importorskip("tomllib", reason="Python 3.10 cannot read TOML")
     return tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
 
 

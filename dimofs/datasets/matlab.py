@@ -1,8 +1,8 @@
 """Numeric arrays in MATLAB files of versions 5 to 7.
 
-SciPy's reader crashes the whole process on some damaged files (an unknown type number is used as an index), so this one
-reads the few things needed here: plain numeric arrays, compressed or not. The format is described in MathWorks'
-"MAT-File Format": after a header of 128 bytes come elements, each with a tag of its type and its number of bytes.
+SciPy's reader can end the whole process on a damaged file, so this one reads the few things needed here: plain numeric
+arrays, compressed or not. The format is described in MathWorks' "MAT-File Format": after a header of 128 bytes come
+elements, each with a tag of its type and its number of bytes.
 """
 
 from __future__ import annotations

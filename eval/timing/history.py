@@ -10,7 +10,7 @@ import platform
 import re
 import subprocess
 from collections.abc import Iterable, Sequence
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -55,7 +55,7 @@ def conditions(device: str, quick: bool) -> dict[str, Any]:
     """The conditions of a run: date, device, CPU, its features, threads, versions, and the commit of dimofs."""
     flags = _cpuinfo("flags") or _cpuinfo("Features")
     found: dict[str, Any] = {
-        "date": datetime.now(timezone.utc).date().isoformat(),
+        "date": datetime.now(UTC).date().isoformat(),
         "quick": quick,
         "device": "cpu" if device == "cpu" else torch.cuda.get_device_name(),
         "cpu": _cpuinfo("model name") or platform.processor() or platform.machine(),
