@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 import pytest
 
 from dimofs.cli import RESULT, InputError, Range, arguments, check_choices, check_ranges, parser, run
+from dimofs.interrupts import Stopped, stop_requests
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -161,6 +162,26 @@ def test_signals_end_a_command_without_a_word(number):
         assert process.communicate(timeout=60)[1] == "" and process.returncode == 128 + number
     finally:
         process.kill()
+
+
+def test_a_block_is_told_of_the_first_signal_and_cut_by_the_second():
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(Stopped) as stop, stop_requests() as request:
+        assert not request
+        signal.raise_signal(signal.SIGTERM)
+        assert request and request.signal == signal.SIGTERM
+        signal.raise_signal(signal.SIGHUP)
+    assert stop.value.signal == signal.SIGHUP and signal.getsignal(signal.SIGTERM) is before
+
+
+def test_ignored_signals_stay_ignored():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with stop_requests() as request:
+            signal.raise_signal(signal.SIGHUP)
+            assert not request
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_a_reader_that_leaves_ends_a_command_without_a_word():

@@ -1,5 +1,6 @@
-"""torchvision's `keypointrcnn_resnet50_fpn`: its .pth files read under the names of `dimofs_resnet50`, and its public
-weights."""
+"""torchvision's `keypointrcnn_resnet50_fpn`: .pth files with the tensor names of `dimofs_resnet50`,
+and its public weights.
+"""
 
 import hashlib
 import re
@@ -18,10 +19,11 @@ from dimofs.files import check_regular
 from dimofs.zoo.backbones.resnet import FrozenBatchNorm
 
 PUBLIC = "keypointrcnn_resnet50_fpn_coco"
-SHA256 = "fc266e95"  # how the hash of the public file begins
+# The first digits of the public file's hash.
+SHA256 = "fc266e95"
 URL = f"https://download.pytorch.org/models/{PUBLIC}-{SHA256}.pth"
 
-# Old files, the public one among them, lack the index that torchvision's later Conv2dNormActivation put in.
+# Old files, including the public one, lack the index that torchvision's later Conv2dNormActivation added.
 _NAMES = (
     (r"backbone\.body\.(.*)", r"backbone.body.\1"),
     (r"backbone\.fpn\.inner_blocks\.(\d)(?:\.0)?\.(\w+)", r"backbone.fpn.lateral.\1.\2"),
@@ -35,7 +37,8 @@ _NAMES = (
     (r"roi_heads\.box_predictor\.bbox_pred\.(\w+)", r"box_head.deltas.\1"),
     (r"roi_heads\.keypoint_predictor\.kps_score_lowres\.(\w+)", r"keypoint_head.deconv.\1"),
 )
-_KEYPOINT_CONV = re.compile(r"roi_heads\.keypoint_head\.(\d+)\.(\w+)")  # every second one: ReLUs have indices too
+# Only even indices: the ReLUs between the convolutions are numbered, too.
+_KEYPOINT_CONV = re.compile(r"roi_heads\.keypoint_head\.(\d+)\.(\w+)")
 
 
 def rename(name: str) -> str:
@@ -51,7 +54,7 @@ def rename(name: str) -> str:
 def convert(state: Mapping[str, Tensor], eps: float = FrozenBatchNorm.eps) -> dict[str, Tensor]:
     """torchvision's state dict under our names, without the offset net and the deformable layer.
 
-    `eps` is that of its batch norms: where it is not ours, their weights take up the difference.
+    `eps` is that of its batch norms. If it is not ours, their weights are changed to compensate.
     """
     ours = {rename(name): t for name, t in state.items() if not name.endswith(".num_batches_tracked")}
     if eps != FrozenBatchNorm.eps:
@@ -77,7 +80,7 @@ def read_state_dict(path: str | Path, eps: float | None = None) -> dict[str, Ten
 
 
 def download(path: Path) -> None:
-    """Write the public file to `path`. InputError: no network, or another file came."""
+    """Download the public file to `path`. InputError: there is no network, or the file has another hash."""
     try:
         with urllib.request.urlopen(URL, timeout=30) as response, open(path, "wb") as file:
             size = int(response.headers.get("Content-Length") or 0) or None

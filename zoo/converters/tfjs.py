@@ -1,7 +1,7 @@
 """Reader of TensorFlow.js graph models: `model.json` and the binary shards beside it.
 
-The format is described by tfjs's `WeightsManifestConfig`: groups of shard files, concatenated, hold the weights one
-after the other, little endian, in the order of the manifest; "quantization" names a narrower type that was stored.
+tfjs's `WeightsManifestConfig` describes the format: the shard files of a group, concatenated, hold its weights in the
+order of the manifest, little endian; "quantization" names the narrower type in which a weight is stored.
 """
 
 import math
@@ -18,9 +18,9 @@ _TYPES = {"float32": "<f4", "float16": "<f2", "int32": "<i4", "bool": "?"}
 
 
 def read_graph(path: str | Path) -> dict[str, Tensor]:
-    """Weights of a graph model by their TensorFlow names and in TensorFlow's layout (HWIO), halves widened to float32.
+    """The weights of a graph model by their TensorFlow names, in TensorFlow's layout (HWIO), float16 as float32.
 
-    Raises InputError if a file is missing, is no graph model, or does not hold exactly the bytes it promises.
+    InputError: a file is missing, is not a graph model, or does not hold exactly the bytes that the manifest lists.
     """
     path = Path(path)
     weights: dict[str, Tensor] = {}
@@ -56,7 +56,7 @@ def _group(path: Path, entries: list[dict], data: bytes) -> dict[str, Tensor]:
 
 
 def _stored(path: Path, entry: dict) -> tuple[np.dtype, np.dtype]:
-    """The type a weight has in the file and the one it is read as."""
+    """The type of a weight in the file, and the type it is read as."""
     stored = entry.get("quantization", {}).get("dtype", entry["dtype"])
     if stored not in _TYPES or entry["dtype"] not in _TYPES:
         raise InputError(f"{path}: weight {entry['name']!r} is stored as {stored!r}; readable are {', '.join(_TYPES)}")
