@@ -211,7 +211,14 @@ def _type(kind: Any) -> dict:
         return {"choices": arguments, "type": type(arguments[0])}
     if origin in (list, Sequence):
         return {"nargs": "+", **_type(arguments[0])}
-    return {"type": kind, "metavar": kind.__name__.upper()}
+    return {"type": _path if kind is Path else kind, "metavar": kind.__name__.upper()}
+
+
+def _path(text: str) -> Path:
+    # Path("") would be the current folder.
+    if not text:
+        raise argparse.ArgumentTypeError("an empty name; give another")
+    return Path(text)
 
 
 # --- checks of values ---
@@ -248,6 +255,8 @@ def _plain(limit: float) -> str:
 
 def _check_text(flag: str, text: str) -> None:
     """InputError: no file can have this name."""
+    if not text:
+        raise InputError(f"{flag}: is empty; give a name")
     try:
         name = os.fsencode(text)
     except UnicodeEncodeError as error:

@@ -96,6 +96,14 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+def test_empty_names_are_refused(capsys):
+    with pytest.raises(InputError, match=r"^--video: is empty; give a name$"):
+        arguments(command, ["fit", "--video", ""])
+    with pytest.raises(SystemExit):
+        arguments(command, ["fit", "--json", ""])
+    assert "argument --json: an empty name; give another" in capsys.readouterr().err
+
+
 def test_names_that_are_not_utf8_and_long_addresses_are_fine():
     names = [os.fsdecode(b"caf\xe9.mp4"), "https://example.org/" + 400 * "x"]
     assert arguments(command, ["fit", "--video", *names])["video"] == names
