@@ -170,14 +170,14 @@ def test_bad_options_are_one_line_and_write_nothing(tiny, tmp_path, options, mes
 def test_a_loss_that_is_not_finite_ends_with_one_line(tiny, tmp_path, capsys):
     model = tiny_model()
     with torch.no_grad():
-        model.rpn.objectness.weight.fill_(torch.nan)
-    checkpoints.save(model, tmp_path / "nan", {})
-    words = f"pose --out {tmp_path}/run --init {tmp_path}/nan --synthetic 3 --steps 2 --workers 0 --quiet --batch 1"
+        model.rpn.objectness.weight.fill_(3e38)
+    checkpoints.save(model, tmp_path / "huge", {})
+    words = f"pose --out {tmp_path}/run --init {tmp_path}/huge --synthetic 3 --steps 2 --workers 0 --quiet --batch 1"
     with pytest.raises(SystemExit) as end:
         command(train.main, words.split())
     lines = capsys.readouterr().err.splitlines()
     assert end.value.code == 2 and len(lines) == 1
-    assert re.match(r"error: loss nan at step 0 on synthetic_\d{6}/\d{4}.*; try a lower --rate", lines[0])
+    assert re.match(r"error: loss (nan|inf) at step 0 on synthetic_\d{6}/\d{4}.*; try a lower --rate", lines[0])
     assert not (tmp_path / "run/state.pt").exists()
 
 
