@@ -71,11 +71,14 @@ def test_large_boxes_are_torchvisions(pooling):  # noqa: F811
     torch.testing.assert_close(gradient, expected)
 
 
-def test_samples_on_the_border_of_the_map_are_torchvisions(pooling):  # noqa: F811
+def test_samples_on_the_border_of_the_map_are_torchvisions(pooling, request):  # noqa: F811
     """Thirds are not exact: whether a sample counts, at -1 and at the size of the map, hangs on the last bit."""
     x1, y1 = torch.meshgrid(torch.arange(-6.0, 3), torch.arange(-5.0, 4), indexing="ij")
     x1, y1 = x1.flatten(), y1.flatten()
     rois = torch.stack((x1 * 0, x1 / 3, y1 / 3, x1 / 3 + 7, y1 / 3 + 5), dim=1)
+    if "triton" in request.node.name and pooling == "cpu":
+        # Triton's interpreter takes milliseconds for each sample.
+        rois = rois[::9]
     ours, gradient, theirs, expected = both(torch.ones(1, 1, 5, 6), rois, pooling, (3, 5), 1)
     torch.testing.assert_close(ours, theirs)
     torch.testing.assert_close(gradient, expected)
