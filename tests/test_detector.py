@@ -102,6 +102,7 @@ def test_keep_best_gives_each_person_an_anchor():
 
 
 def test_sample_balances_and_never_takes_what_lies_between():
+    assert NEGATIVE != BETWEEN
     matched = torch.tensor([0] * 10 + [NEGATIVE] * 100 + [BETWEEN] * 100)
     chosen = matched[sample(matched, 16, 0.25, torch.Generator().manual_seed(0))]
     assert (chosen >= 0).sum() == 4

@@ -210,6 +210,13 @@ def test_colours_are_shared_and_bounded():
     assert (grey.amax(1) - grey.amin(1)).max() <= 1
 
 
+def test_grey_is_the_luma_of_television():
+    """Red, green and blue pixels of 255: 0.299, 0.587 and 0.114 of it, by BT.601."""
+    frames = 255 * torch.eye(3)[None, :, None, :].expand(1, 3, 8, 3)
+    grey = Colours(brightness=0, contrast=0, saturation=0, tint=0, grey=1, blur=0)(frames, np.random.default_rng(0))
+    assert grey[0, :, 0].tolist() == [[76, 150, 29]] * 3
+
+
 def same(a: Pair, b: Pair) -> bool:
     tensors = [(p.frame_a, p.frame_b, p.people.boxes, p.people.keypoints, p.people.ignore) for p in (a, b)]
     return a.name == b.name and all(torch.equal(x, y) for x, y in zip(*tensors, strict=True))
