@@ -127,6 +127,25 @@ def test_without_data_it_trains_on_synthetic_clips(tiny, tmp_path, capsys):
     assert checkpoints.load(tmp_path / "best").keypoint_names == DIMOFS
 
 
+def test_options_are_written_to_the_recipe_and_a_run_resumes_only_with_them(tiny, tmp_path, monkeypatch):
+    kept = []
+    monkeypatch.setattr(train, "keep_freed_memory", kept.append)
+    checkpoints.save(tiny_model(), tmp_path / "start", {})
+    given: dict[str, Any] = {"out": str(tmp_path / "run"), "init": str(tmp_path / "start"), "synthetic": 3}
+    given |= {"batch": 1, "workers": 0, "quiet": True, "unfreeze": 0, "largest": 0.5, "warmup": 3}
+    call(train.main, "pose", **given, steps=1, fixed=["backbone.down.0", "rpn"])
+    recipe = json.loads((tmp_path / "run/recipe.json").read_text())
+    assert (recipe["fixed"], recipe["largest"], recipe["warmup"]) == (["backbone.down.0", "rpn"], 0.5, 3)
+    assert kept == [2**31 - 1]
+    with pytest.raises(InputError, match=r"recipe\.json: fixed is .* in this run, \[\] now"):
+        call(train.main, "pose", **given, steps=2)
+    call(train.main, "pose", **given, steps=2, fixed=["backbone.down.0", "rpn"])
+    start, end = (checkpoints.load(tmp_path / name).state_dict() for name in ("start", "run/model"))
+    same = {name for name, value in start.items() if torch.equal(value, end[name])}
+    assert {"backbone.down.0.weight", "rpn.objectness.weight"} <= same
+    assert "backbone.stem.weight" not in same and "backbone.down.1.weight" not in same
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -151,6 +170,9 @@ def test_without_data_it_trains_on_synthetic_clips(tiny, tmp_path, capsys):
         ({"rate": -1.0}, "--rate -1.0: must be at least 0 and at most 1000"),
         ({"mix": ["coco=1"]}, "--mix coco=1: 'coco' is no data set in use (synthetic)"),
         ({"unfreeze": 5}, "--unfreeze needs --init beside it"),
+        ({"fixed": ["backbone"]}, "--fixed needs --init beside it"),
+        ({"largest": 0.1}, "--largest 0.1: must be at least 0.15 and at most 4"),
+        ({"warmup": -1}, "--warmup -1: must be at least 0"),
         ({"init": "nowhere"}, "nowhere: neither a file"),
         ({"device": "mars"}, "device 'mars': not a device"),
         ({"rate": "nan"}, "--rate nan: must be a finite number"),

@@ -132,6 +132,71 @@ def test_the_frozen_thaw_in_time_at_a_tenth_of_the_rate():
     torch.testing.assert_close(weights(one)[name], wanted, rtol=1e-5, atol=1e-8)
 
 
+@pytest.mark.parametrize(
+    ("value", "scale"), [(0.2, 0.1), (0.05, 0.1), (0.01, 0.02), (-0.001, 0.002), (0.0, 0.1)], ids=str
+)
+def test_small_weights_are_unfrozen_at_a_lower_rate(value, scale):
+    """A tenth of the rate, times rms / 0.05 below an rms of 0.05; a tensor of zeros can still learn."""
+    model = tiny_model()
+    stem = model.get_parameter("backbone.stem.weight")
+    nn.init.constant_(stem, value)
+    groups = Trainer(task(), model, replace(SGD, unfreeze=0)).optimizer.param_groups
+    (group,) = [group for group in groups if any(p is stem for p in group["params"])]
+    assert group["scale"] == pytest.approx(scale)
+    assert groups[0]["scale"] == 1.0
+
+
+def test_a_resumed_run_keeps_the_rates_of_its_start():
+    """They follow from the weights at the first step, which a resumed run no longer has."""
+
+    def scales(trainer: Trainer) -> list[float]:
+        return [group["scale"] for group in trainer.optimizer.param_groups]
+
+    recipe, other = replace(SGD, unfreeze=1), tiny_model(seed=9)
+    nn.init.constant_(other.get_parameter("backbone.stem.weight"), 0.001)
+    first, resumed = Trainer(task(), tiny_model(), recipe), Trainer(task(), other, recipe)
+    first.update(steps(recipe)[0])
+    assert scales(resumed) != scales(first)
+    resumed.restore(first.state())
+    assert scales(resumed) == scales(first)
+
+
+def test_fixed_parameters_never_train():
+    recipe = replace(SGD, unfreeze=0, frozen=("backbone.stem", "backbone.down.0"))
+    recipe = replace(recipe, fixed=("backbone.stem", "rpn.objectness"))
+    one = Trainer(task(single=0.0), tiny_model(), recipe)
+    start = weights(one)
+    one.update(steps(recipe)[0])
+    moved = {name for name, p in weights(one).items() if not torch.equal(p, start[name])}
+    assert "backbone.down.0.weight" in moved and "backbone.down.1.weight" in moved
+    assert not any(name.startswith(recipe.fixed) for name in moved)
+
+
+def test_motion_parts_can_train_alone():
+    """A batch of single frames has no gradient for them, and changes nothing."""
+    recipe = replace(SGD, fixed=("backbone", "deformable", "rpn", "box_head", "keypoint_head"))
+    for single in (1.0, 0.0):
+        one = Trainer(task(single=single), tiny_model(), recipe)
+        start = weights(one)
+        one.update(steps(recipe)[0])
+        moved = {name.split(".")[0] for name, p in weights(one).items() if not torch.equal(p, start[name])}
+        assert moved == (set() if single else {"offset_net"})
+
+
+@pytest.mark.parametrize(
+    ("fixed", "message"),
+    [
+        (("backbone.stm",), "--fixed backbone.stm: no parameter's name begins with this; the model's parts are"),
+        (("",), "leaves nothing to train"),
+        (("backbone.down", "offset", "deform", "rpn", "box", "keypoint"), "leaves nothing to train"),
+    ],
+    ids=["misspelt", "all", "all-but-frozen"],
+)
+def test_bad_prefixes_are_refused(fixed, message):
+    with pytest.raises(InputError, match=message):
+        Trainer(task(), tiny_model(), replace(SGD, fixed=fixed))
+
+
 def test_a_gradient_is_clipped():
     loose, tight = (Trainer(task(), tiny_model(), replace(SGD, clip=clip, weight_decay=0.0)) for clip in (None, 1e-3))
     for one in (loose, tight):
@@ -221,6 +286,31 @@ def test_processes_share_each_batch():
             frames, left, right = (run[step][number].frames_a for run in (whole, *halves))
             assert torch.equal(frames, torch.cat((left, right))) and len(left) == 2
     assert torch.equal(steps(recipe, start=2)[0][1].frames_a, whole[2][1].frames_a) and len(steps(recipe, start=2)) == 1
+
+
+def test_single_frames_get_no_motion():
+    """If no batch reads Frame B, a still picture's Frame B is Frame A; one share of pairs, and it moves."""
+
+    class Still(Noise):
+        def pair(self, index, random):
+            pair = super().pair(index, random)
+            return replace(pair, frame_b=pair.frame_a, delta=0)
+
+    for single, equal in ((1.0, True), (0.9, False)):
+        recipe = TINY_POSES.changed(mosaic=0.0, mix={"still": 1.0}, single=single)
+        learned = PoseTask(recipe=recipe, sources={"still": Still()})
+        batches = [batch for batches in steps(SGD, learned=learned) for batch in batches]
+        assert all(torch.equal(batch.frames_a, batch.frames_b) for batch in batches) == equal
+
+
+def test_people_are_as_large_as_the_recipe_says():
+    """At most 0.5 of 64 pixels, and a little more where a turned box is widened to hold its joints; 1.1 by default."""
+    sides = []
+    for learned in (task(largest=0.5), task()):
+        pairs = learned.samples(40, 0)
+        boxes = torch.cat([pairs[number].people.boxes for number in range(40)])
+        sides.append(float((boxes[:, 2:] - boxes[:, :2]).max()))
+    assert 25 < sides[0] < 37 and 50 < sides[1] <= 64
 
 
 def test_shares_choose_the_source():

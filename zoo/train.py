@@ -15,6 +15,10 @@ many folders. A teacher's labels (python -m dimofs.zoo.label) add the people and
 Start: without --init nothing is frozen, because random weights are not worth keeping. --recipe paper is meant to start
 from weights trained on COCO and does not converge without them.
 
+Freezing: --init freezes most of the backbone. From step --unfreeze on it trains too, at a tenth of the learning rate,
+and tensors of small weights at a lower rate still, which keeps what they have learned. --fixed names parts that stay
+frozen, as in --unfreeze 0 --fixed backbone.body.stages.0 backbone.hints.
+
 Results: the run folder --out holds recipe.json, metrics.jsonl (one line per step; also for TensorBoard, if it is
 installed), state.pt, from which the run resumes, and model/, the averaged weights as a checkpoint for every other
 command. --validate measures the model on JHMDB's test part, or on synthetic clips that are not trained on, writes
@@ -35,6 +39,7 @@ from typing import Annotated, Any, Literal
 
 from dimofs.cli import InputError, Range, check_choices, run
 from dimofs.datasets.people import PairSource
+from dimofs.memory import keep_freed_memory
 from dimofs.zoo.presets import VARIANTS
 from dimofs.zoo.training.data import SYNTHETIC_CLIPS, Paths, Teacher, mixed, taught, unlabelled
 from dimofs.zoo.training.distributed import join_processes
@@ -68,9 +73,12 @@ def main(
     canvas: Annotated[int | None, "side of the square training images, pixels", Range(64, 4096)] = None,
     optimizer: Annotated[Literal["adamw", "sgd"] | None, "AdamW, or SGD with momentum"] = None,
     rate: Annotated[float | None, "highest learning rate", Range(0, 1000)] = None,
+    warmup: Annotated[int | None, "steps during which the learning rate rises to its highest", Range(0)] = None,
     single: Annotated[float | None, "share of the batches with Frame B = Frame A", Range(0, 1)] = None,
     paste: Annotated[float | None, "share of the samples with one more person pasted in front", Range(0, 1)] = None,
+    largest: Annotated[float | None, "longer side of the largest people, in canvases", Range(0.15, 4)] = None,
     unfreeze: Annotated[int | None, "step from which the frozen backbone trains too, more slowly", Range(0)] = None,
+    fixed: Annotated[list[str] | None, "beginnings of the names of parameters that never train"] = None,
     dtype: Annotated[Literal["float32", "bfloat16", "float16"] | None, "number format of the forward pass"] = None,
     recompute: Annotated[bool | None, "save memory: recompute activations in the backward pass"] = None,
     seed: Annotated[int, "seed of all random numbers", Range(0, 2**63 - 1)] = 0,
@@ -84,17 +92,19 @@ def main(
     quiet: Annotated[bool, "print neither the recipe nor a progress bar"] = False,
 ) -> None:
     check_choices(variant=(variant, VARIANTS))
-    if unfreeze is not None and not init:
-        raise InputError("--unfreeze needs --init beside it: without weights to start from nothing is frozen")
+    for option, value in (("--unfreeze", unfreeze), ("--fixed", fixed)):
+        if value is not None and not init:
+            raise InputError(f"{option} needs --init beside it: without weights to start from nothing is frozen")
     paths = data.or_synthetic(SYNTHETIC_CLIPS)
     sources = taught(paths.sources(), teacher)
     chosen = RECIPES[recipe].changed(
         steps=steps, batch=batch, accumulate=accumulate, optimizer=optimizer, learning_rate=rate, unfreeze=unfreeze,
-        dtype=dtype, recompute=recompute, seed=seed, frozen=None if init else (),
+        fixed=None if fixed is None else tuple(fixed), warmup=warmup, dtype=dtype, recompute=recompute, seed=seed,
+        frozen=None if init else (),
     )  # fmt: skip
     poses = POSE_RECIPES[recipe]
     poses = poses.changed(
-        preset=model, variant=variant, canvas=canvas, single=single, paste=paste,
+        preset=model, variant=variant, canvas=canvas, single=single, paste=paste, largest=largest,
         mix=mixed(poses.mix, mix or (), list(sources)),
     )  # fmt: skip
     learned = PoseTask(recipe=poses, sources=sources, held_out_sources=paths.held_out())
@@ -102,6 +112,8 @@ def main(
         init=init, compile=compile, save_every=save_every, validate=validate, held_out=held_out, workers=workers,
         quiet=quiet,
     )  # fmt: skip
+    # The activations of a step are freed at its end and allocated again by the next.
+    keep_freed_memory(2**31 - 1)
     with join_processes(device) as process:
         if process.leads and not quiet:
             describe(plan(learned, chosen, init), sources)

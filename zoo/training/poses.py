@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from dimofs.datasets.augment.colour import Colours
-from dimofs.datasets.augment.geometry import Augmentation
+from dimofs.datasets.augment.geometry import Augmentation, Jitter
 from dimofs.datasets.augment.mixture import Mixture, collate
 from dimofs.datasets.people import Pair, PairSource, People
 from dimofs.datasets.teacher import Taught
@@ -50,6 +50,7 @@ class PoseRecipe:
     single:            share of the batches whose Frame B is Frame A.
     mosaic:            share of the samples that hold four pairs.
     paste:             share of the samples in which one more person is pasted in front of another.
+    largest:           longer side of the largest person in focus, in units of the canvas's side; see `Augmentation`.
     mix:               the weight with which each data set is drawn.
     """
 
@@ -59,6 +60,7 @@ class PoseRecipe:
     single: float = 0.5
     mosaic: float = 0.3
     paste: float = 0.0
+    largest: float = Augmentation.person[1]
     mix: Mapping[str, float] = field(default_factory=lambda: dict(MIX))
     sampling: Sampling = field(default_factory=lambda: Sampling(regions=64, keypoint_regions=8, positive_fraction=0.5))
 
@@ -126,7 +128,10 @@ class PoseTask:
     def samples(self, count: int, seed: int) -> Mixture:
         recipe = self.recipe
         mixed = [(source, recipe.mix[name]) for name, source in self.sources.items()]
-        return Mixture(mixed, self._size, count, seed=seed, mosaic=recipe.mosaic, paste=recipe.paste)
+        # If every batch is of single frames, nothing reads Frame B, so warping it would be wasted time.
+        motion = Jitter(share=0.0) if recipe.single == 1 else Jitter()
+        how = Augmentation(person=(Augmentation.person[0], recipe.largest), motion=motion)
+        return Mixture(mixed, self._size, count, seed=seed, mosaic=recipe.mosaic, paste=recipe.paste, augmentation=how)
 
     def held_out(self, count: int) -> Mixture:
         equal = [(source, 1.0) for source in self.held_out_sources.values()]

@@ -21,7 +21,8 @@ class Recipe:
     clip:         largest norm of the gradient; None does not clip.
     average:      decay of the moving average of the weights, which is what a run exports.
     frozen:       name prefixes of the parameters that do not train.
-    unfreeze:     the step from which frozen parameters train too, with UNFROZEN_LR_SCALE of the learning rate.
+    unfreeze:     the step from which frozen parameters train too, at a lower learning rate (`trainer.unfrozen_scale`).
+    fixed:        name prefixes of the parameters that never train, also after `unfreeze`.
     dtype:        of the forward pass, by autocast.
     recompute:    recompute the backbone's activations in the backward pass instead of keeping them.
     """
@@ -41,6 +42,7 @@ class Recipe:
     average: float = 0.999
     frozen: tuple[str, ...] = ("backbone.body", "backbone.top_down", "backbone.hints")
     unfreeze: int | None = None
+    fixed: tuple[str, ...] = ()
     dtype: str = "float32"
     recompute: bool = False
     seed: int = 0

@@ -26,13 +26,18 @@ from dimofs.zoo.training.recipes import Recipe
 from dimofs.zoo.training.state_file import difference
 from dimofs.zoo.training.tasks import Batch, Randomness, Task
 
-# Learning-rate multiplier of parameters that are frozen first and unfrozen later.
+# Largest learning-rate multiplier of parameters that are frozen first and unfrozen later.
 UNFROZEN_LR_SCALE = 0.1
+# Parameters whose root mean square is lower than this when training starts are unfrozen with a smaller multiplier.
+USUAL_RMS = 0.05
 ALONE = Process(0, 1, torch.device("cpu"))
 
 
 class Trainer:
-    """`update` makes a step; `state` and `restore` make training resumable; `export` writes what has been learned."""
+    """`update` makes a step; `state` and `restore` make training resumable; `export` writes what has been learned.
+
+    InputError: a prefix in the recipe's `fixed` fits no parameter, or they leave none to train.
+    """
 
     def __init__(self, task: Task, model: nn.Module, recipe: Recipe, process: Process = ALONE):
         self.task, self.recipe, self.process, self.step = task, recipe, process, 0
@@ -40,11 +45,15 @@ class Trainer:
         self.model = model.to(process.device).train()
         if recipe.recompute:
             recompute_blocks(task.backbone(model))
-        named = list(model.named_parameters())
+        check_prefixes(model, recipe.fixed)
+        named = [(name, p) for name, p in model.named_parameters() if not name.startswith(recipe.fixed)]
         main = [p for name, p in named if not name.startswith(recipe.frozen)]
         self.frozen = [p for name, p in named if name.startswith(recipe.frozen)]
-        for parameter in self.frozen:
-            parameter.requires_grad_(False)
+        if not main and not (self.frozen and recipe.unfreeze == 0):
+            raise InputError(f"--fixed {' '.join(recipe.fixed)}: leaves nothing to train; give fewer prefixes")
+        model.requires_grad_(False)
+        for parameter in main:
+            parameter.requires_grad_(True)
         unfrozen_later = self.frozen if recipe.unfreeze is not None else []
         self.trained = [*main, *unfrozen_later]
         self.average = [p.detach().clone() for p in self.trained]
@@ -87,7 +96,10 @@ class Trainer:
             guilty = distributed.gathered([] if torch.isfinite(own).all() else batch.names)
             where = f"loss {whole.sum()} at step {self.step} on {', '.join(guilty)}"
             raise InputError(f"{where}; try a lower --rate, or look at these samples")
-        self.scaler.scale(losses.sum() / self.recipe.accumulate).backward()
+        loss = losses.sum() / self.recipe.accumulate
+        # If only the motion parts train, a batch of single frames has no gradient.
+        if loss.requires_grad:
+            self.scaler.scale(loss).backward()
         return dict(zip(terms, whole.tolist(), strict=True))
 
     def _randomness(self, number: int, count: int) -> Randomness:
@@ -166,12 +178,32 @@ class Trainer:
 
 
 def _optimizer(recipe: Recipe, main: list[nn.Parameter], unfrozen_later: list[nn.Parameter]) -> torch.optim.Optimizer:
-    groups = [{"params": main, "scale": 1.0}]
-    if unfrozen_later:
-        groups.append({"params": unfrozen_later, "scale": UNFROZEN_LR_SCALE})
+    groups: list[dict[str, Any]] = [{"params": main, "scale": 1.0}]
+    groups.extend({"params": [parameter], "scale": unfrozen_scale(parameter)} for parameter in unfrozen_later)
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(groups, recipe.learning_rate, recipe.momentum, weight_decay=recipe.weight_decay)
     return torch.optim.AdamW(groups, recipe.learning_rate, weight_decay=recipe.weight_decay)
+
+
+def unfrozen_scale(parameter: Tensor) -> float:
+    """The learning-rate multiplier of a parameter that is unfrozen later: lower if its weights are small.
+
+    Adam moves every weight by about the learning rate in each step, whether the weight is large or small. Within a few
+    steps this would overwrite what a tensor of small weights has learned. MoveNet's tensors differ much in size, so the
+    rate of each is multiplied by rms / USUAL_RMS if its root mean square rms is below USUAL_RMS.
+    """
+    rms = float(parameter.detach().square().mean().sqrt())
+    # A tensor of zeros holds nothing that could be overwritten, and a learning rate of 0 would never change it.
+    return UNFROZEN_LR_SCALE * min(1.0, rms / USUAL_RMS) if rms > 0 else UNFROZEN_LR_SCALE
+
+
+def check_prefixes(model: nn.Module, fixed: Sequence[str]) -> None:
+    """InputError: one of the prefixes fits no parameter of `model`."""
+    names = [name for name, _ in model.named_parameters()]
+    for prefix in fixed:
+        if not any(name.startswith(prefix) for name in names):
+            known = ", ".join(name for name, _ in model.named_children())
+            raise InputError(f"--fixed {prefix}: no parameter's name begins with this; the model's parts are {known}")
 
 
 def _optimizer_entry(recipe: Recipe, parameter: Tensor) -> dict[str, Tensor]:
