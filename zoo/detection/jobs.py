@@ -117,7 +117,8 @@ def run_job(job: Job, detector: PoseDetector, options: PoseOptions) -> None:
     if options.format == "posetrack":
         check_own(job.results)
     began = perf_counter()
-    with closing(open_clip(job.source)) as clip, stop_requests() as request:
+    with stop_requests() as request, closing(open_clip(job.source)) as clip:
+        request.raise_if_set()
         frames, tracks, stopped = _write_all(job, clip, detector, options, request)
         outputs = [partial_path(path) if stopped else _publish(path) for path in job.outputs]
     if clip.complaint:
