@@ -42,6 +42,7 @@ HEIF_BRANDS = (b"avif", b"avis", b"heic", b"heix", b"heif", b"hevc", b"mif1", b"
 TIFF_COMPRESSION_TAG = 0x0103
 TIFF_JPEG = (6, 7)
 PNG_HEADER_BYTES = 8
+JPEG_SCAN, JPEG_END, GIF_END = b"\xff\xda", b"\xff\xd9", b";"
 
 
 def read_image(path: str | Path, size: tuple[int, int] | None = None) -> np.ndarray:
@@ -86,6 +87,8 @@ def _decoded(path: Path) -> tuple[np.ndarray, Orientation]:
         if not path.is_file():
             raise InputError(f"{path}: no such image file")
         content = path.read_bytes()
+        if _ends_early(content):
+            raise InputError(f"{path}: cannot be read as an image (it ends early); download or copy it again")
         if content[:4] == b"GIF8":
             return _from_container(path, content, "gif")
         if content[4:8] == b"ftyp" and content[8:12] in HEIF_BRANDS:
@@ -94,6 +97,16 @@ def _decoded(path: Path) -> tuple[np.ndarray, Orientation]:
     except (OSError, FFmpegError, MemoryError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise InputError(f"{path}: cannot be read as an image ({reason})") from error
+
+
+def _ends_early(content: bytes) -> bool:
+    """Whether a JPEG or GIF file lacks its end, which FFmpeg's decoders fill in without a word.
+
+    The data of a JPEG scan holds neither of the two markers, so the end must come after the last scan's start.
+    """
+    if content.startswith(b"\xff\xd8"):
+        return content.rfind(JPEG_END) < content.rfind(JPEG_SCAN)
+    return content[:4] == b"GIF8" and not content.rstrip(b"\0\r\n").endswith(GIF_END)
 
 
 def _from_decoder(path: Path, content: bytes) -> tuple[np.ndarray, Orientation]:

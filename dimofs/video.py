@@ -59,7 +59,8 @@ def open_clip(source: Source) -> Clip:
 class Clip:
     """An open source.
 
-    fps: frames a second, on average where they are not evenly spaced. seconds: the length, if known.
+    fps: frames a second; where frames are not evenly spaced, the rate that the file states.
+    seconds: the length, if known.
     pixel_aspect: how much wider than high a pixel is shown (upright); valid from the first frame on.
     complaint: after the last frame, what was wrong with the source, in one line; empty if nothing was.
     """

@@ -1,4 +1,4 @@
-"""Options that would be ignored beside others are refused.
+"""Refuse options that another option would make useless.
 
 Tables say which options exclude each other and which need others; a value equal to the default counts as not given.
 """

@@ -34,8 +34,8 @@ value. AP's recall is PCKh.
 --official (the default) reproduces every quirk of the official tool: MOT leaves out the last labelled frame of a
 sequence, a frame that is empty on one side counts as one miss and one false positive of each joint, MOTP sums all
 recorded events, and frames are paired by their place in the files; a note reports files whose image names differ or
-come in another order. --corrected keeps the last frame, counts empty frames by person, sums matches only in MOTP, and
-pairs frames by the names (else the ids) of their images, so that their order does not matter; --oks pairs likewise.
+come in another order. --corrected keeps the last frame, counts empty frames by person, computes MOTP from matches only,
+and pairs frames by the names (else the ids) of their images, so that their order does not matter; --oks pairs likewise.
 --corrected is the default for JHMDB, which does not label the head top: counting empty frames the official way makes
 its MOTA a large negative number.
 HOTA: similarity max(0, 1 - d / 0.5), thresholds .05 to .95, all labelled frames, counted by person.

@@ -1,7 +1,7 @@
 """Sums by atomic addition, order-independent (hence deterministic) when determinism is requested.
 
-Sums are float32, or float64 for float64 gradients, but never 16-bit types, whose atomics are slow loops of
-compare-and-swap. Atomics come in any order and floating-point addition is not associative. So under
+Sums are float32, or float64 for float64 gradients, but never 16-bit types, whose atomics are slow
+compare-and-swap loops. Atomic additions happen in any order and floating-point addition is not associative. So under
 torch.use_deterministic_algorithms the sums are int64 in fixed point, scaled by a power of two such that the largest
 possible sum does not overflow. The rounding error of each term is then below 2^-60 of the largest possible sum.
 """

@@ -25,6 +25,7 @@ from dimofs.zoo.detection.preprocess import Preprocess
 from dimofs.zoo.detection.rpn import RegionProposals, grid_anchors
 from dimofs.zoo.presets import dimofs_mobile
 from dimofs.zoo.training.terms import means
+from tests.support.tiny import tiny_model
 
 
 @pytest.fixture(scope="module")
@@ -533,3 +534,10 @@ def test_keypoint_head_of_no_region():
     head = KeypointHead(8, 19, hidden=8, dilations=(1,))
     levels = [torch.rand(1, 8, 32 >> i, 32 >> i) for i in range(4)]
     assert head(levels, [torch.zeros(0, 4)]).shape == (0, 19, 56, 56)
+
+
+def test_frames_in_place_of_features_are_told():
+    model, frames = tiny_model().eval(), torch.rand(1, 3, 64, 64)
+    for call in (model.detect, model.dimofs, model.motion):
+        with pytest.raises(TypeError, match=r"expected Features, not Tensor; call detector.features\(frames\) first"):
+            call(frames, frames)  # pyright: ignore[reportArgumentType]

@@ -165,3 +165,19 @@ def test_names_in_data_files_stay_in_their_folder(tmp_path):
         with pytest.raises(InputError) as caught:
             files.inside(tmp_path, name)  # type: ignore[arg-type]
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["x.jpg", "progressive.jpg", "x.gif"])
+@pytest.mark.parametrize("part", [0.4, 0.7, 0.99])
+def test_a_cut_image_is_refused(tmp_path, name, part):
+    """FFmpeg's decoders of JPEG and GIF fill in what is missing."""
+    Image = pytest.importorskip("PIL.Image")
+    noise = np.random.default_rng(0).integers(0, 255, (64, 96, 3), np.uint8)
+    Image.fromarray(noise).save(tmp_path / name, **({"progressive": True} if name == "progressive.jpg" else {}))
+    content = (tmp_path / name).read_bytes()
+    assert read_image(tmp_path / name).shape == (64, 96, 3)
+    (tmp_path / name).write_bytes(content + bytes(3))
+    assert read_image(tmp_path / name).shape == (64, 96, 3)
+    (tmp_path / name).write_bytes(content[: int(part * len(content))])
+    with pytest.raises(InputError, match=f"{name}: cannot be read as an image .it ends early"):
+        read_image(tmp_path / name)

@@ -129,6 +129,19 @@ def killed(command: list[str], when: Callable[[], bool]) -> None:
     assert started.wait() == -9, started.stderr.read()  # type: ignore[union-attr]
 
 
+def test_a_finished_run_writes_its_model_again(tmp_path, monkeypatch):
+    """Its model file was cut: the same command mends it."""
+    use_tiny(monkeypatch)
+    options = {"out": str(tmp_path / "run"), "steps": 1, "batch": 1, "synthetic": 2, "workers": 0, "quiet": True}
+    call(train.main, "pose", **options)
+    weights = tmp_path / "run/model/model.safetensors"
+    whole = checkpoints.load(weights).state_dict()
+    weights.write_bytes(weights.read_bytes()[:100])
+    call(train.main, "pose", **options)
+    mended = checkpoints.load(weights).state_dict()
+    assert all(torch.equal(mended[name], value) for name, value in whole.items())
+
+
 def test_sigkill_in_mid_run_and_in_mid_write(tmp_path):
     """The real command, killed between checkpoints, then while it writes one, then finished."""
     out, options = tmp_path / "killed", {"steps": 7, "save_every": 3, "canvas": 64, "init": "dimofs_mobile", "seed": 5}

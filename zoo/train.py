@@ -12,7 +12,7 @@ Data: without any it trains on 10,000 synthetic clips, which need no files. Data
 sets their weights. Your own labelled images can be a COCO keypoint file; --coco takes several files, --coco-images as
 many folders. A teacher's labels (python -m dimofs.zoo.label) add the people and joints that a data set leaves out.
 
-Start: without --init nothing is frozen, because random weights are not worth keeping. --recipe paper is meant to start
+Start: without --init no layer is frozen, since the weights are random. --recipe paper is meant to start
 from weights trained on COCO and does not converge without them.
 
 Freezing: --init freezes most of the backbone. From step --unfreeze on it trains too, at a tenth of the learning rate,

@@ -29,6 +29,13 @@ class Boxes(NamedTuple):
     scores: Tensor
 
 
+def check_features(*given: object) -> None:
+    """TypeError: one of these, such as a frame, is not Features."""
+    for one in given:
+        if not isinstance(one, Features):
+            raise TypeError(f"expected Features, not {type(one).__name__}; call detector.features(frames) first")
+
+
 class BoxDetector(nn.Module):
     """A two-stage detector without what it does in the boxes. A subclass registers the modules declared here.
 
@@ -60,8 +67,9 @@ class BoxDetector(nn.Module):
     def dimofs(self, a: Features, b: Features) -> list[Tensor]:
         """The DiMoFs of each level, [N, 2C, h, w]: per channel and pixel (dy, dx), in level pixels, from A into B.
 
-        ValueError: A and B are of different numbers or sizes.
+        ValueError: A and B are of different numbers or sizes. TypeError: they are frames, not features.
         """
+        check_features(a, b)
         if len(a) != len(b) or a.geometry != b.geometry:
             raise ValueError(f"Frame A is {a.described()}, Frame B {b.described()}; expected as many of the same size")
         return self.offset_net(a.levels, b.levels)

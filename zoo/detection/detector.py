@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from dimofs import skeletons
 from dimofs.detections import Detections
 from dimofs.zoo.detection import keypoint_head as keypoints
-from dimofs.zoo.detection.box_detector import BoxDetector, Boxes
+from dimofs.zoo.detection.box_detector import BoxDetector, Boxes, check_features
 from dimofs.zoo.detection.box_head import BoxHead
 from dimofs.zoo.detection.features import Features, Geometry
 from dimofs.zoo.detection.keypoint_head import KeypointHead
@@ -71,6 +71,7 @@ class PoseDetector(BoxDetector):
 
     def align(self, a: Features, b: Features | None = None) -> list[Tensor]:
         """Features of B sampled where those of A have moved to, [N, C, h, w] per level; without `b`, B = A."""
+        check_features(a)
         if b is None:
             return self.deformable(a.levels, None)
         return self.deformable(b.levels, self.dimofs(a, b))

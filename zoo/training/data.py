@@ -34,7 +34,7 @@ T = TypeVar("T")
 
 JhmdbClips = Annotated[str | None, "JHMDB: folder of <class>/<clip>.avi"]
 JhmdbLabels = Annotated[str | None, "JHMDB: folder of splits, joints and masks (see dimofs.datasets.jhmdb)"]
-Every = Annotated[int, "JHMDB and videos: use every N-th frame as Frame A; label and train alike", Range(1)]
+Every = Annotated[int, "JHMDB and videos: use every N-th frame as Frame A; use one value for label and train", Range(1)]
 Teacher = Annotated[str | None, "folder of labels written by python -m dimofs.zoo.label"]
 
 
@@ -46,7 +46,7 @@ class Paths:
     jhmdb_labels: JhmdbLabels = None
     coco: Annotated[list[str] | None, "COCO keypoints: annotation files, also your own in this format"] = None
     coco_images: Annotated[list[str] | None, "COCO keypoints: the folder of images of each annotation file"] = None
-    coco_empty: Annotated[bool, "COCO keypoints: use images without people, too, as pictures of nobody"] = False
+    coco_empty: Annotated[bool, "COCO keypoints: also use images that show no people"] = False
     lspet: Annotated[str | None, "LSPET: the folder that holds joints.mat and images/"] = None
     posetrack: Annotated[str | None, "PoseTrack17 or 18: folder of annotations/train/*.json and the images"] = None
     videos: Annotated[str | None, "a folder of videos, whose people a teacher labels"] = None

@@ -90,6 +90,9 @@ def fit(
     """
     steps, leads = trainer.recipe.steps, trainer.process.leads
     silent = options.quiet or not leads
+    if leads and trainer.step == steps:
+        # A finished run: write its model again, in case it was damaged or deleted since.
+        folder.save(trainer)
     with stop_requests() as stop, tqdm(total=steps, initial=trainer.step, unit="step", disable=silent) as bar:
         while trainer.step < steps:
             rate = trainer.recipe.rate(trainer.step)

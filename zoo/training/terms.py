@@ -1,4 +1,4 @@
-"""Losses and figures that many processes and batches share: sums with their counts, whose means come last."""
+"""Losses and figures that many processes and batches share: sums with their counts; the means are taken at the end."""
 
 from __future__ import annotations
 
