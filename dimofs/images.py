@@ -128,7 +128,7 @@ def _from_decoder(path: Path, content: bytes) -> tuple[np.ndarray, Orientation]:
 
 def _from_container(path: Path, content: bytes, format: str) -> tuple[np.ndarray, Orientation]:
     """The only frame of an AVIF, HEIC or GIF file."""
-    with av.open(io.BytesIO(content), format=format, metadata_errors="replace") as container:
+    with av.open(io.BytesIO(content), "r", format=format, metadata_errors="replace") as container:
         if tiles := count_tiles(container):
             raise InputError(f"{path}: is made of {tiles} tiles, which are not joined here; convert it to JPEG")
         frames = container.decode(picture_stream(container))

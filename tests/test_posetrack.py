@@ -42,7 +42,7 @@ def test_lengths_are_numpys_to_the_last_bit(tmp_path):
     vectors = np.random.default_rng(0).normal(0, 50, (5000, 2))
     assert pose_frames._length(vectors).tolist() == [np.linalg.norm(v) for v in vectors]
     for number, (w, h) in enumerate(np.abs(vectors[:40])):
-        head, limit = 0.6 * np.linalg.norm([w, h]), 0.3 * np.linalg.norm([w, h])
+        head, limit = 0.6 * float(np.linalg.norm([w, h])), 0.3 * float(np.linalg.norm([w, h]))
         truth = [person(0) | {"head": (0.0, 0.0, w, h)}]
         result = both(tmp_path, [truth], [[person(0, x=limit)]])
         right = [abs(100 * j - (limit + 100 * j)) / head <= 0.5 for j in range(15)]

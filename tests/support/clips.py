@@ -6,6 +6,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.video.stream import VideoStream
 
 from dimofs.overlay import png
 
@@ -43,6 +44,7 @@ def write_video(
     faststart = {"movflags": "faststart"} if path.suffix == ".mp4" else {}
     with av.open(str(path), "w", options=faststart) as container:
         stream = container.add_stream(codec, rate=rate, options=options)
+        assert isinstance(stream, VideoStream)
         stream.height, stream.width, _ = images[0].shape
         stream.pix_fmt = "yuv420p" if not (stream.height % 2 or stream.width % 2) else "yuv444p"
         stream.codec_context.gop_size = key_every

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.video.stream import VideoStream
 
 BITS = 8
 RATE = 25
@@ -87,6 +88,7 @@ def write_numbered(path: Path, kind: Kind, frames: int) -> Path:
     hidden = kind.cut
     with av.open(str(path), "w", options=kind.container) as container:
         stream = container.add_stream(kind.codec, rate=RATE, options=kind.options)
+        assert isinstance(stream, VideoStream)
         stream.height, stream.width, stream.pix_fmt = HEIGHT, WIDTH, kind.pix_fmt
         stream.codec_context.gop_size = KEY_EVERY
         for i in range(hidden + frames):
