@@ -19,15 +19,24 @@ class Motion:
     height: float
     width: float
 
-    def move(self, points: Tensor) -> Tensor:
-        """[..., 2] x y in the first frame -> their places in the other.
+    def at(self, points: Tensor) -> Tensor:
+        """[..., 2] x y in the first frame -> the displacement of each, [..., 2].
 
-        The flow is interpolated bilinearly; points outside the field take the flow of its edge. Where the flow is not
-        finite points stay; NaN stays NaN.
+        The flow is interpolated bilinearly; points outside the field take the flow of its edge. Where the flow or the
+        point is not finite the displacement is 0.
         """
+        if not points.numel():
+            return torch.zeros_like(points)
         size = points.new_tensor([self.width, self.height])
         grid = (2 * points / size - 1).reshape(1, 1, -1, 2)
-        if not points.numel():
-            return points
-        moved = F.grid_sample(self.flow[None], grid, padding_mode="border", align_corners=False)
-        return points + torch.nan_to_num(moved[0, :, 0].T.reshape(points.shape), 0.0, 0.0, 0.0)
+        found = F.grid_sample(self.flow[None], grid, padding_mode="border", align_corners=False)
+        return torch.nan_to_num(found[0, :, 0].T.reshape(points.shape), 0.0, 0.0, 0.0)
+
+    def move(self, points: Tensor) -> Tensor:
+        """[..., 2] x y in the first frame -> their places in the other, as `at` says; NaN stays NaN."""
+        return points + self.at(points)
+
+    def dense(self, height: int, width: int) -> Tensor:
+        """The displacement of every pixel of a frame of this size, at its centre: [2, height, width]."""
+        y, x = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
+        return self.at(torch.stack((x, y), dim=2).to(self.flow)).permute(2, 0, 1)
