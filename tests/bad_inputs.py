@@ -69,6 +69,7 @@ LINES = {
     "eval.posetrack": "--gt gt.json --pred pred.json --json figures.json",
     "eval.coco": "--gt people.json --pred results.json --json figures.json",
     "eval.pck": "--weights model --size 64 --json figures.json",
+    "eval.jhmdb": "--gt actions.json --pred acts.json --json figures.json",
     "eval.track": "--pred poses.jsonl --out made",
     "eval.claim": "--out made --steps 1 --batch 1 --size 64 --videos 1 --longer 64 --seeds 0 --runs dimofs",
     "eval.speed": "kernels --quick --only nothing",
@@ -93,11 +94,20 @@ def make_template(folder: Path) -> None:
     truth = [[person(0), person(1, y=500)]] * 3
     save(folder / "gt.json", file18(truth, True))
     save(folder / "pred.json", file18(truth, False))
+    (folder / "actions.json").write_text(json.dumps(action_labels()))
+    acts = [{"video": "x", "frame": 0, "label": 0, "score": 0.9, "box": [0, 0, 9, 9]}]
+    (folder / "acts.json").write_text(json.dumps(acts))
     save(folder / "poses.jsonl", video("jsonl", [[stand(0), stand(100)]] * 3))
     (folder / "graph.json").write_text(json.dumps({"format": "graph-model", "weightsManifest": []}))
     checkpoints.save(tiny_model(), folder / "model", {})
     torch.save({"backbone.body.conv1.weight": torch.zeros(64, 3, 7, 7)}, folder / "x.pth")
     np.savez(folder / "labels.npz", names=np.array(["1.png"]), counts=np.array([0]))
+
+
+def action_labels() -> dict:
+    """One frame with one person, whom acts.json finds exactly."""
+    boxes = [{"label": 0, "box": [0, 0, 9, 9]}]
+    return {"classes": ["wave"], "gt": [{"video": "x", "frame": 0, "boxes": boxes}]}
 
 
 def coco_labels() -> dict:
