@@ -62,6 +62,20 @@ def assert_equals_eager(detector: PoseDetector, program, cases: list[tuple[Tenso
     assert len(set(counts)) == len(cases)
 
 
+def refused(frame: Tensor) -> dict[str, Tensor]:
+    """Input that is not what the program was made for, from a frame [1, 3, H, W]."""
+    return {
+        "float64": frame.double(),
+        "float16": frame.half(),
+        "uint8": (255 * frame).byte(),
+        "turned": frame.transpose(2, 3).contiguous(),
+        "wider": torch.cat((frame, frame), dim=3),
+        "two frames": torch.cat((frame, frame)),
+        "no batch": frame[0],
+        "one channel": frame[:, :1].contiguous(),
+    }
+
+
 @torch.no_grad()
 @pytest.mark.parametrize(
     ("pair", "backend"),
@@ -94,6 +108,35 @@ def test_exported_program_finds_any_number_of_people(mobile, clip, exported, tmp
         torch.export.save(program, tmp_path / "own.pt2")
         program = torch.export.load(tmp_path / "own.pt2")
     assert_equals_eager(mobile, program.module(), inputs(clip, pair))
+
+
+@torch.no_grad()
+def test_exported_program_refuses_other_input_and_reads_any_strides(mobile, clip, exported):
+    pair, program = exported
+    run, frames = program.module(), (clip[:1], clip[5:])[: 1 + pair]
+    for case in refused(clip[:1]).values():
+        with pytest.raises((AssertionError, RuntimeError, ValueError)):
+            run(*(case for _ in frames))
+    interleaved = tuple(frame.to(memory_format=torch.channels_last) for frame in frames)
+    assert_equals_eager(mobile, run, [frames])
+    assert torch.equal(run(*interleaved)["boxes"], run(*frames)["boxes"])
+
+
+def test_onnx_suppression_keeps_classes_apart_at_negative_coordinates(tmp_path):
+    pytest.importorskip("onnxscript", reason="needs pip install onnx onnxscript onnxruntime")
+    onnxruntime = pytest.importorskip("onnxruntime")
+    boxes = torch.tensor([[-21.0, -21.0, -1.0, -1.0], [-21.0, -21.0, -1.0, -1.0], [-22.0, -21.0, -2.0, -1.0]])
+    scores, classes = torch.tensor([0.9, 0.8, 0.7]), torch.tensor([0, 1, 0])
+    program = torch.export.export(Suppress(), (boxes, scores, classes))
+    table: dict = {torch.ops.dimofs.batched_nms.default: export._onnx_batched_nms}
+    made = torch.onnx.export(program, dynamo=True, custom_translation_table=table, verbose=False)
+    assert made is not None
+    made.save(tmp_path / "x.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "x.onnx")
+    names = [entry.name for entry in session.get_inputs()]
+    values = (boxes.numpy(), scores.numpy(), classes.numpy())
+    (kept,) = session.run(None, dict(zip(names, values, strict=True)))
+    assert kept.tolist() == [0, 1]
 
 
 def test_onnx_finds_any_number_of_people(mobile, clip, exported, tmp_path):
@@ -135,6 +178,17 @@ def test_command_compiles_a_program(clip, tmp_path, monkeypatch):
         assert len(expected) > 0
         for name in export.FIELDS:
             torch.testing.assert_close(found[name], getattr(expected, name), atol=1e-3, rtol=1e-4)
+    interleaved = clip[:1].to(memory_format=torch.channels_last)
+    for case in [*refused(clip[:1]).values(), interleaved]:
+        with pytest.raises(RuntimeError):
+            program(case)
+
+
+def test_a_compiler_without_checks_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch._inductor, "aoti_compile_and_package", lambda *_, **__: None)
+    program = torch.export.export(torch.nn.Identity(), (torch.zeros(1),))
+    with pytest.raises(InputError, match="compiles no checks of input; use --format pt2"):
+        export.compile_package(program, tmp_path / "x.pt2")
 
 
 class Suppress(torch.nn.Module):

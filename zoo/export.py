@@ -12,6 +12,13 @@ keypoints [P, J, 2] and keypoint_scores [P, J], in pixels of the frame. How to r
     pt2:  torch.export.load("mobile.pt2").module()(frame)["boxes"]
     aoti: torch._inductor.aoti_load_package("mobile.pt2")(frame)["boxes"], or from C++; exporting needs a C++ compiler
     onnx: onnxruntime.InferenceSession("mobile.onnx").run(None, {"frame_a": frame})
+
+Every program refuses frames of another size, number or type with an error. The compiled one (aoti) also refuses frames
+that are not contiguous in memory; an image [H, W, 3] becomes a frame by
+
+    torch.from_numpy(image).permute(2, 0, 1)[None].contiguous().float() / 255
+
+and it runs only on CPUs that have the vector instructions of the one it was exported on, which the command prints.
 """
 
 import os
@@ -21,6 +28,7 @@ import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from unittest import mock
 
 import torch
 from torch import Tensor, nn
@@ -56,7 +64,8 @@ def main(
         if format == "onnx":
             to_onnx(program).save(path)
         elif format == "aoti":
-            torch._inductor.aoti_compile_and_package(standalone(program), package_path=str(path))
+            compile_package(standalone(program), path)
+            print(f"{out}: runs on CPUs with {vector_instructions()}", file=sys.stderr)
         else:
             torch.export.save(standalone(program), path)
         shutil.copyfile(path, temporary)
@@ -91,6 +100,36 @@ def standalone(program: ExportedProgram) -> ExportedProgram:
     return program.run_decompositions({torch.ops.dimofs.batched_nms.default: batched_nms_traceable})
 
 
+def compile_package(program: ExportedProgram, path: Path) -> None:
+    """`program` compiled by AOTInductor for this CPU, as a package that raises RuntimeError where its input is of
+    another size, stride or type than `program`'s.
+
+    PyTorch compiles these checks in, but its programs run them only where the variable AOTI_RUNTIME_CHECK_INPUTS is
+    set, and elsewhere read such input as if it were right. Here the source code sets it. InputError: the source code of
+    this version of PyTorch does not read the variable.
+    """
+    from torch._inductor.codecache import AotCodeCompiler
+
+    compile_source, switch = AotCodeCompiler.compile, 'getenv("AOTI_RUNTIME_CHECK_INPUTS")'
+    found = []
+
+    def compile_checked(graph: Any, source: str, *arguments: Any, **named: Any) -> Any:
+        found.append(switch in source)
+        return compile_source(graph, source.replace(switch, '"1"'), *arguments, **named)
+
+    with mock.patch.object(AotCodeCompiler, "compile", compile_checked):
+        torch._inductor.aoti_compile_and_package(program, package_path=str(path))
+    if found != [True]:
+        raise InputError(f"--format aoti: PyTorch {torch.__version__} compiles no checks of input; use --format pt2")
+
+
+def vector_instructions() -> str:
+    """The vector instructions that AOTInductor uses on this CPU, such as "avx512"."""
+    from torch._inductor.cpu_vec_isa import pick_vec_isa
+
+    return str(pick_vec_isa()) or "no vector instructions"
+
+
 def to_onnx(program: ExportedProgram) -> "torch.onnx.ONNXProgram":
     """`program` as ONNX, with its suppression as NonMaxSuppression. Needs the packages onnx and onnxscript."""
     table: dict[Any, Any] = {
@@ -105,10 +144,12 @@ def to_onnx(program: ExportedProgram) -> "torch.onnx.ONNXProgram":
 
 
 def _onnx_batched_nms(boxes, scores, idxs, iou_threshold: float):
-    """Suppression per class: each class is shifted by an offset, so that boxes of two classes never overlap."""
+    """Suppression per class: each class is shifted by more than the extent of all boxes, so that boxes of two classes
+    never overlap, wherever they lie."""
     from onnxscript import opset18 as op  # pyright: ignore[reportMissingImports]
 
-    apart = op.Mul(op.CastLike(idxs, boxes), op.Add(op.ReduceMax(boxes, keepdims=0), op.Constant(value_float=1.0)))
+    extent = op.Sub(op.ReduceMax(boxes, keepdims=0), op.ReduceMin(boxes, keepdims=0))
+    apart = op.Mul(op.CastLike(idxs, boxes), op.Add(extent, op.Constant(value_float=1.0)))
     boxes = op.Add(boxes, op.Unsqueeze(apart, op.Constant(value_ints=[1])))
     boxes = op.Unsqueeze(boxes, op.Constant(value_ints=[0]))  # [1, K, 4]
     scores = op.Unsqueeze(scores, op.Constant(value_ints=[0, 1]))  # [1, 1, K]
