@@ -12,6 +12,10 @@ The cost of linking a track with a person is the weighted mean of
     1 - PCK   of their joints: the share of joints with d <= k sqrt(area)
 
 Each joint is weighted by the product of its two confidences. k = 0.2 allows for the motion between two frames.
+
+All of them work online, frame by frame. Tracks that are out of sight wait, or move on at constant velocity or with the
+motion that the model saw. People who are not sure are linked after the others and start a track only where they
+overlap nobody.
 """
 
 from __future__ import annotations
@@ -26,10 +30,13 @@ from torch import Tensor
 from dimofs import boxes
 from dimofs.cli import InputError, check_ranges
 from dimofs.detections import Detections
+from dimofs.kalman import Kinematics, centres
 from dimofs.motion import Motion
 
 # k: the distance that counts as near, in units of the square root of the area of the track's box.
 REACH = 0.2
+# An unsure person who overlaps a linked one by a larger IoU starts no track.
+DOUBLE = 0.3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,10 +45,17 @@ class Tracker:
 
     iou, oks, pck: weights of the three costs.
     gate:     highest cost of a link; 1 accepts every link of the assignment.
-    patience: frames that a track may miss before it ends; until then it waits where it was last seen.
+    patience: frames that a track may miss before it ends.
+    velocity: before linking, move the tracks on at constant velocity (`dimofs.kalman`), lost ones too.
     motion:   before linking, move the tracks by the motion that the model estimated since the previous frame.
+              Without velocity and motion tracks wait where they were last seen.
     birth:    minimum score to start a track. Lower scores may still extend one, and are dropped otherwise.
     score:    minimum score of a person; people below it are dropped.
+    sure:     people of at least this score are linked first. The others are linked after them (ByteTrack, Zhang et al.,
+              2022), only with tracks that were seen in the previous frame, and start no track where they overlap a
+              linked person: there they mostly are a second finding of that person, or a mixture of two.
+    unsure_gate: highest cost of a link of people who are not sure.
+    low:      if given, people from here to `score` are linked with the others who are not sure, and start no track.
     area:     minimum area of a person's box inside the frame, in square pixels; people below it are dropped.
     smooth:   weight of the track's previous pose in its next one, 0 (no smoothing) to 1.
     """
@@ -51,20 +65,35 @@ class Tracker:
     iou: float = 1.0
     oks: float = 0.0
     pck: float = 0.0
+    velocity: bool = False
     motion: bool = False
     birth: float = 0.0
     score: float = 0.0
+    sure: float = 0.0
+    unsure_gate: float = 0.6
+    low: float | None = None
     area: float = 0.0
     smooth: float = 0.0
 
+    @property
+    def least(self) -> float:
+        """The lowest score of a person who may be linked."""
+        return self.score if self.low is None else min(self.low, self.score)
+
 
 TRACKERS = {
-    "default": Tracker(gate=0.9, patience=10, oks=1.0),
+    "default": Tracker(gate=0.9, patience=30, oks=1.0, velocity=True, sure=0.7),
     "iou": Tracker(gate=0.9, patience=10),
     "oks": Tracker(gate=0.9, patience=10, iou=0.0, oks=1.0),
     "pck": Tracker(gate=0.9, patience=10, iou=0.0, pck=1.0),
+    "iou+oks": Tracker(gate=0.9, patience=10, oks=1.0),
     "dimofs": Tracker(gate=0.9, patience=10, iou=0.0, oks=1.0, motion=True),
     "iou+dimofs": Tracker(gate=0.9, patience=10, oks=1.0, motion=True),
+    "kalman": Tracker(gate=0.9, patience=30, oks=1.0, velocity=True),
+    "default+dimofs": Tracker(gate=0.9, patience=30, oks=1.0, motion=True, sure=0.7),
+    # ByteTrack (Zhang et al., 2022) with its thresholds; it links sure people of .6, and those of .7 start tracks.
+    "byte": Tracker(gate=0.8, patience=30, velocity=True, sure=0.6, birth=0.7, low=0.1, unsure_gate=0.5),
+    "byte+oks": Tracker(gate=0.9, patience=30, oks=1.0, velocity=True, sure=0.6, birth=0.7, low=0.1, unsure_gate=0.5),
     # Detect-and-Track (Girdhar et al., 2018): the previous frame only, no gate. Its boxes are inclusive and its IoU
     # adds 1 to their sizes, which is the IoU of the continuous boxes here.
     "detect-and-track": Tracker(gate=1.0, patience=0, score=0.95, area=50.0),
@@ -77,13 +106,15 @@ def tracker_named(
     gate: float | None = None,
     patience: int | None = None,
     birth: float | None = None,
+    sure: float | None = None,
     smooth: float | None = None,
 ) -> Tracker:
     """TRACKERS[name] with the given values in place of its own. InputError: unknown name, or a value out of range."""
     if name not in TRACKERS:
         raise InputError(f"--tracker {name}: is unknown; choose one of {', '.join(TRACKERS)}")
     check_ranges(gate=(gate, 0, 1), patience=(patience, 0, inf), birth=(birth, -inf, inf), smooth=(smooth, 0, 1))
-    given = {"gate": gate, "patience": patience, "birth": birth, "smooth": smooth}
+    check_ranges(sure=(sure, -inf, inf))
+    given = {"gate": gate, "patience": patience, "birth": birth, "sure": sure, "smooth": smooth}
     return replace(TRACKERS[name], **{option: value for option, value in given.items() if value is not None})
 
 
@@ -91,13 +122,15 @@ def tracker_named(
 class Tracks:
     """T tracks that can still be extended.
 
-    last:    where each was last seen, with its id.
-    missed:  [T] int64, the number of frames since then.
+    last:    where each was last seen or, of a tracker that moves them on, is now expected, with its id.
+    missed:  [T] float32, the number of frames since it was seen.
+    moves:   how each moves.
     next_id: the id of the next new track.
     """
 
     last: Detections
     missed: Tensor
+    moves: Kinematics
     next_id: int
 
     def __len__(self) -> int:
@@ -105,46 +138,99 @@ class Tracks:
 
 
 _NO_IDS = torch.zeros(0, dtype=torch.int64)
-NONE = Tracks(replace(Detections.empty(0), ids=_NO_IDS), _NO_IDS, 0)
+NONE = Tracks(replace(Detections.empty(0), ids=_NO_IDS), torch.zeros(0), Kinematics.start(torch.zeros(0, 4)), 0)
 
 
 def follow(
-    tracks: Tracks, people: Detections, tracker: Tracker, height: float, width: float, motion: Motion | None = None
+    tracks: Tracks,
+    people: Detections,
+    tracker: Tracker,
+    height: float,
+    width: float,
+    motion: Motion | None = None,
+    elapsed: float = 1.0,
 ) -> tuple[Tracks, Detections]:
     """The tracks after one more frame of `height` x `width` pixels, and the people of this frame with their ids.
 
-    people: those found in the frame, on the CPU. They keep their order; their boxes are clipped to the frame. People
-            whose box or score is NaN are dropped; a joint that is NaN, or whose score is, counts as not found.
-    motion: from the previous frame to this one, for trackers that use it.
+    people:  those found in the frame, on the CPU. They keep their order; their boxes are clipped to the frame. People
+             whose box or score is NaN are dropped; a joint that is NaN, or whose score is, counts as not found.
+    motion:  from the previous frame to this one, for trackers that use it.
+    elapsed: since the previous frame, in frames: 2 where one was left out.
 
     Ids count from 0 and are never reused. ValueError: the fields of `people` have different lengths, or people have
     another number of joints than the tracks.
     """
     _check_shapes(tracks, people)
-    people = people[people.scores >= tracker.score]
+    people = people[people.scores >= tracker.least]
     people.boxes = boxes.clip(people.boxes, height, width)
     people = people[boxes.area(people.boxes) >= tracker.area]
-    last = tracks.last if len(tracks) else replace(people[:0], ids=_NO_IDS)
-    if tracker.motion and motion is not None:
-        last = moved(last, motion)
-    old, new = assign(pair_costs(last, people, tracker), tracker.gate)
-
+    if not len(tracks):
+        tracks = replace(tracks, last=replace(people[:0], ids=_NO_IDS))
+    tracks = _expected(tracks, tracker, motion, elapsed)
+    old, new = _links(tracks, people, tracker)
     ids = torch.full((len(people),), -1)
-    assert last.ids is not None
-    ids[new] = last.ids[old]
+    assert tracks.last.ids is not None
+    ids[new] = tracks.last.ids[old]
+    moves = Kinematics.start(people.boxes).replaced(new, tracks.moves[old].corrected(people.boxes[new]))
     if tracker.smooth:
-        _smooth(people, new, last[old], tracker.smooth)
-    known = (ids >= 0) | (people.scores >= tracker.birth)
-    people, ids = people[known], ids[known]
+        _smooth(people, new, tracks.last[old], tracker.smooth)
+    known = (ids >= 0) | _starts(people, ids >= 0, tracker)
+    people, ids, moves = people[known], ids[known], moves[known]
     fresh = ids < 0
     next_id = tracks.next_id + int(fresh.sum())
     ids[fresh] = torch.arange(tracks.next_id, next_id)
     people.ids = ids
 
-    waits = tracks.missed < tracker.patience
+    missed = tracks.missed + elapsed
+    waits = missed <= tracker.patience
     waits[old] = False
-    missed = torch.cat((torch.zeros_like(ids), tracks.missed[waits] + 1))
-    return Tracks(Detections.join((people, last[waits])), missed, next_id), people
+    now = Tracks(
+        Detections.join((people, tracks.last[waits])),
+        torch.cat((torch.zeros(len(people)), missed[waits])),
+        Kinematics.join((moves, tracks.moves[waits])),
+        next_id,
+    )
+    return now, people
+
+
+def _expected(tracks: Tracks, tracker: Tracker, motion: Motion | None, elapsed: float) -> Tracks:
+    """The tracks where the tracker expects them in the next frame."""
+    if tracker.motion and motion is not None:
+        tracks = replace(tracks, last=moved(tracks.last, motion))
+    if tracker.velocity:
+        moves = tracks.moves.predicted(elapsed)
+        shift = moves.centre - centres(tracks.last.boxes)
+        tracks = replace(tracks, last=shifted(tracks.last, shift), moves=moves)
+    return tracks
+
+
+def _links(tracks: Tracks, people: Detections, tracker: Tracker) -> tuple[Tensor, Tensor]:
+    """The tracks and the people that continue them: two index lists of equal length."""
+    cost = pair_costs(tracks.last, people, tracker)
+    sure = _sure(people, tracker)
+    old, new = _assigned(cost, torch.ones(len(tracks), dtype=torch.bool), sure, tracker.gate)
+    free = tracks.missed == 0
+    free[old] = False
+    more_old, more_new = _assigned(cost, free, ~sure, min(tracker.gate, tracker.unsure_gate))
+    return torch.cat((old, more_old)), torch.cat((new, more_new))
+
+
+def _sure(people: Detections, tracker: Tracker) -> Tensor:
+    return people.scores >= max(tracker.score, tracker.sure)
+
+
+def _starts(people: Detections, linked: Tensor, tracker: Tracker) -> Tensor:
+    """[P] bool: those who may start a track, `linked` [P] or not."""
+    sure = _sure(people, tracker)
+    overlap = boxes.iou(people.boxes, people.boxes[linked | sure]) > DOUBLE
+    return (people.scores >= max(tracker.birth, tracker.score)) & (sure | ~overlap.any(dim=1))
+
+
+def _assigned(cost: Tensor, tracks: Tensor, people: Tensor, gate: float) -> tuple[Tensor, Tensor]:
+    """The best assignment of the tracks to the people that two masks select, as numbers of rows and of columns."""
+    rows, columns = tracks.nonzero()[:, 0], people.nonzero()[:, 0]
+    old, new = assign(cost[rows][:, columns], gate)
+    return rows[old], columns[new]
 
 
 def _check_shapes(tracks: Tracks, people: Detections) -> None:
@@ -165,6 +251,11 @@ def moved(people: Detections, motion: Motion) -> Detections:
     weight = _weights(people)[..., None]
     shift = (weight * step.nan_to_num(0, 0, 0)).sum(dim=1) / weight.sum(dim=1).clamp(min=1e-6)
     return replace(people, boxes=people.boxes + shift.repeat(1, 2), keypoints=keypoints)
+
+
+def shifted(people: Detections, shift: Tensor) -> Detections:
+    """People moved as a whole, each by its x y of `shift` [P, 2]."""
+    return replace(people, boxes=people.boxes + shift.repeat(1, 2), keypoints=people.keypoints + shift[:, None])
 
 
 def _weights(people: Detections) -> Tensor:

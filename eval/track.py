@@ -15,6 +15,10 @@ benchmark), scores and ids. Several videos in one PoseTrack18 file are tracked s
 A person's box is that of the file, else the extent of the joints enlarged by 1.2; the score is that of the file, else
 the mean over the joints, else 1. Joints are weighted by their scores if all scores of a video lie in [0, 1].
 
+People whose score in the file is below --sure are linked after the others; where they continue no track they start
+one, unless they overlap a person who is linked (IoU above 0.3): then they are dropped as a second finding of that
+person. --sure 0 keeps everybody. Where a file has no scores of people, all are sure.
+
 A file that cannot be tracked is reported in one line, the others are tracked, and the exit status is then 2. Partial
 results of an interrupted dimofs.zoo.pose (x.partial.poses.jsonl) are tracked too, and a warning says so.
 """
@@ -72,11 +76,12 @@ def main(
     gate: Annotated[float | None, "highest cost of a person in a track (default: the tracker's)", Range(0, 1)] = None,
     patience: Annotated[int | None, "frames that a track may miss (default: the tracker's)", Range(0)] = None,
     birth: Annotated[float | None, "minimum score to start a track; lower ones may extend one (default: 0)"] = None,
+    sure: Annotated[float | None, "people below this score are linked last (default: the tracker's)"] = None,
     score: Annotated[float | None, "minimum score of a person (default: the tracker's)"] = None,
     joint_score: Annotated[float | None, "minimum score of a joint, on the scale of the file (default: none)"] = None,
 ) -> int:
     """Track every file. Returns the exit status: 2 if one failed."""
-    chosen = tracker_named(tracker, gate=gate, patience=patience, birth=birth)
+    chosen = tracker_named(tracker, gate=gate, patience=patience, birth=birth, sure=sure)
     if chosen.motion:
         fault = "needs the motion between frames, which files do not have"
         raise InputError(f"--tracker {tracker}: {fault}; choose one of {', '.join(NAMES)}")
@@ -151,6 +156,9 @@ def link(video: Poses, tracker: Tracker, label: str = "") -> np.ndarray:
     Where the size of the frames changes, another photograph begins, so every track ends.
     """
     ids, tracks, last = np.full(len(video), -1, np.int64), NONE, None
+    if np.isnan(video.score).all():
+        # The means of joints, on any scale, do not tell who is sure.
+        tracker = replace(tracker, sure=0.0)
     everyone = _Numbered(**vars(video.detections()), number=torch.arange(len(video)))
     frames = zip(video.frames(), video.sizes.tolist(), strict=True)
     for of, size in tqdm(frames, label, len(video.images), leave=False, unit="frame", disable=None):

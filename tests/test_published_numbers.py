@@ -31,17 +31,31 @@ def test_limbs_join_joints_that_are_there():
 
 
 def test_trackers():
-    """gate, patience, weights of boxes, OKS and PCK, whether tracks move, lowest score, least area."""
+    """gate, patience, weights of boxes, OKS and PCK, whether tracks move by velocity or motion, lowest score, least
+    area; the thresholds of the sure, of births and of the second stage."""
     assert {
-        name: (t.gate, t.patience, t.iou, t.oks, t.pck, t.motion, t.score, t.area) for name, t in TRACKERS.items()
+        name: (t.gate, t.patience, t.iou, t.oks, t.pck, t.velocity, t.motion, t.score, t.area)
+        for name, t in TRACKERS.items()
     } == {
-        "default": (0.9, 10, 1, 1, 0, False, 0, 0),
-        "iou": (0.9, 10, 1, 0, 0, False, 0, 0),
-        "oks": (0.9, 10, 0, 1, 0, False, 0, 0),
-        "pck": (0.9, 10, 0, 0, 1, False, 0, 0),
-        "dimofs": (0.9, 10, 0, 1, 0, True, 0, 0),
-        "iou+dimofs": (0.9, 10, 1, 1, 0, True, 0, 0),
-        "detect-and-track": (1, 0, 1, 0, 0, False, 0.95, 50),
+        "default": (0.9, 30, 1, 1, 0, True, False, 0, 0),
+        "iou": (0.9, 10, 1, 0, 0, False, False, 0, 0),
+        "oks": (0.9, 10, 0, 1, 0, False, False, 0, 0),
+        "pck": (0.9, 10, 0, 0, 1, False, False, 0, 0),
+        "iou+oks": (0.9, 10, 1, 1, 0, False, False, 0, 0),
+        "dimofs": (0.9, 10, 0, 1, 0, False, True, 0, 0),
+        "iou+dimofs": (0.9, 10, 1, 1, 0, False, True, 0, 0),
+        "kalman": (0.9, 30, 1, 1, 0, True, False, 0, 0),
+        "default+dimofs": (0.9, 30, 1, 1, 0, False, True, 0, 0),
+        "byte": (0.8, 30, 1, 0, 0, True, False, 0, 0),
+        "byte+oks": (0.9, 30, 1, 1, 0, True, False, 0, 0),
+        "detect-and-track": (1, 0, 1, 0, 0, False, False, 0.95, 50),
+    }
+    unsure = {name: (t.sure, t.birth, t.low) for name, t in TRACKERS.items() if t.sure or t.birth or t.low is not None}
+    assert unsure == {
+        "default": (0.7, 0, None),
+        "default+dimofs": (0.7, 0, None),
+        "byte": (0.6, 0.7, 0.1),
+        "byte+oks": (0.6, 0.7, 0.1),
     }
 
 

@@ -78,6 +78,9 @@ def main(
     gate: Annotated[float | None, "maximum cost of a link (default: the tracker's)"] = None,
     patience: Annotated[int | None, "frames that a track may miss (default: the tracker's)"] = None,
     birth: Annotated[float | None, "minimum score to start a track; lower scores may extend one (default: 0)"] = None,
+    sure: Annotated[
+        float | None, "people below this score are linked last (default: the tracker's; 0 for coco)"
+    ] = None,
     smooth: Annotated[float | None, "weight of the previous pose, 0 (off, default) to 1"] = None,
     start: Annotated[float, "start at this time, seconds", Range(low=0)] = 0.0,
     end: Annotated[float | None, "end before this time, seconds"] = None,
@@ -92,7 +95,7 @@ def main(
     where = pick_device(device)
     check_choices(dtype=(dtype, DTYPES))
     check_ranges(end=(end, start, inf))
-    joins = tracker_named(tracker, gate=gate, patience=patience, birth=birth, smooth=smooth)
+    joins = tracker_named(tracker, gate=gate, patience=patience, birth=birth, sure=sure, smooth=smooth)
     least = score if score is not None else 0.05 if format == "coco" else 0.5
     options = PoseOptions(
         model=weights,
@@ -100,7 +103,10 @@ def main(
         aggregate=aggregate,
         batch=batch if batch is not None else 8 if where.type == "cuda" else 1,
         dtype=DTYPES[dtype],
-        tracker=replace(joins, score=max(joins.score, least)),
+        # COCO's results hold all people with their scores, doubtful ones too.
+        tracker=replace(
+            joins, score=max(joins.score, least), sure=0.0 if sure is None and format == "coco" else joins.sure
+        ),
         start=start,
         end=end,
         every=every,

@@ -146,11 +146,15 @@ def _write_all(
         draw = stack.enter_context(behind(lambda *found: [write(*found) for write in writers], depth))
         frames = stack.enter_context(closing(ahead(map(_reduced, chain([first], source)), depth)))
         found = stack.enter_context(closing(_poses(job, detector, frames, options)))
+        # On a single picture no track could show that an unsure person is none.
+        tracker = replace(options.tracker, sure=0.0) if job.source.still else options.tracker
+        before = 0.0
         for frame, people, motion in _progress(found, clip, options):
             if frame.size != size:
                 # Another photograph begins: no track continues into it.
                 size, tracks = frame.size, replace(NONE, next_id=tracks.next_id)
-            tracks, people = follow(tracks, people, options.tracker, *size, motion)
+            elapsed, before = (frame.time - before) * clip.fps, frame.time
+            tracks, people = follow(tracks, people, tracker, *size, motion, elapsed)
             draw(frame, people)
             count += 1
             if request:
@@ -173,7 +177,7 @@ def _poses(job: Job, detector: PoseDetector, frames: Iterable[Frame], options: P
         motion=options.tracker.motion,
         aggregate=options.aggregate,
         # The tracker drops people below its threshold, so their joints need not be found. It applies the exact value.
-        min_score=options.tracker.score - 1e-6,
+        min_score=options.tracker.least - 1e-6,
     )
 
 
