@@ -51,11 +51,11 @@ class Tracker:
               Without velocity and motion tracks wait where they were last seen.
     birth:    minimum score to start a track. Lower scores may still extend one, and are dropped otherwise.
     score:    minimum score of a person; people below it are dropped.
-    sure:     people of at least this score are linked first. The others are linked after them (ByteTrack, Zhang et al.,
-              2022), only with tracks that were seen in the previous frame, and start no track where they overlap a
-              linked person: there they mostly are a second finding of that person, or a mixture of two.
+    sure:     people of at least this score are linked first, the others after them, as by ByteTrack (Zhang et al., 2022).
+              The others start no track where they overlap a linked person: there they mostly are a second finding of
+              that person, or a mixture of two.
     unsure_gate: highest cost of a link of people who are not sure.
-    low:      if given, people from here to `score` are linked with the others who are not sure, and start no track.
+    low:      if given, people from here to `score` may also continue tracks that were seen in the previous frame.
     area:     minimum area of a person's box inside the frame, in square pixels; people below it are dropped.
     smooth:   weight of the track's previous pose in its next one, 0 (no smoothing) to 1.
     """
@@ -209,8 +209,9 @@ def _links(tracks: Tracks, people: Detections, tracker: Tracker) -> tuple[Tensor
     cost = pair_costs(tracks.last, people, tracker)
     sure = _sure(people, tracker)
     old, new = _assigned(cost, torch.ones(len(tracks), dtype=torch.bool), sure, tracker.gate)
-    free = tracks.missed == 0
+    free = torch.ones(len(tracks), dtype=torch.bool)
     free[old] = False
+    cost = cost.masked_fill((tracks.missed > 0)[:, None] & (people.scores < tracker.score), inf)
     more_old, more_new = _assigned(cost, free, ~sure, min(tracker.gate, tracker.unsure_gate))
     return torch.cat((old, more_old)), torch.cat((new, more_new))
 
