@@ -1,6 +1,7 @@
 """Tracks that move on and people who are not sure: the Kalman filter by hand, crossings, occlusions, two stages."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -24,12 +25,14 @@ def people(*found: tuple[float, float]) -> Detections:
     return Detections(boxes, scores, corners, torch.zeros(len(lefts), 3))
 
 
-def walk(*paths: list[float | None]) -> list[Detections]:
+def walk(*paths: Sequence[float | None]) -> list[Detections]:
     """Frame by frame the people, all sure, who walk along `paths` of left edges; None hides one."""
     return [people(*((x, 1.0) for x in frame if x is not None)) for frame in zip(*paths, strict=True)]
 
 
-def ids(frames: list[Detections], tracker: Tracker, motions: list[Motion | None] | None = None) -> list[list[int]]:
+def ids(
+    frames: Sequence[Detections], tracker: Tracker, motions: Sequence[Motion | None] | None = None
+) -> list[list[int]]:
     tracks, result = NONE, []
     for found, motion in zip(frames, motions or [None] * len(frames), strict=True):
         tracks, found = follow(tracks, found, tracker, 100, 400, motion)
