@@ -15,7 +15,7 @@ Each joint is weighted by the product of its two confidences. k = 0.2 allows for
 
 All of them work online, frame by frame. Tracks that are out of sight wait, or move on at constant velocity or with the
 motion that the model saw. People who are not sure are linked after the others and start a track only where they
-overlap nobody.
+overlap nobody. A joint that two people claim in one place goes to one of them (`dimofs.claims`).
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from dimofs import boxes
+from dimofs.claims import LATEST, claims, lost
 from dimofs.cli import InputError, check_ranges
 from dimofs.detections import Detections
 from dimofs.kalman import Kinematics, centres
@@ -51,11 +52,12 @@ class Tracker:
               Without velocity and motion tracks wait where they were last seen.
     birth:    minimum score to start a track. Lower scores may still extend one, and are dropped otherwise.
     score:    minimum score of a person; people below it are dropped.
-    sure:     people of at least this score are linked first, the others after them, as by ByteTrack (Zhang et al., 2022).
-              The others start no track where they overlap a linked person: there they mostly are a second finding of
-              that person, or a mixture of two.
+    sure:     people of at least this score are linked first, the others after them (ByteTrack, Zhang et al., 2022). The
+              others start no track where they overlap a linked person: there they mostly are a second finding of that
+              person, or a mixture of two.
     unsure_gate: highest cost of a link of people who are not sure.
     low:      if given, people from here to `score` may also continue tracks that were seen in the previous frame.
+    exclusive: the same joint of two people is not in one place: who claims it less well loses it (`dimofs.claims`).
     area:     minimum area of a person's box inside the frame, in square pixels; people below it are dropped.
     smooth:   weight of the track's previous pose in its next one, 0 (no smoothing) to 1.
     """
@@ -72,6 +74,7 @@ class Tracker:
     sure: float = 0.0
     unsure_gate: float = 0.6
     low: float | None = None
+    exclusive: bool = False
     area: float = 0.0
     smooth: float = 0.0
 
@@ -82,7 +85,7 @@ class Tracker:
 
 
 TRACKERS = {
-    "default": Tracker(gate=0.9, patience=30, oks=1.0, velocity=True, sure=0.7),
+    "default": Tracker(gate=0.9, patience=30, oks=1.0, velocity=True, sure=0.7, exclusive=True),
     "iou": Tracker(gate=0.9, patience=10),
     "oks": Tracker(gate=0.9, patience=10, iou=0.0, oks=1.0),
     "pck": Tracker(gate=0.9, patience=10, iou=0.0, pck=1.0),
@@ -90,7 +93,8 @@ TRACKERS = {
     "dimofs": Tracker(gate=0.9, patience=10, iou=0.0, oks=1.0, motion=True),
     "iou+dimofs": Tracker(gate=0.9, patience=10, oks=1.0, motion=True),
     "kalman": Tracker(gate=0.9, patience=30, oks=1.0, velocity=True),
-    "default+dimofs": Tracker(gate=0.9, patience=30, oks=1.0, motion=True, sure=0.7),
+    "default+dimofs": Tracker(gate=0.9, patience=30, oks=1.0, motion=True, sure=0.7, exclusive=True),
+    "sure": Tracker(gate=0.9, patience=30, oks=1.0, velocity=True, sure=0.7),
     # ByteTrack (Zhang et al., 2022) with its thresholds; it links sure people of .6, and those of .7 start tracks.
     "byte": Tracker(gate=0.8, patience=30, velocity=True, sure=0.6, birth=0.7, low=0.1, unsure_gate=0.5),
     "byte+oks": Tracker(gate=0.9, patience=30, oks=1.0, velocity=True, sure=0.6, birth=0.7, low=0.1, unsure_gate=0.5),
@@ -118,27 +122,40 @@ def tracker_named(
     return replace(TRACKERS[name], **{option: value for option, value in given.items() if value is not None})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Tracks:
     """T tracks that can still be extended.
 
     last:    where each was last seen or, of a tracker that moves them on, is now expected, with its id.
     missed:  [T] float32, the number of frames since it was seen.
     moves:   how each moves.
+    kept:    [T, J] float32, how often of late the joint was not another person's (`dimofs.claims`).
     next_id: the id of the next new track.
     """
 
     last: Detections
     missed: Tensor
     moves: Kinematics
+    kept: Tensor
     next_id: int
 
     def __len__(self) -> int:
         return len(self.missed)
 
+    def __getitem__(self, index: Tensor) -> Tracks:
+        """The tracks that `index` (a bool mask or int64 indices) selects."""
+        last, missed, moves, kept = (part[index] for part in (self.last, self.missed, self.moves, self.kept))
+        return replace(self, last=last, missed=missed, moves=moves, kept=kept)
+
 
 _NO_IDS = torch.zeros(0, dtype=torch.int64)
-NONE = Tracks(replace(Detections.empty(0), ids=_NO_IDS), torch.zeros(0), Kinematics.start(torch.zeros(0, 4)), 0)
+NONE = Tracks(
+    last=replace(Detections.empty(0), ids=_NO_IDS),
+    missed=torch.zeros(0),
+    moves=Kinematics.start(torch.zeros(0, 4)),
+    kept=torch.zeros(0, 0),
+    next_id=0,
+)
 
 
 def follow(
@@ -164,33 +181,71 @@ def follow(
     people = people[people.scores >= tracker.least]
     people.boxes = boxes.clip(people.boxes, height, width)
     people = people[boxes.area(people.boxes) >= tracker.area]
-    if not len(tracks):
-        tracks = replace(tracks, last=replace(people[:0], ids=_NO_IDS))
+    tracks, people = _with_joints(tracks, people)
     tracks = _expected(tracks, tracker, motion, elapsed)
     old, new = _links(tracks, people, tracker)
-    ids = torch.full((len(people),), -1)
-    assert tracks.last.ids is not None
-    ids[new] = tracks.last.ids[old]
-    moves = Kinematics.start(people.boxes).replaced(new, tracks.moves[old].corrected(people.boxes[new]))
     if tracker.smooth:
         _smooth(people, new, tracks.last[old], tracker.smooth)
-    known = (ids >= 0) | _starts(people, ids >= 0, tracker)
-    people, ids, moves = people[known], ids[known], moves[known]
-    fresh = ids < 0
-    next_id = tracks.next_id + int(fresh.sum())
-    ids[fresh] = torch.arange(tracks.next_id, next_id)
-    people.ids = ids
+
+    linked = torch.zeros(len(people), dtype=torch.bool)
+    linked[new] = True
+    known = linked | _starts(people, linked, tracker)
+    gone = torch.zeros_like(people.keypoint_scores, dtype=torch.bool)
+    if tracker.exclusive:
+        claim = claims(people, new, tracks.last[old], tracks.kept[old], REACH)
+        gone[known] = lost(people[known], claim[known])
+    seen = _seen(tracks, people, old, new, ~gone)[known]
+    seen = _numbered(seen, tracks.next_id)
 
     missed = tracks.missed + elapsed
     waits = missed <= tracker.patience
     waits[old] = False
-    now = Tracks(
-        Detections.join((people, tracks.last[waits])),
-        torch.cat((torch.zeros(len(people)), missed[waits])),
-        Kinematics.join((moves, tracks.moves[waits])),
-        next_id,
+    found = replace(seen.last, keypoint_scores=seen.last.keypoint_scores.masked_fill(gone[known], -inf))
+    return _join(seen, replace(tracks, missed=missed)[waits]), found
+
+
+def _with_joints(tracks: Tracks, people: Detections) -> tuple[Tracks, Detections]:
+    """Tracks and people with equally many joints, where there are none of the one or of the other."""
+    if not len(tracks):
+        tracks = replace(tracks, last=replace(people[:0], ids=_NO_IDS), kept=people.confidences[:0])
+    elif not len(people):
+        nobody = tracks.last[:0]
+        people = replace(people, keypoints=nobody.keypoints, keypoint_scores=nobody.keypoint_scores)
+    return tracks, people
+
+
+def _seen(tracks: Tracks, people: Detections, old: Tensor, new: Tensor, kept: Tensor) -> Tracks:
+    """The people [P] as tracks: those of `new` continue the tracks `old`, the others have the id -1.
+
+    kept: [P, J] bool, the joints that are not another person's.
+    """
+    assert tracks.last.ids is not None
+    ids = torch.full((len(people),), -1).index_put((new,), tracks.last.ids[old])
+    moves = Kinematics.start(people.boxes).replaced(new, tracks.moves[old].corrected(people.boxes[new]))
+    often = kept.float()
+    often[new] = tracks.kept[old].lerp(often[new], LATEST)
+    missed = torch.zeros(len(people))
+    return Tracks(last=replace(people, ids=ids), missed=missed, moves=moves, kept=often, next_id=tracks.next_id)
+
+
+def _numbered(tracks: Tracks, next_id: int) -> Tracks:
+    """The tracks with ids, from `next_id` on, in place of -1."""
+    assert tracks.last.ids is not None
+    fresh = tracks.last.ids < 0
+    after = next_id + int(fresh.sum())
+    ids = tracks.last.ids.masked_scatter(fresh, torch.arange(next_id, after))
+    return replace(tracks, last=replace(tracks.last, ids=ids), next_id=after)
+
+
+def _join(seen: Tracks, lost_ones: Tracks) -> Tracks:
+    """All tracks; the next id is that of `seen`."""
+    return Tracks(
+        last=Detections.join((seen.last, lost_ones.last)),
+        missed=torch.cat((seen.missed, lost_ones.missed)),
+        moves=Kinematics.join((seen.moves, lost_ones.moves)),
+        kept=torch.cat((seen.kept, lost_ones.kept)),
+        next_id=seen.next_id,
     )
-    return now, people
 
 
 def _expected(tracks: Tracks, tracker: Tracker, motion: Motion | None, elapsed: float) -> Tracks:

@@ -45,15 +45,18 @@ def test_trackers():
         "dimofs": (0.9, 10, 0, 1, 0, False, True, 0, 0),
         "iou+dimofs": (0.9, 10, 1, 1, 0, False, True, 0, 0),
         "kalman": (0.9, 30, 1, 1, 0, True, False, 0, 0),
+        "sure": (0.9, 30, 1, 1, 0, True, False, 0, 0),
         "default+dimofs": (0.9, 30, 1, 1, 0, False, True, 0, 0),
         "byte": (0.8, 30, 1, 0, 0, True, False, 0, 0),
         "byte+oks": (0.9, 30, 1, 1, 0, True, False, 0, 0),
         "detect-and-track": (1, 0, 1, 0, 0, False, False, 0.95, 50),
     }
+    assert {name for name, t in TRACKERS.items() if t.exclusive} == {"default", "default+dimofs"}
     unsure = {name: (t.sure, t.birth, t.low) for name, t in TRACKERS.items() if t.sure or t.birth or t.low is not None}
     assert unsure == {
         "default": (0.7, 0, None),
         "default+dimofs": (0.7, 0, None),
+        "sure": (0.7, 0, None),
         "byte": (0.6, 0.7, 0.1),
         "byte+oks": (0.6, 0.7, 0.1),
     }

@@ -359,7 +359,7 @@ def test_the_cost_of_each_tracker_by_hand():
     expected = {
         **dict.fromkeys(("iou", "byte", "detect-and-track"), 1 - overlap),
         **dict.fromkeys(("oks", "dimofs"), 1 - oks),
-        **dict.fromkeys(("default", "default+dimofs", "kalman", "byte+oks"), 1 - (overlap + oks) / 2),
+        **dict.fromkeys(("default", "default+dimofs", "kalman", "sure", "byte+oks"), 1 - (overlap + oks) / 2),
         **dict.fromkeys(("iou+oks", "iou+dimofs"), 1 - (overlap + oks) / 2),
         "pck": 1 - pck,
     }

@@ -146,8 +146,8 @@ def _write_all(
         draw = stack.enter_context(behind(lambda *found: [write(*found) for write in writers], depth))
         frames = stack.enter_context(closing(ahead(map(_reduced, chain([first], source)), depth)))
         found = stack.enter_context(closing(_poses(job, detector, frames, options)))
-        # On a single picture no track could show that an unsure person is none.
-        tracker = replace(options.tracker, sure=0.0) if job.source.still else options.tracker
+        # In a single picture there are no tracks that could show who and what is not there.
+        tracker = replace(options.tracker, sure=0.0, exclusive=False) if job.source.still else options.tracker
         before = 0.0
         for frame, people, motion in _progress(found, clip, options):
             if frame.size != size:
