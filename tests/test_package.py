@@ -119,6 +119,12 @@ def test_weights_that_ship_are_in_the_wheel_and_described():
         assert (folder / "model.safetensors").stat().st_size <= 32 * 2**20
 
 
+def test_templates_of_pages_are_in_the_wheel():
+    folder = ROOT / "dimofs/pages"
+    packed = {path for pattern in project()["package-data"]["dimofs.pages"] for path in folder.glob(pattern)}
+    assert packed == {path for path in folder.iterdir() if path.is_file() and path.suffix != ".py"}
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help_is_the_docstring(name):
     module = importlib.import_module(name)

@@ -9,13 +9,14 @@ import time
 from pathlib import Path
 
 import av
+import numpy as np
 import pytest
 
 from dimofs.formats.writers import FORMATS
 from dimofs.video import open_clip
 from dimofs.zoo import pose
 from dimofs.zoo.detection import jobs
-from tests.support.clips import picture, write_clip, write_image
+from tests.support.clips import number, picture, write_clip, write_image
 from tests.test_pose import SCRIPT, StandIn, command, files, lines
 
 ROOT = Path(__file__).parents[1]
@@ -228,3 +229,41 @@ def shown(film: Path) -> list[tuple[int | None, bytes]]:
     """Times and pixels. The bytes of a film may differ: x264 leaves the last bits of a frame to chance."""
     with av.open(str(film)) as container:
         return [(frame.pts, frame.to_ndarray(format="rgb24").tobytes()) for frame in container.decode(video=0)]
+
+
+# Pages
+
+
+def test_a_page_has_its_film_beside_it_or_inside(network, capsys):
+    write_clip(Path("x.mp4"), 5)
+    assert command("--video x.mp4 --format html") == 0
+    assert files() == {"x.mp4", "x.poses.html", "x.poses.mp4"}
+    with av.open("x.poses.mp4") as film:
+        shown = [frame.to_ndarray(format="rgb24") for frame in film.decode(video=0)]
+    # Nobody is drawn in.
+    assert [number(image) for image in shown] == [0, 1, 2, 3, 4] and np.ptp(shown[3][30:, 40:]) < 12
+    assert command("--video x.mp4 --format html --embed --out inside") == 0
+    assert files("inside") == {"x.poses.html"}
+    outside, inside = (Path(folder, "x.poses.html").stat().st_size for folder in (".", "inside"))
+    assert inside - outside > Path("x.poses.mp4").stat().st_size
+    assert command("--video x.mp4 --format html --no-overlay --out there") == 0
+    assert files("there") == {"x.poses.html"} and '"address": "../x.mp4"' in Path("there/x.poses.html").read_text()
+    capsys.readouterr()
+    assert command("--video x.mp4 --embed") == 2
+    assert "--format html" in capsys.readouterr().err
+
+
+def test_a_page_of_images_shows_the_files(network):
+    Path("photos").mkdir()
+    for i in range(3):
+        write_image(Path(f"photos/{i}.png"), picture(i))
+    assert command("--video photos --format html") == 0
+    assert {name for name in files() if "photos/" not in name} == {"photos.poses.html"}
+    assert '"images": ["photos/0.png", "photos/1.png", "photos/2.png"]' in Path("photos.poses.html").read_text()
+
+
+def test_an_interrupted_page_is_partial(network):
+    write_clip(Path("x.mp4"), 40)
+    network.at_frame = lambda number: os.kill(os.getpid(), signal.SIGINT) if number == 10 else None
+    assert command("--video x.mp4 --format html --quiet") == 130
+    assert files() == {"x.mp4", "x.partial.poses.html", "x.partial.poses.mp4"}

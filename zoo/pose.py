@@ -3,6 +3,7 @@
     python -m dimofs.zoo.pose --video x.mp4
     python -m dimofs.zoo.pose --video a.mp4 b.mp4 'clips/*.mp4' --out results --no-overlay --resume
     python -m dimofs.zoo.pose --video photos --format coco --score 0.05
+    python -m dimofs.zoo.pose --video x.mp4 --format html --embed --score 0.2
     python -m dimofs.zoo.pose --video x.mp4 --aggregate 2
     python -m dimofs.zoo.pose --video x.mp4 --delta -5 --start 1 --end 2.5 --every 2 --device cpu
     python -m dimofs.zoo.pose --video x.mp4 --format posetrack --tracker detect-and-track --out results
@@ -20,7 +21,10 @@ in pixels of the upright frame (centres at integer + 0.5) and seconds since the 
 still) shows the poses drawn into the frames, at most 4096 pixels wide or high. The header of a video whose pixels are
 not square (DVD) has `pixel_aspect`: how much wider than high they are shown. --format writes instead csv
 (NAME.poses.csv, a row per person), coco (NAME.poses.json, a COCO results list; image_id is the number in the image's
-name) or posetrack (NAME.json, a PoseTrack18 file).
+name), posetrack (NAME.json, a PoseTrack18 file) or html: NAME.poses.html is a page for a browser, which plays the
+frames and draws the people over them, and needs no network. NAME.poses.mp4 then is the plain film that the page plays.
+With --embed the page holds the film, so that it can be sent or opened on a phone; with --no-overlay the page plays the
+input itself.
 
 With --delta D the poses of each frame are found in the features of the frame D later (earlier if negative; frames are
 counted after --every), or of the last (first) frame where the clip ends before that. With --aggregate D the joints are
@@ -66,8 +70,9 @@ def main(
     *,
     video: Annotated[list[str], "videos, images, folders, globs, webcam numbers or URLs"],
     out: Annotated[Path | None, "folder of the results (default: beside each input)"] = None,
-    format: Annotated[Literal["jsonl", "csv", "coco", "posetrack"], "format of the results"] = "jsonl",
+    format: Annotated[Literal["jsonl", "csv", "coco", "posetrack", "html"], "format of the results"] = "jsonl",
     overlay: Annotated[bool, "also write the frames with the poses drawn in"] = True,
+    embed: Annotated[bool, "let the page of --format html hold its film"] = False,
     resume: Annotated[bool, "skip inputs whose results are complete; use the same options"] = False,
     weights: Annotated[str, "a shipped model, keypointrcnn_resnet50_fpn_coco, a folder or a .pth"] = "dimofs_mobile",
     size: Annotated[int | None, "longer side of the model's input, pixels (default: the model's own)", SIDES] = None,
@@ -94,6 +99,8 @@ def main(
     rank, world = rank_and_world()
     where = pick_device(device)
     check_choices(dtype=(dtype, DTYPES))
+    if embed and format != "html":
+        raise InputError("--embed puts a film into a page; give --format html too")
     check_ranges(end=(end, start, inf))
     joins = tracker_named(tracker, gate=gate, patience=patience, birth=birth, sure=sure, smooth=smooth)
     least = score if score is not None else 0.05 if format == "coco" else 0.5
@@ -111,9 +118,10 @@ def main(
         end=end,
         every=every,
         format=format,
+        embed=embed,
         quiet=quiet,
     )
-    mine = list(plan_jobs(video, out, format, overlay))[rank::world]
+    mine = list(plan_jobs(video, out, format, overlay and not embed))[rank::world]
     faults = [fault for fault in mine if isinstance(fault, InputError)]
     for fault in faults:
         _report(fault)

@@ -7,7 +7,10 @@ without the mark is whole, whatever its format, and a resumed run knows what is 
 from pathlib import Path
 
 MARK = ".partial"
-_ENDINGS = (".poses.jsonl", ".poses.csv", ".poses.json", ".poses.mp4", ".poses.png", ".jsonl", ".json.gz", ".json")
+_ENDINGS = (
+    ".poses.jsonl", ".poses.csv", ".poses.json", ".poses.html", ".poses.mp4", ".poses.png", ".jsonl", ".json.gz",
+    ".json",
+)  # fmt: skip
 
 
 def partial_path(path: Path) -> Path:

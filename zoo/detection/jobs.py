@@ -23,12 +23,16 @@ from dimofs.formats.partial import partial_path
 from dimofs.formats.writers import FORMATS, About, Write, check_own
 from dimofs.interrupts import StopRequest, stop_requests
 from dimofs.overlay import film, picture
+from dimofs.pages.player import page, plain_film
 from dimofs.shrinking import shrunk
 from dimofs.sources import Source, printable, sources
 from dimofs.tracking import NONE, TRACKERS, Tracker, follow
 from dimofs.video import Clip, Frame, open_clip
 from dimofs.zoo.detection.detector import PoseDetector
 from dimofs.zoo.detection.stream import Found, poses
+
+# For each value of --format the name of the results, made from that of the source.
+NAMES = {format: name for format, (name, _) in FORMATS.items()} | {"html": "{}.poses.html"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +56,7 @@ class PoseOptions:
     model: the name of the weights, for the header of the results.
     delta, aggregate, dtype: see `stream.poses`. batch: frames that go through the network together.
     start, end: the part of the source in seconds; every: take each n-th frame of it.
-    format: a key of `writers.FORMATS`. quiet: no progress and no summary.
+    format: a key of `NAMES`. embed: a page holds its film. quiet: no progress and no summary.
     """
 
     model: str = ""
@@ -65,6 +69,7 @@ class PoseOptions:
     end: float | None = None
     every: int = 1
     format: str = "jsonl"
+    embed: bool = False
     quiet: bool = False
 
 
@@ -79,11 +84,13 @@ def plan_jobs(inputs: Iterable[str], out: Path | None, format: str, overlay: boo
             continue
         for source in found:
             folder = out or source.folder
-            results = folder / FORMATS[format][0].format(source.name)
+            results = folder / NAMES[format].format(source.name)
             owner = owners.setdefault(results.absolute(), source)
             if owner is source:
                 drawn = folder / f"{source.name}.poses.{'png' if source.still else 'mp4'}"
-                yield Job(source=source, results=results, overlay=drawn if overlay else None)
+                # A page shows the images themselves.
+                wanted = overlay and not (format == "html" and source.images)
+                yield Job(source=source, results=results, overlay=drawn if wanted else None)
             elif owner != source:
                 yield InputError(
                     f"{source.text}: {owner.text} has results of that name; run it apart with another --out"
@@ -204,9 +211,13 @@ def _writers(
         delta=options.delta,
         pixel_aspect=clip.pixel_aspect,
     )
-    yield FORMATS[options.format][1](partial_path(job.results), about)
+    if options.format == "html":
+        yield page(partial_path(job.results), about, job.source, job.overlay, options.embed)
+    else:
+        yield FORMATS[options.format][1](partial_path(job.results), about)
     if job.overlay:
-        yield (picture if job.source.still else film)(partial_path(job.overlay), about)
+        draw = picture if job.source.still else plain_film if options.format == "html" else film
+        yield draw(partial_path(job.overlay), about)
 
 
 def _publish(path: Path) -> Path:
