@@ -11,6 +11,16 @@ delta uniform in -10..10, "mixed" in A and B by turns. The others are "dimofs" w
 (`dimofs.zoo.presets.VARIANTS`). The motion parts of --start are reset first. Each run is a folder OUT/NAME-SEED like
 those of dimofs.zoo.train; finished work in it is not repeated, so the same command resumes after an interruption.
 
+    python -m eval.claim --out runs/labels --labels-per-clip 1 2 4 all --start STILLS --jhmdb CLIPS --jhmdb-labels JHMDB
+    python -m eval.claim --out runs/labels --labels-per-clip 1 all --clips 4 --epochs 1 --steps 20    # synthetic clips
+
+With --labels-per-clip only so many frames of each training clip are labelled, evenly spread, and Frame B is any frame
+of the clip: where few labels are seen often, each can be learned from many Frames B, the paper's reason for a better
+detector. --epochs says how often each labelled frame is seen. The backbone trains from the first step in all runs, with
+the same augmentation and weight decay, and each run keeps the weights that find most joints in single frames of
+training clips held out for this (by film). --start should never have seen the clips, for instance MoveNet's weights
+trained on other stills. mAP and MOTA over the number of labelled frames are drawn to OUT/labels.png.
+
 Each run is calibrated, then evaluated on JHMDB's test clips or, without data, on synthetic clips that no training sees,
 with the definitions of eval.posetrack --corrected and eval.pck: mAP and MOTA at delta 0 (Tables 1 and 2), PCK, and mAP
 at --deltas of the poses of A found in the features of B, beside poses found in B and copied to A (Figure 6, drawn to
@@ -39,13 +49,15 @@ from dimofs.eval.models import load_model
 from dimofs.eval.tables.bench import Bench
 from dimofs.eval.tables.compare import EvalOptions, Sweep, pose_scores, track_scores
 from dimofs.eval.tables.joints import JointOptions, person_errors
+from dimofs.eval.tables.labels import Training, few_labels, label_lines, label_runs, parse_counts, plot_labels
 from dimofs.eval.tables.plots import plot_sweep
 from dimofs.eval.tables.runs import find_all
 from dimofs.files import read_json, write_json
 from dimofs.tracking import tracker_named
 from dimofs.zoo import checkpoints
+from dimofs.zoo.backbones.movenet import MoveNet
 from dimofs.zoo.detection.detector import PoseDetector
-from dimofs.zoo.presets import VARIANTS
+from dimofs.zoo.presets import VARIANTS, dimofs_mobile
 from dimofs.zoo.training import initialize
 from dimofs.zoo.training.calibration import calibrated
 from dimofs.zoo.training.data import SYNTHETIC_CLIPS, Every, JhmdbClips, JhmdbLabels, Paths, taught
@@ -53,6 +65,7 @@ from dimofs.zoo.training.distributed import join_processes
 from dimofs.zoo.training.poses import POSE_RECIPES, PoseTask
 from dimofs.zoo.training.recipes import RECIPES
 from dimofs.zoo.training.run import RunOptions, train
+from dimofs.zoo.training.run_folder import MODEL
 
 # What each run changes in the recipe.
 RUNS: dict[str, dict[str, Any]] = {
@@ -60,7 +73,10 @@ RUNS: dict[str, dict[str, Any]] = {
     "dimofs": {"single": 0.0},
     "mixed": {"single": 0.5},
     **{name: {"single": 0.0, "variant": name} for name in VARIANTS if name != "paper"},
+    **{f"mixed+{name}": {"single": 0.5, "variant": name} for name in VARIANTS if name != "paper"},
 }
+# Training steps unless --steps says otherwise.
+STEPS = 500
 # Steps of the warm-up; a fifth of --steps if that is less.
 WARMUP = 100
 # Frames to the farthest Frame B.
@@ -73,6 +89,11 @@ OPTIONS = EvalOptions(definition="corrected")
 NEEDS = (
     (("teacher", "every", "jhmdb_labels"), ("jhmdb",), "it belongs to the clips of JHMDB"),
     (("jhmdb",), ("jhmdb_labels",), "the folder of splits, joints and masks"),
+    (("epochs", "clips"), ("labels_per_clip",), "without it --steps and --every say what a run sees"),
+)
+CONFLICTS = (
+    (("labels_per_clip",), ("every",), "it says which frames are labelled"),
+    (("labels_per_clip",), ("deltas",), "it measures mAP and MOTA in single frames"),
 )
 
 
@@ -86,10 +107,16 @@ def main(
     jhmdb_labels: JhmdbLabels = None,
     teacher: Annotated[str | None, "folder of labels written by python -m dimofs.zoo.label"] = None,
     every: Every = 5,
-    steps: Annotated[int, "training steps", Range(1)] = 500,
+    labels_per_clip: Annotated[list[str] | None, "compare over these numbers of labelled frames, or all"] = None,
+    epochs: Annotated[int, "times that each labelled frame is seen", Range(1)] = 30,
+    clips: Annotated[int | None, "training clips at most (default: all of JHMDB's, 200 synthetic)", Range(1)] = None,
+    steps: Annotated[
+        int | None, f"training steps; with --epochs at most (default: {STEPS}; no limit)", Range(1)
+    ] = None,
     batch: Annotated[int, "pairs per training step", Range(1, 65536)] = 8,
     canvas: Annotated[int, "side of the square training canvas, pixels", Range(64, 4096)] = 256,
     rate: Annotated[float, "highest learning rate", Range(0, 1000)] = 1e-3,
+    decay: Annotated[float, "weight decay", Range(0, 10)] = 1e-4,
     dtype: Annotated[Literal["float32", "bfloat16"], "arithmetic of training"] = "float32",
     deltas: Annotated[Sequence[int], "values of delta, besides 0, for mAP"] = (
         -FARTHEST_DELTA,
@@ -102,42 +129,62 @@ def main(
     device: Annotated[str | None, "cpu, cuda, cuda:1, ... (default: a GPU if there is one)"] = None,
     json: Annotated[Path | None, "write the figures here", RESULT] = None,
 ) -> None:
-    check_options(main, locals(), needs=NEEDS)
+    check_options(main, locals(), conflicts=CONFLICTS, needs=NEEDS)
     for run_name in runs:
         check_choices(runs=(run_name, RUNS))
     check_distinct("runs", runs)
     check_distinct("seeds", seeds)
-    paths = Paths(jhmdb=jhmdb, jhmdb_labels=jhmdb_labels, every=every).or_synthetic(SYNTHETIC_CLIPS)
-    sources = taught(paths.sources(), teacher)
+    counts = parse_counts(labels_per_clip or ())
     recipe = RECIPES["mobile"].changed(
-        steps=steps, batch=batch, learning_rate=rate, dtype=dtype, warmup=min(WARMUP, steps // 5)
+        steps=steps or STEPS, batch=batch, learning_rate=rate, weight_decay=decay, dtype=dtype, warmup=WARMUP
     )
-    poses = POSE_RECIPES["mobile"].changed(canvas=canvas, mix=dict.fromkeys(sources, 1.0))
+    poses = POSE_RECIPES["mobile"].changed(canvas=canvas)
     with join_processes(device) as here:
         beginning = out / "start"
         _without_motion(start, beginning)
-        options = RunOptions(init=str(beginning), save_every=100, workers=0)
         bench = Bench(jhmdb=jhmdb, jhmdb_labels=jhmdb_labels, out=out, options=OPTIONS)
-        clips = bench.videos(0)
-        labelled = clips if videos is None else replace(bench, most=videos).videos(0)
+        every_clip = bench.videos(0)
+        labelled = every_clip if videos is None else replace(bench, most=videos).videos(0)
         test = Test(
             videos=labelled,
-            clips=clips,
-            deltas=sorted({0, *deltas}),
+            clips=labelled if counts else every_clip,
+            deltas=[0] if counts else sorted({0, *deltas}),
             size=size,
             device=str(here.device),
-            training_data=sources,
         )
-        found: dict[str, list[dict]] = {name: [] for name in runs}
-        for seed, name in ((seed, name) for seed in seeds for name in runs):
-            folder = out / f"{name}-{seed}"
-            task = PoseTask(recipe=poses.changed(**RUNS[name]), sources=sources)
-            train(task, recipe.changed(seed=seed), str(folder), here, options)
-            found[name].append(test(folder, steps, pairs=name != "single"))
-    print(f"{'JHMDB' if jhmdb else 'synthetic clips'}, %, mean ± standard deviation over {len(seeds)} seeds")
-    _show(found, test.deltas, out / "figure6.png")
+        trained = Training(
+            out=out, runs={name: RUNS[name] for name in runs}, seeds=seeds, recipe=recipe, poses=poses,
+            start=str(beginning), process=here,
+        )  # fmt: skip
+        source = f"{'JHMDB' if jhmdb else 'synthetic clips'}, %, mean ± standard deviation over {len(seeds)} seeds"
+        if counts:
+            data = {text: few_labels(jhmdb, jhmdb_labels, clips, count) for text, count in counts.items()}
+            result = label_runs(trained, data, epochs, steps, test)
+            print(source, *label_lines(result), sep="\n")
+            plot_labels(out / "labels.png", result)
+            print(f"-> {out / 'labels.png'}")
+        else:
+            paths = Paths(jhmdb=jhmdb, jhmdb_labels=jhmdb_labels, every=every).or_synthetic(SYNTHETIC_CLIPS)
+            result = _pairs(trained, taught(paths.sources(), teacher), test)
+            print(source)
+            _show(result, test.deltas, out / "figure6.png")
     if json is not None:
-        write_json(json, {"seeds": list(seeds), "deltas": test.deltas, "runs": found})
+        write_json(json, {"seeds": list(seeds), "deltas": test.deltas, "runs": result})
+
+
+def _pairs(trained: Training, sources: Mapping[str, PairSource], test: Test) -> dict[str, list[dict]]:
+    """Train and evaluate each run with each seed; the figures of each."""
+    found: dict[str, list[dict]] = {name: [] for name in trained.runs}
+    recipe = trained.recipe.changed(warmup=min(WARMUP, trained.recipe.steps // 5))
+    options = RunOptions(init=trained.start, save_every=100, workers=0)
+    for seed in trained.seeds:
+        for name, changes in trained.runs.items():
+            folder = trained.out / f"{name}-{seed}"
+            poses = trained.poses.changed(**changes, mix=dict.fromkeys(sources, 1.0))
+            task = PoseTask(recipe=poses, sources=sources)
+            train(task, recipe.changed(seed=seed), str(folder), trained.process, options)
+            found[name].append(test(folder, recipe.steps, sources, pairs=name != "single"))
+    return found
 
 
 def _show(found: dict[str, list[dict]], deltas: Sequence[int], plot: Path) -> None:
@@ -151,15 +198,22 @@ def _show(found: dict[str, list[dict]], deltas: Sequence[int], plot: Path) -> No
 def _without_motion(weights: str, folder: Path) -> None:
     """Write the model of `weights` to `folder` with its motion parts reset, unless it is there already.
 
-    In single frames it finds the same. InputError: the folder holds a model made from other weights.
+    In single frames it finds the same. A MoveNet becomes the mobile model whose other parts have random weights.
+    InputError: the folder holds a model made from other weights.
     """
     note = folder / "start.json"
     if note.exists():
         if (before := read_json(note)) != weights:
             raise InputError(f"{note}: the runs here started from {before}, not {weights}; give another --out")
         return
-    model = checkpoints.load_as(PoseDetector, weights)
-    initialize.forget_motion(model)
+    model = checkpoints.load(weights)
+    if isinstance(model, MoveNet):
+        torch.manual_seed(0)
+        model = dimofs_mobile()
+        initialize.start(model, weights)
+    else:
+        model = checkpoints.load_as(PoseDetector, weights)
+        initialize.forget_motion(model)
     checkpoints.save(model, folder, {})
     write_json(note, weights)
 
@@ -168,8 +222,7 @@ def _without_motion(weights: str, folder: Path) -> None:
 class Test:
     """What runs are evaluated on.
 
-    videos: for AP and MOTA; clips: for PCK. size: longer side of the model's input, None for its own. training_data:
-    what confidences are calibrated on.
+    videos: for AP and MOTA; clips: for PCK. size: longer side of the model's input, None for its own.
     """
 
     videos: list[LabelledVideo]
@@ -177,10 +230,13 @@ class Test:
     deltas: list[int]
     size: int | None
     device: str
-    training_data: Mapping[str, PairSource]
 
-    def __call__(self, folder: Path, steps: int, pairs: bool) -> dict:
+    def __call__(
+        self, folder: Path, steps: int, trained_on: Mapping[str, PairSource], *, pairs: bool, weights: str = MODEL
+    ) -> dict:
         """The figures of the run in `folder`, in percent, None where undefined; its scores.json keeps them.
+
+        trained_on: what confidences are calibrated on. weights: the folder in the run's.
 
         found: mAP, for each delta, of A's poses found in B's features, without `pairs` at delta 0 alone. copied: mAP of
         poses found in B. ap, mota: by joint, at delta 0. pck: for each alpha.
@@ -190,13 +246,14 @@ class Test:
         path = folder / "scores.json"
         if path.exists() and (kept := read_json(path)).get("of") == of:
             return kept
+        model = calibrated(str(folder / weights), trained_on, CALIBRATION)
+        checkpoints.save(model, folder / "calibrated", {})
         result = {"of": of, **self._figures(folder, pairs)}
         write_json(path, result)
         return result
 
     def _figures(self, folder: Path, pairs: bool) -> dict:
-        """Calibrate and evaluate the run."""
-        checkpoints.save(calibrated(str(folder / "model"), self.training_data, CALIBRATION), folder / "calibrated", {})
+        """Evaluate the calibrated run."""
         model = load_model(str(folder / "calibrated"), self.size, self.device)
         assert isinstance(model, PoseDetector)
         names, deltas = model.keypoint_names, self.deltas if pairs else [0]

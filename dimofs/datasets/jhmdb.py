@@ -24,7 +24,7 @@ from dimofs.boxes import clip
 from dimofs.cli import InputError
 from dimofs.datasets.matlab import read_mat
 from dimofs.datasets.npz import read_npz
-from dimofs.datasets.people import Pair, People, box_of_joints, draw_frames, inside, to_dimofs
+from dimofs.datasets.people import Pair, People, box_of_joints, draw_frames, inside, labelled_numbers, to_dimofs
 from dimofs.files import read_bytes, read_json
 from dimofs.pixels import to_tensor
 from dimofs.reader import read_clip, read_frames
@@ -32,14 +32,15 @@ from dimofs.skeletons import JHMDB as JOINTS
 
 
 class Jhmdb:
-    """Pairs (A, A + delta) of a split's clips; delta is uniform in -reach..reach, then clipped to the clip.
+    """Pairs (A, A + delta) of a split's clips; delta is uniform in -reach..reach, then clipped to the clip. With the
+    reach None, B is any frame of the clip.
 
     The box is the extent of the silhouette or, without one, of the labelled joints times 1.2. The files count pixels
     from 1, so 0.5 is subtracted from joints to reach the pixel's centre. Joints outside the frame are extrapolated by
     JHMDB and not used. Clips without joints, or with joints not marked clean, train the box alone.
 
     clips:  folder of <class>/<clip>.avi. labels: see the module.
-    every:  Frame A is one of every `every`-th frame.
+    every:  Frame A is one of every `every`-th frame, or with `per_clip` one of so many frames of each clip.
     InputError: a file is absent or malformed, or the split lists no clip.
     """
 
@@ -50,10 +51,11 @@ class Jhmdb:
         *,
         split: int = 1,
         part: Literal["train", "test"] = "train",
-        reach: int = 10,
+        reach: int | None = 10,
         every: int = 1,
+        per_clip: int | None = None,
     ):
-        self.clips, self.reach, self.every = Path(clips), reach, every
+        self.clips, self.reach, self.every, self.per_clip = Path(clips), reach, every, per_clip
         self.names = read_split(Path(labels) / "splits", split, part)
         if not self.names:
             raise InputError(f"{Path(labels) / 'splits'}: split {split} lists no clip to {part}")
@@ -66,7 +68,7 @@ class Jhmdb:
     def pair(self, index: int, random: np.random.Generator) -> Pair:
         """Two frames of clip `index`; the name is "<class>/<clip>/<number of A>", from 0, with four digits."""
         name = self.names[index]
-        a, b = draw_frames(self.length(name), random, reach=self.reach, every=self.every)
+        a, b = draw_frames(self.length(name), random, reach=self.reach, every=self.every, labels=self.per_clip)
         frame_a, frame_b = map(to_tensor, read_frames(self.clips / f"{name}.avi", (a, b)))
         return Pair(
             frame_a=frame_a,
@@ -92,8 +94,9 @@ class Jhmdb:
     def frames(self) -> Iterator[tuple[str, Tensor]]:
         """Every possible Frame A of every clip, with the name that `pair` gives it."""
         for name in self.names:
+            few = None if self.per_clip is None else labelled_numbers(self.length(name), 1, self.per_clip)
             for number, frame in enumerate(read_clip(self.clips / f"{name}.avi")):
-                if number % self.every == 0:
+                if number % self.every == 0 if few is None else number in few:
                     yield f"{name}/{number:04d}", to_tensor(frame)
 
     def _tracks(self, name: str) -> tuple[Tensor, Tensor]:

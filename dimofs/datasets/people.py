@@ -92,14 +92,29 @@ class PairSource(Protocol):
         ...
 
 
-def draw_frames(length: int, random: np.random.Generator, *, reach: int, every: int) -> tuple[int, int]:
-    """The numbers of a random Frame A, one of every `every`-th of the clip, and of its Frame B (see `draw_partner`)."""
-    a = every * int(random.integers(-(-length // every)))
+def labelled_numbers(length: int, every: int, labels: int | None = None) -> Sequence[int]:
+    """The numbers of the frames of a clip that may be Frame A: each `every`-th, or `labels` in the middles of as many
+    equal parts of the clip."""
+    if labels is None:
+        return range(0, length, every)
+    count = min(labels, length)
+    return [int((part + 0.5) * length / count) for part in range(count)]
+
+
+def draw_frames(
+    length: int, random: np.random.Generator, *, reach: int | None, every: int, labels: int | None = None
+) -> tuple[int, int]:
+    """The numbers of a random Frame A of `labelled_numbers` and of its Frame B (see `draw_partner`)."""
+    numbers = labelled_numbers(length, every, labels)
+    a = numbers[int(random.integers(len(numbers)))]
     return a, draw_partner(a, length, random, reach)
 
 
-def draw_partner(a: int, length: int, random: np.random.Generator, reach: int) -> int:
-    """The number of Frame B: A + delta with delta uniform in -reach..reach, limited to the clip of `length` frames."""
+def draw_partner(a: int, length: int, random: np.random.Generator, reach: int | None) -> int:
+    """The number of Frame B: A + delta with delta uniform in -reach..reach, limited to the clip of `length` frames, or
+    any frame of the clip if `reach` is None."""
+    if reach is None:
+        return int(random.integers(length))
     return int(np.clip(a + random.integers(-reach, reach + 1), 0, length - 1))
 
 

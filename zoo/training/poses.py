@@ -101,11 +101,15 @@ class PairBatch:
 
 @dataclass(frozen=True, kw_only=True)
 class PoseTask:
-    """Train on pairs from `sources`, validate on pairs from `held_out_sources`; see `Task` for the methods."""
+    """Train on pairs from `sources`, validate on pairs from `held_out_sources`; see `Task` for the methods.
+
+    judged: the figures whose mean is the score.
+    """
 
     recipe: PoseRecipe
     sources: Mapping[str, PairSource]
     held_out_sources: Mapping[str, PairSource] = field(default_factory=dict)
+    judged: Sequence[str] = ("pck", "pck_pairs")
     name = "pose"
 
     def plan(self) -> dict[str, Any]:
@@ -158,7 +162,7 @@ class PoseTask:
         }
 
     def score(self, figures: dict[str, float]) -> float:
-        return (figures["pck"] + figures["pck_pairs"]) / 2
+        return sum(figures[name] for name in self.judged) / len(self.judged)
 
 
 def labels_digest(labels: Mapping[str, Detections]) -> str:

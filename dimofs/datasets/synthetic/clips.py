@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dimofs.datasets.people import Pair, People, draw_frames
+from dimofs.datasets.people import Pair, People, draw_frames, labelled_numbers
 from dimofs.datasets.synthetic.casting import cast
 from dimofs.datasets.synthetic.gaits import ACTIONS
 from dimofs.datasets.synthetic.scenery import Camera, Scenery, Stage, paint_scenery
@@ -109,8 +109,9 @@ def synthetic_clip(
 class Synthetic:
     """Pairs (A, A + delta) of the clips of seeds `seed` to `seed + count - 1`; a `dimofs.datasets.people.PairSource`.
 
-    delta is uniform in -reach..reach, then clipped to the clip. Frame A is one of every `every`-th frame. Sets whose
-    seeds do not overlap have no person and no place in common.
+    delta is uniform in -reach..reach, then clipped to the clip; with the reach None, B is any frame of the clip. Frame
+    A is one of every `every`-th frame, or with `per_clip` one of so many frames of each clip. Sets whose seeds do not
+    overlap have no person and no place in common.
     """
 
     def __init__(
@@ -122,11 +123,12 @@ class Synthetic:
         height: int = 240,
         width: int = 320,
         people: tuple[int, int] = (1, 6),
-        reach: int = 10,
+        reach: int | None = 10,
         every: int = 1,
+        per_clip: int | None = None,
     ):
         _check(length, height, width, people)
-        self.count, self.seed, self.reach, self.every = count, seed, reach, every
+        self.count, self.seed, self.reach, self.every, self.per_clip = count, seed, reach, every, per_clip
         self.length, self.height, self.width, self.range = length, height, width, people
 
     def __len__(self) -> int:
@@ -142,7 +144,7 @@ class Synthetic:
     def pair(self, index: int, random: np.random.Generator) -> Pair:
         """Two frames of clip `index`; the name is "<clip>/<number of A>", with four digits."""
         scene = self.scene(index)
-        a, b = draw_frames(self.length, random, reach=self.reach, every=self.every)
+        a, b = draw_frames(self.length, random, reach=self.reach, every=self.every, labels=self.per_clip)
         shot = scene.shoot(a)
         frame_a = _tensor(shot.frame)
         frame_b = frame_a if a == b else _tensor(scene.shoot(b).frame)
@@ -153,7 +155,7 @@ class Synthetic:
         """Every possible Frame A of every clip, with the name that `pair` gives it."""
         for index in range(self.count):
             scene = self.scene(index)
-            for number in range(0, self.length, self.every):
+            for number in labelled_numbers(self.length, self.every, self.per_clip):
                 yield f"{scene.name}/{number:04d}", _tensor(scene.shoot(number).frame)
 
 
