@@ -43,7 +43,7 @@ NEEDS = ((("images", "pred"), ("gt",), "the ground truth"),)
 
 def main(
     *,
-    gt: Annotated[Path | None, "ground truth, COCO keypoint format (default: synthetic stills)"] = None,
+    gt: Annotated[Path | None, "ground truth: COCO keypoints, or as train's --coco (default: synthetic stills)"] = None,
     images: Annotated[Path | None, "folder of the images that the ground truth names"] = None,
     weights: Annotated[str, "model to run: a name or a checkpoint folder"] = "dimofs_mobile",
     pred: Annotated[Path | None, "evaluate this results file instead of a model"] = None,
@@ -58,7 +58,7 @@ def main(
             images = Path(folder)
             truth = parse_truth("synthetic stills", write_stills(images, Synthetic(STILLS, seed=HELD_OUT)))
         else:
-            truth = read_truth(gt)
+            truth = read_truth(gt, images)
         if pred is not None:
             results = read_results(pred, truth)
         elif images is not None:

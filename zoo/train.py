@@ -9,8 +9,9 @@
     python -m dimofs.zoo.train pose --benchmark 20 --synthetic 1000 --canvas 256 --batch 4
 
 Data: without any it trains on 10,000 synthetic clips, which need no files. Data sets given by path are mixed; --mix
-sets their weights. Your own labelled images can be a COCO keypoint file; --coco takes several files, --coco-images as
-many folders. A teacher's labels (python -m dimofs.zoo.label) add the people and joints that a data set leaves out.
+sets their weights. Your own labelled images can be a COCO keypoint file, the .xml of CVAT ("CVAT for images 1.1"), the
+JSON of Label Studio, or the data.yaml of YOLO-pose labels; --coco takes several files, --coco-images as many folders. A
+teacher's labels (python -m dimofs.zoo.label) add the people and joints that a data set leaves out.
 
 Start: without --init no layer is frozen, since the weights are random. --recipe paper is meant to start
 from weights trained on COCO and does not converge without them.

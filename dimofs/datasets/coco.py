@@ -13,7 +13,7 @@ from torch import Tensor
 
 from dimofs.cli import InputError
 from dimofs.datasets.people import Pair, People, box_of_joints, inside, to_dimofs
-from dimofs.files import read_json
+from dimofs.formats.annotations import read_annotations
 from dimofs.formats.coco_images import CocoImages
 from dimofs.formats.coco_results import PERSON
 from dimofs.formats.records import MISSING, Records, as_list
@@ -39,14 +39,15 @@ class CocoKeypoints:
     `width` and `height`, where the file has them, decide whether labels refer to the upright image or to the stored
     pixels, see `dimofs.images.read_image`.
 
-    annotations: the JSON file, which may be gzipped; images: the folder of its `file_name`s.
+    annotations: the JSON file, which may be gzipped, or labels of YOLO-pose, Label Studio or CVAT
+                 (`dimofs.formats.annotations`); images: the folder of its `file_name`s.
     empty:       take images without a person's annotation, too, as pictures of nobody.
     InputError: the file is absent, malformed or names no people; later, an image is absent, damaged or of another size
     than the file says.
     """
 
     def __init__(self, annotations: str | Path, images: str | Path, *, empty: bool = False):
-        content = read_json(annotations)
+        content = read_annotations(annotations, images)
         if not isinstance(content, dict):
             raise InputError(f"{annotations}: is not an object with images and annotations, as COCO's are")
         self.images = CocoImages(annotations, content.get("images", MISSING), images)

@@ -19,6 +19,7 @@ import numpy as np
 from dimofs import skeletons
 from dimofs.cli import InputError
 from dimofs.files import read_json
+from dimofs.formats.annotations import read_annotations
 from dimofs.formats.coco_results import PERSON
 from dimofs.formats.posefiles import MOST_PIXELS
 from dimofs.formats.records import MISSING, Records, as_list
@@ -46,9 +47,12 @@ class CocoTruth:
     repeated: int
 
 
-def read_truth(path: Path) -> CocoTruth:
-    """COCO keypoint ground truth from a file. InputError: as `parse_truth`, or the file cannot be read."""
-    return parse_truth(path, read_json(path))
+def read_truth(path: Path, images: Path | None = None) -> CocoTruth:
+    """COCO keypoint ground truth from a file that `read_annotations` reads, with the folder of its images.
+
+    InputError: as `parse_truth`, or the file cannot be read.
+    """
+    return parse_truth(path, read_annotations(path, images))
 
 
 def parse_truth(file: str | Path, content: Any) -> CocoTruth:

@@ -44,7 +44,7 @@ class Paths:
 
     jhmdb: JhmdbClips = None
     jhmdb_labels: JhmdbLabels = None
-    coco: Annotated[list[str] | None, "COCO keypoints: annotation files, also your own in this format"] = None
+    coco: Annotated[list[str] | None, "COCO keypoints: annotation files, also of CVAT, Label Studio, YOLO-pose"] = None
     coco_images: Annotated[list[str] | None, "COCO keypoints: the folder of images of each annotation file"] = None
     coco_empty: Annotated[bool, "COCO keypoints: also use images that show no people"] = False
     lspet: Annotated[str | None, "LSPET: the folder that holds joints.mat and images/"] = None
