@@ -17,7 +17,8 @@ the mean over the joints, else 1. Joints are weighted by their scores if all sco
 
 People whose score in the file is below --sure are linked after the others; where they continue no track they start
 one, unless they overlap a person who is linked (IoU above 0.3): then they are dropped as a second finding of that
-person. --sure 0 keeps everybody. Where a file has no scores of people, all are sure.
+person. --sure 0 keeps everybody. Where a file has no scores of people, all are sure. With --exclusive a joint that two
+people have in one place stays with one of them, as dimofs.zoo.pose does it, and becomes absent in the other.
 
 A file that cannot be tracked is reported in one line, the others are tracked, and the exit status is then 2. Partial
 results of an interrupted dimofs.zoo.pose (x.partial.poses.jsonl) are tracked too, and a warning says so.
@@ -44,6 +45,7 @@ from dimofs.formats.posefiles import (
     PoseFile,
     Poses,
     check_tracks,
+    drop_joints,
     pose_files,
     read_poses,
     relabelled,
@@ -77,6 +79,7 @@ def main(
     patience: Annotated[int | None, "frames that a track may miss (default: the tracker's)", Range(0)] = None,
     birth: Annotated[float | None, "minimum score to start a track; lower ones may extend one (default: 0)"] = None,
     sure: Annotated[float | None, "people below this score are linked last (default: the tracker's)"] = None,
+    exclusive: Annotated[bool, "make a joint absent where another person claims the same one in its place"] = False,
     score: Annotated[float | None, "minimum score of a person (default: the tracker's)"] = None,
     joint_score: Annotated[float | None, "minimum score of a joint, on the scale of the file (default: none)"] = None,
 ) -> int:
@@ -85,8 +88,7 @@ def main(
     if chosen.motion:
         fault = "needs the motion between frames, which files do not have"
         raise InputError(f"--tracker {tracker}: {fault}; choose one of {', '.join(NAMES)}")
-    if score is not None:
-        chosen = replace(chosen, score=score)
+    chosen = replace(chosen, exclusive=exclusive, score=chosen.score if score is None else score)
     began, counts, least = perf_counter(), Counts(), -inf if joint_score is None else joint_score
     targets = _targets(pred, out, format)
     for number, (path, target) in enumerate(targets.items(), 1):
@@ -131,7 +133,9 @@ def _track(
         raise InputError(
             f"{path}: has {len(file.videos)} videos, which only a PoseTrack18 file can hold; leave out --format"
         )
-    ids = [link(video, tracker, label) for video in file.videos]
+    found = [linked(video, tracker, label) for video in file.videos]
+    drop_joints(file, [each.gone for each in found])
+    ids = [np.where(np.isnan(v.boxes()[:, 0]), -1, each.ids) for v, each in zip(file.videos, found, strict=True)]
     write_poses(target, _content(file, ids, format or file.format), path)
     if file.partial:
         print(f"warning: {path}: is partial, as the run that wrote it was interrupted", file=sys.stderr)
@@ -150,12 +154,29 @@ def _content(file: PoseFile, ids: Sequence[np.ndarray], format: str):
     return CONTENTS[format](some(video, tracks >= 0), tracks[tracks >= 0].tolist())
 
 
+@dataclass(frozen=True)
+class Linked:
+    """What a tracker says of a video's P people.
+
+    ids:  [P] int64 track ids, from 0; -1 for people that the tracker drops.
+    gone: [P, J] bool, the joints that another person claims better.
+    """
+
+    ids: np.ndarray
+    gone: np.ndarray
+
+
 def link(video: Poses, tracker: Tracker, label: str = "") -> np.ndarray:
-    """[P] int64 track ids, from 0; -1 for people that the tracker drops.
+    """The ids of `linked`."""
+    return linked(video, tracker, label).ids
+
+
+def linked(video: Poses, tracker: Tracker, label: str = "") -> Linked:
+    """Track the people of a video.
 
     Where the size of the frames changes, another photograph begins, so every track ends.
     """
-    ids, tracks, last = np.full(len(video), -1, np.int64), NONE, None
+    ids, gone, tracks, last = np.full(len(video), -1, np.int64), np.zeros_like(video.has), NONE, None
     if np.isnan(video.score).all():
         # The means of joints, on any scale, do not tell who is sure.
         tracker = replace(tracker, sure=0.0)
@@ -168,7 +189,8 @@ def link(video: Poses, tracker: Tracker, label: str = "") -> np.ndarray:
         tracks, people = follow(tracks, everyone[of], tracker, height, width)
         assert isinstance(people, _Numbered) and people.ids is not None
         ids[people.number] = people.ids
-    return ids
+        gone[people.number] = people.keypoint_scores == -inf
+    return Linked(ids, gone & video.has)
 
 
 @dataclass

@@ -156,6 +156,20 @@ def test_joints_below_the_score_become_absent(tmp_path, format):
     assert ids(found) == [0]
 
 
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_joint_that_two_claim_stays_with_one(tmp_path, format):
+    """The surer person on the right has the left one's joint 1; a third person, all of it, is in the right one's place
+    and has nothing left."""
+    left, right, double = stand(0), stand(200, score=0.75), stand(201, score=0.25)
+    right["points"][1] = (*left["points"][1][:2], 0.75)
+    double["points"][1] = (*left["points"][1][:2], 0.25)
+    content = video(format, [[left, right, double]])
+    found = tracked(tmp_path, content, exclusive=True)
+    (poses,) = read_poses(save(tmp_path / NAME[format], found)).videos
+    assert ids(found) == [0, 1] and poses.has.tolist() == [[j != 1 for j in range(15)], [True] * 15]
+    assert ids(tracked(tmp_path, content)) == [0, 1, 2]
+
+
 def test_ears_below_the_score_become_absent_too(tmp_path):
     content = video("posetrack18", [[stand(0)]])
     content["annotations"][0]["keypoints"][9:15] = [1, 2, 1, 3, 4, 1]

@@ -24,6 +24,7 @@ from dimofs.cli import InputError
 from dimofs.detections import Detections
 from dimofs.files import read_bytes, read_json, replacing, uncollected
 from dimofs.formats import posetrack
+from dimofs.formats.absent import drop_below, drop_named
 from dimofs.formats.partial import MARK, is_partial, partial_path
 from dimofs.formats.posetrack import JOINTS, MOST_TRACKS, NO_SCORE, Video
 from dimofs.formats.records import Records
@@ -328,32 +329,21 @@ def _drop_joints(file: PoseFile, least: float) -> None:
         video.has &= ~low
         video.xy[low] = 0
         for entry in video.entries:
-            _DROP[file.format](entry, least)
+            drop_below(file.format, entry, least)
 
 
-def _drop17(person: dict, least: float) -> None:
-    def low(point: dict) -> bool:
-        return any(value is not None and NO_SCORE != value < least for value in point.get("score") or ())
-
-    for holder in person.get("annopoints") or ():
-        if holder and "point" in holder:
-            holder["point"] = [point for point in holder["point"] if not low(point)]
-
-
-def _drop18(person: dict, least: float) -> None:
-    for j, value in enumerate(person.get("scores") or ()):
-        if value is not None and NO_SCORE != value < least:
-            person["keypoints"][3 * j : 3 * j + 3] = [0, 0, 0]
-            person["scores"][j] = 0
-
-
-def _drop_lines(person: dict, least: float) -> None:
-    for point in person["keypoints"]:
-        if point[2] < least:
-            point[:] = [0.0, 0.0, 0.0]
-
-
-_DROP = {"posetrack17": _drop17, "posetrack18": _drop18, "jsonl": _drop_lines}
+def drop_joints(file: PoseFile, gone: Sequence[np.ndarray]) -> None:
+    """Make the joints `gone`, [P, J] bool for each video, absent, in the content too."""
+    for video, which in zip(file.videos, gone, strict=True):
+        columns = list(video.joints)
+        if file.format == "posetrack18":
+            names = file.content["categories"][0]["keypoints"]
+            columns = ["neck" if name == "head_bottom" else name for name in names]
+        video.has &= ~which
+        video.xy[which] = 0
+        for person in np.flatnonzero(which.any(axis=1)).tolist():
+            names = {video.joints[joint] for joint in np.flatnonzero(which[person]).tolist()}
+            drop_named(file.format, video.entries[person], names, columns)
 
 
 def relabelled(file: PoseFile, ids: Sequence[np.ndarray]) -> Any:
