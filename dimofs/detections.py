@@ -29,8 +29,15 @@ class Detections:
     def __len__(self) -> int:
         return len(self.boxes)
 
-    def __getitem__(self, index: Tensor | slice) -> Detections:
-        """The people that `index` (a slice, a bool mask or int64 indices) selects."""
+    def __getitem__(self, index: Tensor | slice | int) -> Detections:
+        """The people that `index` (a slice, a bool mask or int64 indices) selects; with a number the one person.
+
+        IndexError: there is no such person.
+        """
+        if isinstance(index, int):
+            # A slice keeps the first dimension, which a number would drop.
+            index = range(len(self))[index]
+            index = slice(index, index + 1)
         return self._map(lambda t: t[index])
 
     def to(self, *args, **kwargs) -> Detections:

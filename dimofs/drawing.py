@@ -1,7 +1,12 @@
-"""Poses drawn into frames: antialiased limbs and joints, boxes and track ids, one stable colour a track. NumPy only."""
+"""Poses drawn into frames: antialiased limbs and joints, boxes and track ids, one stable colour a track. NumPy only.
+
+A person's box, plate, trunk and joints have the colour of the track. Limbs of the left side are blue and those of the
+right side orange, so that a look tells them apart, and lines between the parts of a face are thin.
+"""
 
 import colorsys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -10,6 +15,10 @@ from dimofs.detections import Detections
 
 # Joints of lower confidence are not drawn.
 MIN_CONFIDENCE = 0.5
+LEFT_COLOUR, RIGHT_COLOUR = (40, 105, 255), (255, 120, 0)
+FACE = ("nose", "eye", "ear")
+# Thickness of lines and joints of the face in units of that of limbs.
+FACE_WIDTH = 0.4
 # Width of the darkened rim around a stroke, as a part of the stroke's radius, and how dark the rim is.
 RIM, RIM_SHADE = 0.5, 0.5
 # Digits of 5 x 7 pixels: one number per row, its highest bit the leftmost pixel.
@@ -20,32 +29,75 @@ GLYPHS = (
 )  # fmt: skip
 
 
-def draw(image: np.ndarray, people: Detections, limbs: Sequence[tuple[int, int]]) -> None:
+@dataclass(frozen=True, kw_only=True)
+class Style:
+    """What is drawn and how.
+
+    boxes, ids:  whether boxes, and plates with the ids of tracks, are drawn.
+    score:       people of lower score are not drawn.
+    joint_score: joints of lower confidence are not drawn.
+    thickness:   of lines and joints, in units of the usual one.
+    trails:      frames that the path of a track stays to be seen, in films.
+    """
+
+    boxes: bool = True
+    ids: bool = True
+    score: float = 0.0
+    joint_score: float = MIN_CONFIDENCE
+    thickness: float = 1.0
+    trails: int = 0
+
+
+USUAL = Style()
+
+
+def draw(
+    image: np.ndarray,
+    people: Detections,
+    limbs: Sequence[tuple[int, int]],
+    names: Sequence[str] = (),
+    style: Style = USUAL,
+) -> None:
     """Draw people into `image` [H, W, 3] uint8 RGB, contiguous, in place; `limbs` are pairs of joints to connect.
 
-    A person's colour follows from its id, or from its rank in the frame without ids.
+    names: of the joints, which tell left, right and face; without names all limbs are alike. A person's colour follows
+    from its id, or from its rank in the frame without ids.
     ValueError: `image` is not contiguous.
     """
     if not image.flags.c_contiguous:
         raise ValueError("draw needs a contiguous image")
+    people = people[people.scores >= style.score]
     if not len(people):
         return
     ids = range(len(people)) if people.ids is None else people.ids.tolist()
     colours = np.array([colour(i) for i in ids], dtype=np.float32)
     boxes = people.boxes.numpy().astype(np.float32)
     points = people.keypoints.numpy().astype(np.float32)
-    shown = (people.confidences.numpy() >= MIN_CONFIDENCE) & (np.abs(points) < 1e6).all(-1)
+    shown = (people.confidences.numpy() >= style.joint_score) & np.all(np.abs(points) < 1e6, axis=-1)
+    if style.boxes:
+        for box, tint in zip(boxes, colours, strict=True):
+            _rectangle(image, box, tint)
+    _skeletons(image, points, shown, limbs, names, style.thickness * _thickness(image, boxes), colours)
+    if people.ids is not None and style.ids:
+        _labels(image, boxes, points[shown], people.ids.tolist())
+
+
+def _thickness(image: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    """[P] half the width of each person's limbs, in pixels."""
     size = np.sqrt(np.prod(boxes[:, 2:] - boxes[:, :2], axis=1))
     thickest = max(0.8, max(image.shape[:2]) / 200)
-    # Half the width of a limb.
-    thick = np.clip(0.014 * size, 0.8, thickest).astype(np.float32)
+    return np.clip(0.014 * size, 0.8, thickest).astype(np.float32)
 
-    for box, tint in zip(boxes, colours, strict=True):
-        _rectangle(image, box, tint)
-    if people.ids is not None:
-        for box, number in zip(boxes, ids, strict=True):
-            _label(image, box, number)
-    _skeletons(image, points, shown, limbs, thick, colours)
+
+def draw_trails(image: np.ndarray, trails: Sequence[tuple[int, np.ndarray]]) -> None:
+    """Draw the paths of tracks into `image`, in place: of each track its id and the points [N, 2] it has passed, in
+    pixels, the latest last. Older parts are thinner."""
+    for track, points in trails:
+        if len(points) > 1:
+            thick = max(0.8, max(image.shape[:2]) / 400) * np.linspace(0.3, 1, len(points) - 1)
+            tints = np.tile(np.array(colour(track), dtype=np.float32), (len(points) - 1, 1))
+            points = points.astype(np.float32)
+            _strokes(image, points[:-1], points[1:], thick.astype(np.float32), tints)
 
 
 @lru_cache(maxsize=4096)
@@ -58,15 +110,27 @@ def colour(track: int) -> tuple[int, int, int]:
     return red, green, blue
 
 
-def _skeletons(image, points, shown, limbs, thick, colours) -> None:
-    """Limbs in the colour of their person, then joints in a lighter tint."""
+def _skeletons(image, points, shown, limbs, names, thick, colours) -> None:
+    """Limbs in the colour of their side or person, then joints in a lighter tint of the person's."""
     ends = np.array(limbs, dtype=np.int64).reshape(-1, 2)
     person, limb = np.nonzero(shown[:, ends[:, 0]] & shown[:, ends[:, 1]])
     starts, stops = points[person, ends[limb, 0]], points[person, ends[limb, 1]]
-    _strokes(image, starts, stops, thick[person], colours[person])
+    face = _face(names, shown.shape[1])
+    fine = np.where(face[ends].all(axis=1), FACE_WIDTH, 1).astype(np.float32)
+    tints = colours[person]
+    for side, tint in (("left_", LEFT_COLOUR), ("right_", RIGHT_COLOUR)):
+        of_side = np.array([name.startswith(side) for name in names] or [False] * shown.shape[1])
+        tints[of_side[ends].all(axis=1)[limb]] = tint
+    _strokes(image, starts, stops, thick[person] * fine[limb], tints)
     person, joint = np.nonzero(shown)
     centres = points[person, joint]
-    _strokes(image, centres, centres, 1.35 * thick[person], 0.45 * colours[person] + 0.55 * 255)
+    small = np.where(face, 2 * FACE_WIDTH, 1).astype(np.float32)[joint]
+    _strokes(image, centres, centres, 1.35 * thick[person] * small, 0.45 * colours[person] + 0.55 * 255)
+
+
+def _face(names: Sequence[str], joints: int) -> np.ndarray:
+    """[J] bool: whether a joint is a part of the face."""
+    return np.array([name.split("_")[-1] in FACE for name in names] or [False] * joints)
 
 
 def _strokes(image, starts, stops, radii, colours) -> None:
@@ -150,14 +214,41 @@ def _rectangle(image: np.ndarray, box: np.ndarray, tint: np.ndarray) -> None:
         image[rows, columns] = tint
 
 
-def _label(image: np.ndarray, box: np.ndarray, number: int) -> None:
-    """Draw the id on a plate of the track's colour, above the box's upper left corner, or inside without room there."""
-    plate = _plate(number, _scale(image))
-    height, width = min(plate.shape[0], image.shape[0]), min(plate.shape[1], image.shape[1])
-    y = int(np.clip(round(float(box[1])), 0, image.shape[0]))
-    x = int(np.clip(round(float(box[0])), 0, image.shape[1] - width))
-    y = y - height if y >= height else min(y, image.shape[0] - height)
-    image[y : y + height, x : x + width] = plate[:height, :width]
+def _labels(image: np.ndarray, boxes: np.ndarray, joints: np.ndarray, ids: Sequence[int]) -> None:
+    """Draw the id of each person on a plate of the track's colour, where it hides no other plate and few joints."""
+    taken = np.zeros((0, 4))
+    for box, number in zip(boxes, ids, strict=True):
+        plate = _plate(number, _scale(image))
+        plate = plate[: image.shape[0], : image.shape[1]]
+        places = _places(box, plate.shape, image.shape)
+        hidden = [_overlap(place, taken).sum() + len(plate) * _inside(joints, place).sum() for place in places]
+        x, y, right, bottom = places[int(np.argmin(hidden))]
+        taken = np.concatenate((taken, [[x, y, right, bottom]]))
+        image[y:bottom, x:right] = plate
+
+
+def _places(box: np.ndarray, plate: tuple[int, ...], image: tuple[int, ...]) -> np.ndarray:
+    """[6, 4] where a plate [h, w] may stand at a box, best first, inside the image: above its upper left corner, or
+    inside it without room there; at its upper right, below its lower corners, and inside its upper corners."""
+    (height, width), (rows, columns) = plate[:2], image[:2]
+    x1, y1, x2, y2 = (
+        int(np.clip(round(float(v)), 0, limit)) for v, limit in zip(box, 2 * [columns, rows], strict=True)
+    )
+    above = y1 - height if y1 >= height else y1
+    corners = [(x1, above), (x2 - width, above), (x1, y2), (x2 - width, y2), (x1, y1), (x2 - width, y1)]
+    low = np.clip(corners, 0, (columns - width, rows - height))
+    return np.concatenate((low, low + np.array([width, height])), axis=1)
+
+
+def _overlap(box: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """[K] the area in square pixels that a box shares with each of the others [K, 4]."""
+    low, high = np.maximum(box[:2], others[:, :2]), np.minimum(box[2:], others[:, 2:])
+    return (high - low).clip(min=0).prod(axis=1)
+
+
+def _inside(points: np.ndarray, box: np.ndarray) -> np.ndarray:
+    """[K] bool: which of the points [K, 2] lie in a box."""
+    return np.all((points >= box[:2]) & (points < box[2:]), axis=1)
 
 
 @lru_cache(maxsize=4096)

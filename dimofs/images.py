@@ -53,8 +53,7 @@ def read_image(path: str | Path, size: tuple[int, int] | None = None) -> np.ndar
     returned.
     InputError: the file is absent, damaged, animated, made of tiles, of an unknown kind, or of another size.
     """
-    path = Path(path)
-    pixels, orientation = _decoded(path)
+    pixels, orientation = _decoded(_content(Path(path)), str(path))
     upright = orientation.apply(pixels)
     if size is None or upright.shape[:2] == tuple(size):
         return upright
@@ -65,6 +64,12 @@ def read_image(path: str | Path, size: tuple[int, int] | None = None) -> np.ndar
         f"{path}: has {width} x {height} pixels, its annotations say {size[1]} x {size[0]}; "
         "give the images that were annotated"
     )
+
+
+def decode_image(content: bytes, name: str) -> np.ndarray:
+    """The same for the bytes of an image file; messages call it `name`."""
+    pixels, orientation = _decoded(content, name)
+    return orientation.apply(pixels)
 
 
 def is_animated(path: Path) -> bool:
@@ -81,22 +86,32 @@ def is_animated(path: Path) -> bool:
     return head[4:12] == b"ftypavis"
 
 
-def _decoded(path: Path) -> tuple[np.ndarray, Orientation]:
-    """The pixels as stored and how to show them."""
+def _content(path: Path) -> bytes:
     try:
         if not path.is_file():
             raise InputError(f"{path}: no such image file")
-        content = path.read_bytes()
+        return path.read_bytes()
+    except (OSError, MemoryError, ValueError) as error:
+        raise _unreadable(str(path), error) from error
+
+
+def _unreadable(name: str, error: Exception) -> InputError:
+    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return InputError(f"{name}: cannot be read as an image ({reason})")
+
+
+def _decoded(content: bytes, name: str) -> tuple[np.ndarray, Orientation]:
+    """The pixels as stored and how to show them."""
+    try:
         if _ends_early(content):
-            raise InputError(f"{path}: cannot be read as an image (it ends early); download or copy it again")
+            raise InputError(f"{name}: cannot be read as an image (it ends early); download or copy it again")
         if content[:4] == b"GIF8":
-            return _from_container(path, content, "gif")
+            return _from_container(name, content, "gif")
         if content[4:8] == b"ftyp" and content[8:12] in HEIF_BRANDS:
-            return _from_container(path, content, "mov")
-        return _from_decoder(path, content)
+            return _from_container(name, content, "mov")
+        return _from_decoder(name, content)
     except (OSError, FFmpegError, MemoryError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise InputError(f"{path}: cannot be read as an image ({reason})") from error
+        raise _unreadable(name, error) from error
 
 
 def _ends_early(content: bytes) -> bool:
@@ -109,34 +124,34 @@ def _ends_early(content: bytes) -> bool:
     return content[:4] == b"GIF8" and not content.rstrip(b"\0\r\n").endswith(GIF_END)
 
 
-def _from_decoder(path: Path, content: bytes) -> tuple[np.ndarray, Orientation]:
-    name = _decoder(content)
-    if name is None:
-        raise InputError(f"{path}: not an image of a known kind; give a JPEG, PNG, WebP, TIFF, BMP or PPM")
-    if _animation(content, name):
-        raise InputError(f"{path}: is an animation, not one image; give its frames as single images, or a video")
-    codec = av.CodecContext.create(name, "r")
+def _from_decoder(name: str, content: bytes) -> tuple[np.ndarray, Orientation]:
+    decoder = _decoder(content)
+    if decoder is None:
+        raise InputError(f"{name}: not an image of a known kind; give a JPEG, PNG, WebP, TIFF, BMP or PPM")
+    if _animation(content, decoder):
+        raise InputError(f"{name}: is an animation, not one image; give its frames as single images, or a video")
+    codec = av.CodecContext.create(decoder, "r")
     assert isinstance(codec, VideoCodecContext)
     frames = [*codec.decode(av.Packet(content)), *codec.decode(None)]
     if not frames:
-        raise InputError(f"{path}: cannot be read as an image (nothing decodes)")
+        raise InputError(f"{name}: cannot be read as an image (nothing decodes)")
     pixels = rgb(frames[0])
-    if name == "tiff" and tiff_tags(content).get(TIFF_COMPRESSION_TAG) in TIFF_JPEG and not pixels.any():
-        raise InputError(f"{path}: is a JPEG within a TIFF, which cannot be decoded; convert it to JPEG or PNG")
-    return pixels, orientation_of_exif(_exif(content, name))
+    if decoder == "tiff" and tiff_tags(content).get(TIFF_COMPRESSION_TAG) in TIFF_JPEG and not pixels.any():
+        raise InputError(f"{name}: is a JPEG within a TIFF, which cannot be decoded; convert it to JPEG or PNG")
+    return pixels, orientation_of_exif(_exif(content, decoder))
 
 
-def _from_container(path: Path, content: bytes, format: str) -> tuple[np.ndarray, Orientation]:
+def _from_container(name: str, content: bytes, format: str) -> tuple[np.ndarray, Orientation]:
     """The only frame of an AVIF, HEIC or GIF file."""
     with av.open(io.BytesIO(content), "r", format=format, metadata_errors="replace") as container:
         if tiles := count_tiles(container):
-            raise InputError(f"{path}: is made of {tiles} tiles, which are not joined here; convert it to JPEG")
+            raise InputError(f"{name}: is made of {tiles} tiles, which are not joined here; convert it to JPEG")
         frames = container.decode(picture_stream(container))
         frame = next(frames, None)
         if frame is None:
-            raise InputError(f"{path}: cannot be read as an image (nothing decodes)")
+            raise InputError(f"{name}: cannot be read as an image (nothing decodes)")
         if next(frames, None) is not None:
-            raise InputError(f"{path}: is an animation, not one image; give its frames as single images, or a video")
+            raise InputError(f"{name}: is an animation, not one image; give its frames as single images, or a video")
         return rgb(frame), orientation_of_frame(frame)
 
 

@@ -1,7 +1,8 @@
-"""Video out: frames with their poses drawn in, as H.264 that browsers play or, for one image, as PNG (PyAV)."""
+"""Video out: frames with their poses drawn in, as H.264 that browsers play or as pictures (PyAV)."""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -14,12 +15,12 @@ import torch
 from av.error import FFmpegError
 from av.video.reformatter import ColorRange, Colorspace
 
-from dimofs import skeletons
 from dimofs.cli import InputError
 from dimofs.detections import Detections
-from dimofs.drawing import draw
+from dimofs.drawing import USUAL, Style, draw, draw_trails
 from dimofs.files import replacing
 from dimofs.formats.writers import About, Write
+from dimofs.picture import encoded
 from dimofs.shrinking import shrunk, shrunk_size
 from dimofs.video import Frame
 
@@ -30,52 +31,94 @@ BT709 = 1
 
 
 @contextmanager
-def film(path: Path, about: About) -> Iterator[Write]:
+def film(path: Path, about: About, style: Style = USUAL) -> Iterator[Write]:
     """An mp4 of the frames with their people, each shown as long as in the source.
 
     H.264, yuv420p, index first so that it plays while it loads. Sizes are even (an odd frame repeats its last row or
     column) and at most `shrinking.LONGEST`. Frames of another size are fitted into the first one's.
     InputError: it cannot be written.
     """
-    limbs = skeletons.limbs(about.keypoint_names)
+    pen = Pen(about.limbs, about.keypoint_names, style)
     with replacing(path) as temporary, _ffmpeg(path), _Film(temporary, about) as video:
 
         def write(frame: Frame, people: Detections) -> None:
-            video.add(_drawn(frame, people, limbs), frame.time, frame.duration)
+            video.add(pen.draw(frame, people), frame.time, frame.duration)
 
         yield write
 
 
 @contextmanager
-def picture(path: Path, about: About) -> Iterator[Write]:
+def picture(path: Path, about: About, style: Style = USUAL) -> Iterator[Write]:
     """A PNG of one frame with its people, its longer side at most `shrinking.LONGEST`. InputError: it cannot be
     written."""
-    limbs = skeletons.limbs(about.keypoint_names)
     with replacing(path) as temporary:
 
         def write(frame: Frame, people: Detections) -> None:
-            temporary.write_bytes(png(_drawn(frame, people, limbs)))
+            image = drawn(frame, people, about.limbs, about.keypoint_names, style)
+            temporary.write_bytes(encoded(image, ".png"))
 
         yield write
 
 
-def _drawn(frame: Frame, people: Detections, limbs: Sequence[tuple[int, int]]) -> np.ndarray:
-    """A copy of the frame with its people drawn in, [h, w, 3], reduced if it is very large."""
+@contextmanager
+def pictures(folder: Path, about: About, style: Style = USUAL) -> Iterator[Write]:
+    """A JPEG of each frame with its people in a folder, which is made: named like the image that the frame is, or by
+    the frame's number. InputError: one cannot be written."""
+    pen = Pen(about.limbs, about.keypoint_names, style)
+
+    def write(frame: Frame, people: Detections) -> None:
+        name = f"{frame.index:06d}" if frame.file is None else frame.file.stem
+        with replacing(folder / f"{name}.jpg") as temporary:
+            temporary.write_bytes(encoded(pen.draw(frame, people), ".jpg"))
+
+    yield write
+
+
+class Pen:
+    """Draws the frames of one clip, whose earlier frames leave trails."""
+
+    def __init__(self, limbs: Sequence[tuple[int, int]], names: Sequence[str], style: Style = USUAL):
+        self.limbs, self.names, self.style = limbs, names, style
+        # Where each track was in the latest frames: the middle of its box.
+        self.paths: dict[int, deque[tuple[int, np.ndarray]]] = {}
+        self.count = 0
+
+    def draw(self, frame: Frame, people: Detections) -> np.ndarray:
+        """A copy of the next frame with its people drawn in, [h, w, 3], reduced if it is very large."""
+        trails = self._trails(people) if self.style.trails else ()
+        return drawn(frame, people, self.limbs, self.names, self.style, trails)
+
+    def _trails(self, people: Detections) -> list[tuple[int, np.ndarray]]:
+        self.count += 1
+        middles = ((people.boxes[:, :2] + people.boxes[:, 2:]) / 2).numpy()
+        for track, middle in zip(() if people.ids is None else people.ids.tolist(), middles, strict=False):
+            self.paths.setdefault(track, deque()).append((self.count, middle))
+        for track, path in list(self.paths.items()):
+            while path and path[0][0] <= self.count - self.style.trails:
+                path.popleft()
+            if not path:
+                del self.paths[track]
+        return [(track, np.array([point for _, point in path])) for track, path in self.paths.items()]
+
+
+def drawn(
+    frame: Frame,
+    people: Detections,
+    limbs: Sequence[tuple[int, int]],
+    names: Sequence[str] = (),
+    style: Style = USUAL,
+    trails: Sequence[tuple[int, np.ndarray]] = (),
+) -> np.ndarray:
+    """A copy of the frame with its people, and the trails of tracks, drawn in, [h, w, 3], reduced if it is very large.
+    See `drawing.draw` and `drawing.draw_trails`."""
     image = shrunk(frame.pixels)
     if image is frame.pixels:
         image = image.copy()
     scale = torch.tensor([image.shape[1] / frame.size[1], image.shape[0] / frame.size[0]])
-    draw(image, replace(people, boxes=people.boxes * scale.repeat(2), keypoints=people.keypoints * scale), limbs)
+    draw_trails(image, [(track, points * scale.numpy()) for track, points in trails])
+    scaled = replace(people, boxes=people.boxes * scale.repeat(2), keypoints=people.keypoints * scale)
+    draw(image, scaled, limbs, names, style)
     return image
-
-
-def png(image: np.ndarray) -> bytes:
-    """[H, W, 3] uint8 RGB as a PNG file."""
-    codec = av.CodecContext.create("png", "w")
-    codec.height, codec.width, _ = image.shape
-    codec.pix_fmt, codec.time_base = "rgb24", Fraction(1)
-    packets = codec.encode(av.VideoFrame.from_ndarray(image, format="rgb24")) + codec.encode(None)
-    return b"".join(map(bytes, packets))
 
 
 @contextmanager

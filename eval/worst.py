@@ -15,7 +15,7 @@ from dimofs.datasets.people import People
 from dimofs.detections import Detections
 from dimofs.drawing import draw
 from dimofs.files import replacing
-from dimofs.overlay import png
+from dimofs.picture import png
 from dimofs.skeletons import DIMOFS, limbs
 
 # Side of a tile, pixels.

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from dimofs.datasets.synthetic.clips import synthetic_clip
-from dimofs.overlay import png
+from dimofs.picture import png
 from dimofs.skeletons import DIMOFS, POSETRACK18, indices
 from dimofs.zoo import checkpoints, train
 from dimofs.zoo.detection.detector import PoseDetector

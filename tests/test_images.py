@@ -10,7 +10,7 @@ import pytest
 from dimofs import files
 from dimofs.cli import InputError
 from dimofs.images import is_animated, read_image
-from dimofs.overlay import png
+from dimofs.picture import png
 
 # What is seen at each EXIF orientation of a stored picture [[1, 2, 3], [4, 5, 6]], by the EXIF standard.
 SEEN = {

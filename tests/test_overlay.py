@@ -16,8 +16,9 @@ from dimofs.detections import Detections
 from dimofs.drawing import colour, draw
 from dimofs.formats.writers import About
 from dimofs.images import read_image
-from dimofs.overlay import film, png
+from dimofs.overlay import film
 from dimofs.overlay import picture as still
+from dimofs.picture import png
 from dimofs.video import Frame
 from tests.support.clips import number, picture
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+import dimofs
 from dimofs.cli import parser
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -70,8 +71,22 @@ def test_arrows_between_floors_point_down():
     def floor(module: str) -> int:
         return FLOORS.index(MODULES[module].parts[0])
 
-    up = [(name, other) for name, path in MODULES.items() for other in _imports(path) if floor(other) > floor(name)]
+    # `dimofs` itself is the package's face, which hands the models on when they are first used.
+    below = [(name, path) for name, path in MODULES.items() if name != "dimofs"]
+    up = [(name, other) for name, path in below for other in _imports(path) if floor(other) > floor(name)]
     assert not up
+
+
+def test_importing_the_package_loads_nothing_else():
+    """No torch and no NumPy, so that `import dimofs` takes no time; each name of its face is there when asked for."""
+    code = "import sys; before = set(sys.modules); import dimofs; print(*(set(sys.modules) - before))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert set(done.stdout.split()) == {"dimofs"}
+    assert set(dimofs.__all__) == set(dimofs._HOMES) <= set(dir(dimofs)) and all(
+        getattr(dimofs, name) for name in dimofs.__all__
+    )
+    with pytest.raises(AttributeError, match=r"no attribute 'laod'; it offers .*load"):
+        dimofs.laod  # noqa: B018
 
 
 def test_no_module_imports_itself_in_a_circle():

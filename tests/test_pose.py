@@ -35,6 +35,7 @@ class StandIn(PoseDetector):
         nn.Module.__init__(self)
         self.parameter = nn.Parameter(torch.zeros(1))
         self.keypoint_names = skeletons.DIMOFS
+        self.limbs = skeletons.limbs(skeletons.DIMOFS)
         self.passes = 0
         self.min_scores: set[float] = set()
         self.at_frame = lambda number: None

@@ -7,6 +7,9 @@ import torch
 
 from dimofs.cli import InputError
 
+# Types of the network's arithmetic by name.
+DTYPES = {name: getattr(torch, name) for name in ("float32", "bfloat16", "float16")}
+DTYPES |= {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 KNOWN = re.compile(r"(cpu|cuda|mps|xpu)(:[0-9]{1,4})?")
 
 

@@ -18,10 +18,17 @@ from dimofs.formats.posetrack import folder as posetrack_folder
 from dimofs.video import IMAGE_RATE
 
 
-def header_line(source: str, size: Sequence[float | None], fps: float, names: Sequence[str]) -> dict:
-    """The first line of a JSON lines file: source, (width, height), frames a second, joints and limbs."""
+def header_line(
+    source: str,
+    size: Sequence[float | None],
+    fps: float,
+    names: Sequence[str],
+    limbs: Sequence[tuple[int, int]] | None = None,
+) -> dict:
+    """The first line of a JSON lines file: source, (width, height), frames a second, joints and limbs (by default
+    those of people)."""
     pixels = dict(zip(("width", "height"), size, strict=True))
-    joints = {"keypoint_names": list(names), "skeleton": skeletons.limbs(names)}
+    joints = {"keypoint_names": list(names), "skeleton": skeletons.limbs(names) if limbs is None else limbs}
     return {"source": source, **pixels, "fps": round(fps, 6), **joints}
 
 

@@ -36,7 +36,8 @@ class About:
     """What a file says about itself.
 
     source, name: the input as it was given, and the name of its results. width, height: pixels. fps: frames a second.
-    keypoint_names: joints of the model. model: its name. delta: as in `dimofs.zoo.detection.stream.poses`.
+    keypoint_names: joints of the model. limbs: pairs of them to draw, by default those of people. model: its name.
+    delta: as in `dimofs.zoo.detection.stream.poses`.
     pixel_aspect: how much wider than high a pixel is shown; other than 1 in anamorphic video (DVD, DV).
     """
 
@@ -48,7 +49,12 @@ class About:
     keypoint_names: Sequence[str]
     model: str
     delta: int
+    limbs: Sequence[tuple[int, int]] = ()
     pixel_aspect: Fraction = Fraction(1)
+
+    def __post_init__(self):
+        if not self.limbs:
+            object.__setattr__(self, "limbs", skeletons.limbs(self.keypoint_names))
 
 
 @contextmanager
@@ -57,7 +63,7 @@ def jsonl(path: Path, about: About) -> Iterator[Write]:
 
     Lines of images have `file` as well, and `width` and `height` where they differ from the header's.
     """
-    header = header_line(about.source, (about.width, about.height), about.fps, about.keypoint_names)
+    header = header_line(about.source, (about.width, about.height), about.fps, about.keypoint_names, about.limbs)
     header |= {"model": about.model, "delta": about.delta}
     if about.pixel_aspect != 1:
         header["pixel_aspect"] = round(float(about.pixel_aspect), 6)
@@ -67,16 +73,22 @@ def jsonl(path: Path, about: About) -> Iterator[Write]:
             print(json.dumps(content, ensure_ascii=False, allow_nan=False), file=file, flush=True)
 
         def write(frame: Frame, people: Detections) -> None:
-            content: dict = {"frame": frame.index, "time": round(frame.time, 6)}
-            if frame.file:
-                content["file"] = printable(frame.file.name)
+            content = frame_content(frame, people)
             height, width = frame.size
             if (width, height) != (about.width, about.height):
-                content |= {"width": width, "height": height}
-            line({**content, "people": _people(people)})
+                content |= {"width": width, "height": height, "people": content.pop("people")}
+            line(content)
 
         line(header)
         yield write
+
+
+def frame_content(frame: Frame, people: Detections) -> dict:
+    """What a JSON line says about a frame: `frame`, `time`, of an image `file`, and `people`."""
+    content: dict = {"frame": frame.index, "time": round(frame.time, 6)}
+    if frame.file:
+        content["file"] = printable(frame.file.name)
+    return content | {"people": _people(people)}
 
 
 def _people(people: Detections) -> list[dict]:

@@ -8,7 +8,7 @@ import av
 import numpy as np
 from av.video.stream import VideoStream
 
-from dimofs.overlay import png
+from dimofs.picture import png
 
 
 def picture(number: int, height: int = 48, width: int = 64) -> np.ndarray:

@@ -28,7 +28,7 @@ from dimofs.zoo.detection.rpn import RegionProposals
 class PoseDetector(BoxDetector):
     """Keypoint R-CNN with DiMoFs.
 
-    keypoint_names: the joints of `keypoint_head`, in order.
+    keypoint_names: the joints of `keypoint_head`, in order. limbs: pairs of them to draw as lines.
     duplicate_oks: object keypoint similarity (OKS) above which the lower-scoring of two poses is suppressed as a
     duplicate; None disables it.
     """
@@ -51,6 +51,7 @@ class PoseDetector(BoxDetector):
         self.offset_net, self.deformable = offset_net, deformable
         self.rpn, self.box_head, self.keypoint_head = rpn, box_head, keypoint_head
         self.keypoint_names, self.duplicate_oks = tuple(keypoint_names), duplicate_oks
+        self.limbs = skeletons.limbs(keypoint_names)
 
     def forward(
         self,

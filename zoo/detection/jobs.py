@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from time import perf_counter
@@ -18,18 +18,18 @@ from tqdm import tqdm
 
 from dimofs.ahead import ahead, behind
 from dimofs.cli import InputError
+from dimofs.detections import Detections
 from dimofs.files import check_writable, replacing
 from dimofs.formats.partial import partial_path
 from dimofs.formats.writers import FORMATS, About, Write, check_own
 from dimofs.interrupts import StopRequest, stop_requests
 from dimofs.overlay import film, picture
 from dimofs.pages.player import page, plain_film
-from dimofs.shrinking import shrunk
 from dimofs.sources import Source, printable, sources
-from dimofs.tracking import NONE, TRACKERS, Tracker, follow
+from dimofs.tracking import TRACKERS, Tracker
 from dimofs.video import Clip, Frame, open_clip
 from dimofs.zoo.detection.detector import PoseDetector
-from dimofs.zoo.detection.stream import Found, poses
+from dimofs.zoo.detection.stream import Found, poses, reduced, tracked
 
 # For each value of --format the name of the results, made from that of the source.
 NAMES = {format: name for format, (name, _) in FORMATS.items()} | {"html": "{}.poses.html"}
@@ -143,7 +143,7 @@ def _write_all(
 ) -> tuple[int, int, bool]:
     """Write the outputs under their partial names. Returns how many frames and tracks there are, and whether a request
     to stop ended the source early."""
-    count, tracks = 0, NONE
+    count = tracks = 0
     with ExitStack() as stack:
         # Reading, the network and drawing overlap. The network stays in this thread: OpenMP is slower in others.
         source = stack.enter_context(closing(clip.frames(options.start, options.end, options.every)))
@@ -151,27 +151,20 @@ def _write_all(
         size, depth = first.size, 2 * options.batch
         writers = [stack.enter_context(writer) for writer in _writers(job, clip, size, detector, options)]
         draw = stack.enter_context(behind(lambda *found: [write(*found) for write in writers], depth))
-        frames = stack.enter_context(closing(ahead(map(_reduced, chain([first], source)), depth)))
+        frames = stack.enter_context(closing(ahead(map(reduced, chain([first], source)), depth)))
         found = stack.enter_context(closing(_poses(job, detector, frames, options)))
-        # In a single picture there are no tracks that could show who and what is not there.
-        tracker = replace(options.tracker, sure=0.0, exclusive=False) if job.source.still else options.tracker
-        before = 0.0
-        for frame, people, motion in _progress(found, clip, options):
-            if frame.size != size:
-                # Another photograph begins: no track continues into it.
-                size, tracks = frame.size, replace(NONE, next_id=tracks.next_id)
-            elapsed, before = (frame.time - before) * clip.fps, frame.time
-            tracks, people = follow(tracks, people, tracker, *size, motion, elapsed)
+        progress = _progress(found, clip, options)
+        for frame, people, _ in tracked(progress, options.tracker, fps=clip.fps, apart=job.source.still):
             draw(frame, people)
             count += 1
+            tracks = max([tracks, *(1 + track for track in _ids(people))])
             if request:
-                return count, tracks.next_id, not job.source.live
-    return count, tracks.next_id, False
+                return count, tracks, not job.source.live
+    return count, tracks, False
 
 
-def _reduced(frame: Frame) -> Frame:
-    """The frame with fewer pixels if it is very large, so that waiting frames do not fill the memory."""
-    return replace(frame, pixels=shrunk(frame.pixels), full_size=frame.size)
+def _ids(people: Detections) -> list[int]:
+    return [] if people.ids is None else people.ids.tolist()
 
 
 def _poses(job: Job, detector: PoseDetector, frames: Iterable[Frame], options: PoseOptions) -> Generator[Found]:
@@ -207,6 +200,7 @@ def _writers(
         height=size[0],
         fps=clip.fps,
         keypoint_names=detector.keypoint_names,
+        limbs=detector.limbs,
         model=options.model,
         delta=options.delta,
         pixel_aspect=clip.pixel_aspect,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby, islice
 from typing import NamedTuple
 
@@ -14,7 +14,8 @@ import torch
 from dimofs.detections import Detections
 from dimofs.motion import Motion
 from dimofs.shrinking import shrunk
-from dimofs.video import Frame
+from dimofs.tracking import NONE, Tracker, follow
+from dimofs.video import IMAGE_RATE, Frame
 from dimofs.zoo.detection.detector import PoseDetector
 from dimofs.zoo.detection.features import Features
 
@@ -60,6 +61,41 @@ def poses(
     network = _Network(detector, dtype, min_score)
     for frame, (people,), move in _sweep(network, frames, (delta,), batch, motion, aggregate):
         yield Found(frame, people, move)
+
+
+def tracked(
+    found: Iterable[Found], tracker: Tracker, *, fps: float = IMAGE_RATE, apart: bool = False
+) -> Generator[Found]:
+    """The same frames and people with the ids of their tracks.
+
+    No track continues into a frame of another size. fps: frames a second of the source. apart: the frames are single
+    pictures, in each of which ids count from 0.
+    """
+    if apart:
+        # There are no tracks that could show who and what is not there.
+        tracker = replace(tracker, sure=0.0, exclusive=False)
+    tracks, size, before = NONE, None, 0.0
+    for frame, people, motion in found:
+        if apart:
+            tracks = NONE
+        elif frame.size != size:
+            # Another scene begins.
+            size, tracks = frame.size, replace(NONE, next_id=tracks.next_id)
+        elapsed, before = (frame.time - before) * fps, frame.time
+        tracks, people = follow(tracks, people, tracker, *frame.size, motion, elapsed)
+        yield Found(frame, people, motion)
+
+
+def motion_between(detector: PoseDetector, a: Frame, b: Frame, *, dtype: torch.dtype = torch.float32) -> Motion:
+    """Where what is seen in Frame A has moved in Frame B, of the same size."""
+    network = _Network(detector, dtype)
+    (motion,) = network.motion(network.features([a]), network.features([b]))
+    return motion
+
+
+def reduced(frame: Frame) -> Frame:
+    """The frame with fewer pixels if it is very large, so that waiting frames do not fill the memory."""
+    return replace(frame, pixels=shrunk(frame.pixels), full_size=frame.size)
 
 
 def sweep(

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from dimofs.datasets.synthetic.clips import Scene, Synthetic
-from dimofs.overlay import png
+from dimofs.picture import png
 from dimofs.skeletons import COCO, DIMOFS
 
 # The frame that is taken. Later than 0, so that people who enter the scene are there.
