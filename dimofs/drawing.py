@@ -116,11 +116,11 @@ def _skeletons(image, points, shown, limbs, names, thick, colours) -> None:
     person, limb = np.nonzero(shown[:, ends[:, 0]] & shown[:, ends[:, 1]])
     starts, stops = points[person, ends[limb, 0]], points[person, ends[limb, 1]]
     face = _face(names, shown.shape[1])
-    fine = np.where(face[ends].all(axis=1), FACE_WIDTH, 1).astype(np.float32)
+    fine = np.where(np.asarray(face[ends].all(axis=1)), FACE_WIDTH, 1).astype(np.float32)
     tints = colours[person]
     for side, tint in (("left_", LEFT_COLOUR), ("right_", RIGHT_COLOUR)):
         of_side = np.array([name.startswith(side) for name in names] or [False] * shown.shape[1])
-        tints[of_side[ends].all(axis=1)[limb]] = tint
+        tints[np.asarray(of_side[ends].all(axis=1))[limb]] = tint
     _strokes(image, starts, stops, thick[person] * fine[limb], tints)
     person, joint = np.nonzero(shown)
     centres = points[person, joint]

@@ -1,10 +1,17 @@
 """`Motion`: a dense flow field from one frame to another, which moves points."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from dimofs.flow_colours import common_scale, flow_colours
+from dimofs.flow_files import write_flow
+from dimofs.picture import Picture
 
 
 @dataclass(frozen=True)
@@ -40,3 +47,14 @@ class Motion:
         """The displacement of every pixel of a frame of this size, at its centre: [2, height, width]."""
         y, x = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
         return self.at(torch.stack((x, y), dim=2).to(self.flow)).permute(2, 0, 1)
+
+    def plot(self, scale: float | None = None) -> Picture:
+        """The flow in the colours of Middlebury's wheel: directions as hues, `scale` pixels and more fully saturated
+        (default: what 99 % of the field stay below)."""
+        flow = self.flow.cpu().numpy()
+        return Picture(flow_colours(flow, common_scale(flow) if scale is None else scale))
+
+    def save(self, path: str | Path) -> None:
+        """Write the flow to a .flo, .png (KITTI's) or .npz file; see `dimofs.flow_files`. InputError: it cannot be
+        written."""
+        write_flow(path, self.flow)

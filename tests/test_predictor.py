@@ -18,8 +18,10 @@ import dimofs
 from dimofs import image_inputs, skeletons
 from dimofs.cli import InputError
 from dimofs.detections import Detections
+from dimofs.flow_files import read_flow
 from dimofs.image_inputs import pixels_of
 from dimofs.images import read_image
+from dimofs.motion import Motion
 from dimofs.results import Result
 from dimofs.tracking import TRACKERS
 from dimofs.video import Frame
@@ -270,7 +272,19 @@ def test_motion_needs_two_frames_of_one_size(model):
     with pytest.raises(ValueError, match="64 x 48 and 32 x 40 pixels"):
         model.motion(picture(1), picture(1, 40, 32))
     still = Model(tiny_model()).motion(picture(1), picture(1))
-    assert not still.flow.any()
+    assert still.flow.shape == (2, 48, 64) and not still.flow.any()
+
+
+def test_motion_as_a_picture_and_a_file(tmp_path):
+    """To the right is red on Middlebury's wheel, and a quarter of the scale is pale."""
+    field = torch.zeros(2, 4, 6)
+    field[0, :, :3], field[0, :, 3:] = 8, 2
+    motion = Motion(field, 4.0, 6.0)
+    assert motion.plot(scale=8).pixels[0, [0, 5]].tolist() == [[255, 0, 0], [255, 191, 191]]
+    motion.save(tmp_path / "x.flo")
+    assert torch.equal(read_flow(tmp_path / "x.flo"), field)
+    with pytest.raises(InputError, match=r"x\.mat"):
+        motion.save(tmp_path / "x.mat")
 
 
 # --- results ---

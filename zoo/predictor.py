@@ -12,8 +12,8 @@
 0 0.0 True
 1 0.04 True
 2 0.08 True
->>> model.motion(frames[0], frames[0]).flow.abs().max()
-tensor(0.)
+>>> model.motion(frames[0], frames[2]).flow.shape
+torch.Size([2, 128, 160])
 
 It finds what the command `dimofs pose` finds: the same thresholds, the same tracker. Nothing here records gradients;
 the detector itself, for training and export, is `model.detector`.
@@ -181,7 +181,7 @@ class Model:
         return PersonTracker(self, replace(joins, score=max(joins.score, score)))
 
     def motion(self, frame_a: ImageInput, frame_b: ImageInput, *, bgr: bool | None = None) -> Motion:
-        """Where what is seen in Frame A has moved in Frame B, two images of one size.
+        """Where each pixel of Frame A [H, W] has moved in Frame B: a field [2, H, W], with `plot` and `save`.
 
         ValueError: their sizes differ.
         """
@@ -189,7 +189,9 @@ class Model:
         if a.size != b.size:
             sizes = " and ".join(f"{frame.size[1]} x {frame.size[0]}" for frame in (a, b))
             raise ValueError(f"Frames A and B have {sizes} pixels; give two frames of one video")
-        return motion_between(self.detector, reduced(a), reduced(b), dtype=self.dtype)
+        motion = motion_between(self.detector, reduced(a), reduced(b), dtype=self.dtype)
+        height, width = a.size
+        return Motion(motion.dense(height, width), float(height), float(width))
 
     def _results(self, frames: Iterator[Frame], score: float) -> Iterator[Result]:
         joins = replace(tracker_named("default"), score=score)
