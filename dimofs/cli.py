@@ -85,20 +85,22 @@ def check_choices(**options: tuple[str | None, Iterable[str]]) -> None:
             raise InputError(f"--{name.replace('_', '-')} {value}: not one of {', '.join(known)}")
 
 
-def run(main: Callable[..., int | None], argv: Sequence[str] | None = None) -> typing.NoReturn:
-    """Parse `argv` (default: the process's) for `main`, call it and exit.
+def run(
+    main: Callable[..., int | None], argv: Sequence[str] | None = None, program: str | None = None
+) -> typing.NoReturn:
+    """Parse `argv` (default: the process's) for `main`, call it and exit. program: how messages call the command.
 
     The exit status is the result of `main`; 2 after an error, told in one line; 128 + the signal's number after a
     signal that asks the process to stop; 141 where the reader of a pipe has gone.
     """
     _repair_streams()
-    sys.exit(_status(main, argv))
+    sys.exit(_status(main, argv, program))
 
 
-def _status(main: Callable[..., int | None], argv: Sequence[str] | None) -> int:
+def _status(main: Callable[..., int | None], argv: Sequence[str] | None, program: str | None) -> int:
     try:
         with stop_signals_as_exceptions():
-            status = main(**arguments(main, argv)) or 0
+            status = main(**arguments(main, argv, program)) or 0
         sys.stdout.flush()
         return status
     except InputError as error:
@@ -124,12 +126,12 @@ def _status(main: Callable[..., int | None], argv: Sequence[str] | None) -> int:
         return 2
 
 
-def arguments(main: Callable, argv: Sequence[str] | None = None) -> dict[str, Any]:
+def arguments(main: Callable, argv: Sequence[str] | None = None, program: str | None = None) -> dict[str, Any]:
     """The arguments of `main` from a command line, checked.
 
     InputError: a value cannot be used. SystemExit, after a message: the line cannot be parsed, or asks for help.
     """
-    given = vars(parser(main).parse_args(argv))
+    given = vars(parser(main, program).parse_args(argv))
     for option in options(main):
         _check(option, given[option.name])
     for name, kind in _parameter_types(main).items():
@@ -139,18 +141,23 @@ def arguments(main: Callable, argv: Sequence[str] | None = None) -> dict[str, An
     return given
 
 
-def parser(main: Callable) -> argparse.ArgumentParser:
-    """The argparse parser for the signature of `main`."""
+def parser(main: Callable, program: str | None = None) -> argparse.ArgumentParser:
+    """The argparse parser for the signature of `main`. program: the command's name (default: python -m and module)."""
     module = sys.modules[main.__module__]
     spec = getattr(module, "__spec__", None)
     built = argparse.ArgumentParser(
-        prog=f"python -m {spec.name}" if spec else None,
+        prog=program or (f"python -m {spec.name}" if spec else None),
         description=module.__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    add_options(built, main)
+    return built
+
+
+def add_options(built: argparse.ArgumentParser, main: Callable) -> None:
+    """Add the options of `main` to a parser."""
     for option in options(main):
         _add(built, option)
-    return built
 
 
 def options(main: Callable) -> Iterator[Option]:

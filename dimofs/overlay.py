@@ -65,9 +65,13 @@ def pictures(folder: Path, about: About, style: Style = USUAL) -> Iterator[Write
     """A JPEG of each frame with its people in a folder, which is made: named like the image that the frame is, or by
     the frame's number. InputError: one cannot be written."""
     pen = Pen(about.limbs, about.keypoint_names, style)
+    taken: set[str] = set()
 
     def write(frame: Frame, people: Detections) -> None:
         name = f"{frame.index:06d}" if frame.file is None else frame.file.stem
+        if name in taken and frame.file is not None:
+            name = frame.file.name
+        taken.add(name)
         with replacing(folder / f"{name}.jpg") as temporary:
             temporary.write_bytes(encoded(pen.draw(frame, people), ".jpg"))
 

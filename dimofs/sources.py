@@ -23,8 +23,9 @@ VIDEOS = (
     ".3gp", ".apng", ".avi", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv",
     ".ts", ".webm", ".wmv", ".y4m",
 )  # fmt: skip
-# Overlays of earlier runs, which folders and globs pass over.
+# Overlays of earlier runs, which folders and globs pass over: files, and folders of pictures.
 OWN = (".poses.mp4", ".poses.png")
+OWN_FOLDER = ".poses"
 WEBCAMS = {"linux": ("v4l2", "/dev/video{}"), "darwin": ("avfoundation", "{}")}
 
 
@@ -52,6 +53,11 @@ class Source:
         return self.format is not None
 
     @property
+    def piped(self) -> bool:
+        """Whether it is standard input."""
+        return self.address == "pipe:0"
+
+    @property
     def still(self) -> bool:
         """Whether it is one image."""
         return len(self.images) == 1
@@ -60,10 +66,12 @@ class Source:
 def sources(text: str) -> list[Source]:
     """The sources that one input names.
 
-    A file is a video or, by its suffix, an image; a number is a webcam; `scheme://` is a URL. In a folder or a glob
-    each video is a source, and the images of one folder are together a source with the folder's name.
+    A file is a video or, by its suffix, an image; a number is a webcam; `scheme://` is a URL; `-` is standard input. In
+    a folder or a glob each video is a source, and the images of one folder are together a source of its name.
     InputError: nothing is there.
     """
+    if text == "-":
+        return [Source(text="standard input", name="stdin", folder=Path(), address="pipe:0")]
     path = Path(text)
     try:
         there, folder = path.exists(), path.is_dir()
@@ -146,7 +154,7 @@ def _listed(folder: Path) -> list[Path]:
 
 def _gathered(text: str, paths: Iterable[Path]) -> list[Source]:
     """The videos among these paths, each a source, and the images, a source per folder."""
-    found = sorted((p for p in paths if not p.name.endswith(OWN)), key=_natural)
+    found = sorted((p for p in paths if not _is_own(p)), key=_natural)
     folders: dict[Path, list[Path]] = {}
     for path in found:
         if _is_image(path):
@@ -158,6 +166,10 @@ def _gathered(text: str, paths: Iterable[Path]) -> list[Source]:
     if not clips:
         raise InputError(f"{_shortened(text)}: no video and no image there")
     return clips
+
+
+def _is_own(path: Path) -> bool:
+    return path.name.endswith(OWN) or path.parent.name.endswith(OWN_FOLDER)
 
 
 def _natural(path: Path) -> list[tuple[bool, int, str]]:

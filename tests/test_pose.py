@@ -18,9 +18,11 @@ from torch import Tensor, nn
 from dimofs import skeletons
 from dimofs.cli import run
 from dimofs.detections import Detections
+from dimofs.images import read_image
 from dimofs.motion import Motion
 from dimofs.video import Frame
 from dimofs.zoo import pose
+from dimofs.zoo.detection import jobs
 from dimofs.zoo.detection.detector import PoseDetector
 from dimofs.zoo.detection.features import Features, Geometry
 from dimofs.zoo.detection.stream import poses, sweep
@@ -217,7 +219,8 @@ def test_types_of_arithmetic(network, dtype):
 
 
 def test_photographs_of_many_sizes(network, capsys):
-    """Sizes change within the folder: features of a size stay together, and no track goes on into another one."""
+    """As a clip. Sizes change within the folder: features of a size stay together, and no track continues into another
+    one."""
     Path("photos").mkdir()
     for i, height in enumerate((48, 48, 60, 48)):
         write_image(Path(f"photos/im_{i + 5}.png"), picture(i, height))
@@ -225,10 +228,127 @@ def test_photographs_of_many_sizes(network, capsys):
     results = json.loads(Path("photos.poses.json").read_text())
     assert [r["image_id"] for r in results] == [5, 5, 6, 6, 7, 7, 8, 8]
     assert [tuple(r["keypoints"][:2]) for r in results[::2]] == [(-0.5, 0.5), (0.5, 0.5), (1.5, 1.5), (2.5, 2.5)]
-    assert command("--video photos") == 0
+    assert command("--video photos --clip") == 0
     assert [line["people"][0]["id"] for line in lines("photos.poses.jsonl")[1:]] == [0, 0, 1, 2]
     with av.open("photos.poses.mp4") as film:
         assert {(f.width, f.height) for f in film.decode(video=0)} == {(64, 48)}
+
+
+def test_a_folder_of_photographs(network, capsys):
+    """A picture each and one file of results; people of one photograph are not those of the next."""
+    Path("photos").mkdir()
+    for name, height in (("a.png", 48), ("b.png", 48), ("b.PNG", 60)):
+        write_image(Path("photos") / name, picture(3, height))
+    assert command("--video photos --score 0.2") == 0
+    assert files("photos.poses") == {"a.jpg", "b.jpg", "b.png.jpg"}
+    assert [[p["id"] for p in line["people"]] for line in lines("photos.poses.jsonl")[1:]] == [[0, 1]] * 3
+    assert [line["file"] for line in lines("photos.poses.jsonl")[1:]] == ["a.png", "b.PNG", "b.png"]
+    assert not Path("photos.poses.mp4").exists() and "-> photos.poses.jsonl, photos.poses" in capsys.readouterr().out
+    passes = network.passes
+    assert command("--video '**/*' --no-overlay --out again") == 0
+    assert files("again") == {"photos.poses.jsonl"} and network.passes == passes + 3, "drawn pictures are no inputs"
+    assert command("--video photos --no-clip --delta 1") == 2
+    assert "--no-clip: --delta and --aggregate need the frames of one clip" in capsys.readouterr().err
+
+
+def test_frames_are_saved_one_by_one(network):
+    write_clip(Path("x.mp4"), 3)
+    assert command("--video x.mp4 --no-overlay --save-frames --out o --start 0.04") == 0
+    assert files("o") == {"x.poses.jsonl", "x.poses/000001.jpg", "x.poses/000002.jpg"}
+    (drawn,) = {read_image(path).shape for path in Path("o/x.poses").iterdir()}
+    assert drawn == (48, 64, 3)
+
+
+@pytest.mark.parametrize(
+    ("options", "scores"),
+    [
+        ("", [0.9, 0.3]),
+        ("--largest 1", [0.9]),
+        ("--region 32 0 64 48", [0.3]),
+        ("--region 0 0 64 24", []),
+        ("--region 0 0 64 24.5 --largest 1", [0.9]),
+    ],
+)
+def test_people_are_selected(network, options, scores):
+    write_clip(Path("x.mp4"), 1)
+    assert command(f"--video x.mp4 --no-overlay --score 0.2 {options}") == 0
+    assert [person["score"] for person in lines("x.poses.jsonl")[1]["people"]] == scores
+
+
+@pytest.mark.parametrize("region", ["0 0 5", "5 0 5 9", "0 0 nan 9"])
+def test_a_region_is_a_box(network, capsys, region):
+    write_clip(Path("x.mp4"), 1)
+    assert command(f"--video x.mp4 --region {region}") == 2
+    (error,) = capsys.readouterr().err.splitlines()
+    assert error.startswith("error: --region")
+
+
+def test_doubtful_people_of_coco_results_are_not_drawn(network):
+    write_image(Path("1.png"), picture(3))
+    drawn = {}
+    for options in ("", "--format coco", "--score 0.2", "--score 0.2 --no-ids --no-boxes --joint-score 0.99"):
+        assert command(f"--video 1.png {options}") == 0
+        drawn[options] = read_image("1.poses.png")
+    assert (drawn["--format coco"] == drawn[""]).all()
+    assert (drawn["--score 0.2"][:, 40:] != drawn[""][:, 40:]).any()
+    assert (drawn["--score 0.2 --no-ids --no-boxes --joint-score 0.99"] == picture(3)).all()
+
+
+def test_the_time_of_each_stage_is_told(network, capsys):
+    write_clip(Path("x.mp4"), 3)
+    assert command("--video x.mp4 --profile --threads 1") == 0
+    stages = capsys.readouterr().out.splitlines()[1]
+    assert stages.startswith("ms per frame: ")
+    assert {part.split()[0] for part in stages.split(": ")[1].split(", ")} == {"read", "backbone", "people", "write"}
+
+
+def test_a_window_that_is_closed_ends_the_input(network, monkeypatch):
+    write_clip(Path("x.mp4"), 9)
+    seen = []
+
+    class Closing:
+        def __init__(self, title):
+            seen.append(title)
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            seen.append("closed")
+
+        def show(self, pixels):
+            seen.append(pixels.shape)
+            return len(seen) < 4
+
+    monkeypatch.setattr(jobs, "Window", Closing)
+    assert command("--video x.mp4 --show --no-overlay") == 0
+    assert seen == ["x.mp4", *[(48, 64, 3)] * 3, "closed"]
+    assert len(lines("x.partial.poses.jsonl")) == 4
+
+
+def test_a_window_needs_a_display(network, monkeypatch, capsys):
+    pytest.importorskip("tkinter")
+    monkeypatch.delenv("DISPLAY", raising=False)
+    write_clip(Path("x.mp4"), 2)
+    if sys.platform == "linux":
+        assert command("--video x.mp4 --show --quiet") == 2
+        (error,) = capsys.readouterr().err.splitlines()
+        assert error.startswith("error: no window: ") and files() == {"x.mp4"}
+
+
+def test_a_video_on_standard_input(network, tmp_path):
+    """The results of a video that cannot be read twice go to standard output, its summary does not."""
+    write_clip(Path("x.mkv"), 6)
+    assert command("--video x.mkv --no-overlay") == 0
+    Path("script.py").write_text(SCRIPT.format(tests=str(Path(__file__).parents[1])).replace("0.2", "0"))
+    with open("x.mkv", "rb") as stream:
+        done = subprocess.run(
+            [sys.executable, "script.py", "--video", "-"], stdin=stream, capture_output=True, text=True, timeout=300
+        )
+    assert done.returncode == 0 and "standard input: 6 frames, 1 tracks" in done.stderr
+    header, *frames = map(json.loads, done.stdout.splitlines())
+    assert header["source"] == "standard input" and frames == lines("x.poses.jsonl")[1:]
+    assert files() == {"x.mkv", "x.poses.jsonl", "script.py"}
 
 
 def test_a_still_has_a_picture(network):

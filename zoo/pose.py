@@ -2,15 +2,18 @@
 
     python -m dimofs.zoo.pose --video x.mp4
     python -m dimofs.zoo.pose --video a.mp4 b.mp4 'clips/*.mp4' --out results --no-overlay --resume
-    python -m dimofs.zoo.pose --video photos --format coco --score 0.05
+    python -m dimofs.zoo.pose --video photos --format coco --largest 2
     python -m dimofs.zoo.pose --video x.mp4 --format html --embed --score 0.2
+    python -m dimofs.zoo.pose --video x.mp4 --smooth 1 --trails 25 --joint-score 0.3 --save-frames
     python -m dimofs.zoo.pose --video x.mp4 --aggregate 2
     python -m dimofs.zoo.pose --video x.mp4 --delta -5 --start 1 --end 2.5 --every 2 --device cpu
     python -m dimofs.zoo.pose --video x.mp4 --format posetrack --tracker detect-and-track --out results
     torchrun --nproc-per-node 2 -m dimofs.zoo.pose --video 'clips/*.mp4' --resume
 
-An input is a video file, an image, a folder, a quoted glob, a webcam's number or a URL. The images of a folder are one
-clip of 25 frames a second in the order of their names; images named one by one are stills.
+An input is a video file, an image, a folder, a quoted glob, a webcam's number, a URL, or `-` for a video on standard
+input, whose results then go to standard output. The images of a folder are photographs, each on its own, with one file
+of results. With --clip, or what needs neighbouring frames (--delta, --aggregate, --format posetrack or html), they are
+one clip of 25 frames a second in the order of their names.
 
 Results are written beside each input, or to --out. NAME.poses.jsonl has a header line and then a line per frame,
 
@@ -18,13 +21,18 @@ Results are written beside each input, or to --out. NAME.poses.jsonl has a heade
      "keypoints": [[x, y, confidence], ...]}]}
 
 in pixels of the upright frame (centres at integer + 0.5) and seconds since the first frame. NAME.poses.mp4 (.png for a
-still) shows the poses drawn into the frames, at most 4096 pixels wide or high. The header of a video whose pixels are
+still, a folder NAME.poses of .jpg for photographs) shows the poses drawn into the frames, at most 4096 pixels wide or
+high: left limbs blue, right ones orange, all else in the colour of the track. --save-frames writes such a folder for
+videos, too, and --show opens a window that shows them. The header of a video whose pixels are
 not square (DVD) has `pixel_aspect`: how much wider than high they are shown. --format writes instead csv
 (NAME.poses.csv, a row per person), coco (NAME.poses.json, a COCO results list; image_id is the number in the image's
 name), posetrack (NAME.json, a PoseTrack18 file) or html: NAME.poses.html is a page for a browser, which plays the
 frames and draws the people over them, and needs no network. NAME.poses.mp4 then is the plain film that the page plays.
 With --embed the page holds the film, so that it can be sent or opened on a phone; with --no-overlay the page plays the
 input itself.
+
+--largest and --region choose people, --score and --joint-score are thresholds; joints below theirs are written but not
+drawn. --smooth F is a One-Euro filter: joints follow slow motion up to F Hz and fast motion faster (1 is a good start).
 
 With --delta D the poses of each frame are found in the features of the frame D later (earlier if negative; frames are
 counted after --every), or of the last (first) frame where the clip ends before that. With --aggregate D the joints are
@@ -40,7 +48,7 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from math import inf
 from pathlib import Path
 from time import sleep
@@ -50,20 +58,46 @@ import torch
 from torch.distributed.rendezvous import rendezvous
 
 from dimofs.cli import InputError, Range, check_choices, check_ranges, run
+from dimofs.drawing import MIN_CONFIDENCE, Style
 from dimofs.memory import keep_freed_memory
+from dimofs.selection import Selection
 from dimofs.tracking import TRACKERS, tracker_named
 from dimofs.zoo import checkpoints
 from dimofs.zoo.detection.detector import PoseDetector
 from dimofs.zoo.detection.jobs import Job, PoseOptions, is_done, plan_jobs, run_job
-from dimofs.zoo.devices import pick_device, rank_and_world
-
-DTYPES = {name: getattr(torch, name) for name in ("float32", "bfloat16", "float16")}
-DTYPES |= {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+from dimofs.zoo.devices import DTYPES, pick_device, rank_and_world
 
 SIDES = Range(low=32, high=2**14)
 # The features of so many frames are kept.
 DELTAS, AGGREGATES = Range(low=-10_000, high=10_000), Range(low=0, high=1000)
 BATCHES = Range(low=1, high=1024)
+CUTOFFS = Range(low=0.01, high=100)
+# Minimum score of a person who is reported, and of one who is drawn.
+SCORE = 0.5
+# COCO's metric ranks all people, doubtful ones too.
+COCO_SCORE = 0.05
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawing:
+    """What the overlay shows."""
+
+    boxes: Annotated[bool, "draw boxes"] = True
+    ids: Annotated[bool, "draw the ids of tracks"] = True
+    joint_score: Annotated[float, "minimum confidence of a joint that is drawn", Range(0, 1)] = MIN_CONFIDENCE
+    thickness: Annotated[float, "of lines and joints, in units of the usual one", Range(0.1, 10)] = 1.0
+    trails: Annotated[int, "frames that the path of a person stays drawn", Range(0, 10_000)] = 0
+
+    def style(self, score: float) -> Style:
+        """The style that draws people from this score up."""
+        return Style(
+            boxes=self.boxes,
+            ids=self.ids,
+            score=score,
+            joint_score=self.joint_score,
+            thickness=self.thickness,
+            trails=self.trails,
+        )
 
 
 def main(
@@ -73,12 +107,17 @@ def main(
     format: Annotated[Literal["jsonl", "csv", "coco", "posetrack", "html"], "format of the results"] = "jsonl",
     overlay: Annotated[bool, "also write the frames with the poses drawn in"] = True,
     embed: Annotated[bool, "let the page of --format html hold its film"] = False,
+    save_frames: Annotated[bool, "also write each frame with its poses as a picture"] = False,
+    show: Annotated[bool, "show the frames with the poses in a window"] = False,
+    clip: Annotated[bool | None, "the images of a folder are the frames of a clip, not photographs"] = None,
+    drawing: Drawing,
     resume: Annotated[bool, "skip inputs whose results are complete; use the same options"] = False,
     weights: Annotated[str, "a shipped model, keypointrcnn_resnet50_fpn_coco, a folder or a .pth"] = "dimofs_mobile",
     size: Annotated[int | None, "longer side of the model's input, pixels (default: the model's own)", SIDES] = None,
     delta: Annotated[int, "find the poses of frame t in the features of frame t + DELTA", DELTAS] = 0,
     aggregate: Annotated[int, "place joints with frames t - AGGREGATE and t + AGGREGATE too", AGGREGATES] = 0,
-    score: Annotated[float | None, "minimum score of a person (default: 0.5; 0.05 for coco)"] = None,
+    score: Annotated[float | None, "minimum score of a person (default: 0.5; for coco 0.05, drawn from 0.5)"] = None,
+    select: Selection,
     tracker: Annotated[str, f"how people are linked: {', '.join(TRACKERS)} (see dimofs.tracking)"] = "default",
     gate: Annotated[float | None, "maximum cost of a link (default: the tracker's)"] = None,
     patience: Annotated[int | None, "frames that a track may miss (default: the tracker's)"] = None,
@@ -86,13 +125,15 @@ def main(
     sure: Annotated[
         float | None, "people below this score are linked last (default: the tracker's; 0 for coco)"
     ] = None,
-    smooth: Annotated[float | None, "weight of the previous pose, 0 (off, default) to 1"] = None,
+    smooth: Annotated[float | None, "steady joints by a One-Euro filter of this lowest cutoff, Hz", CUTOFFS] = None,
     start: Annotated[float, "start at this time, seconds", Range(low=0)] = 0.0,
     end: Annotated[float | None, "end before this time, seconds"] = None,
     every: Annotated[int, "take each n-th frame", Range(low=1)] = 1,
     device: Annotated[str | None, "cpu, cuda, cuda:1, ... (default: a GPU if there is one)"] = None,
     dtype: Annotated[str, f"type of the network's arithmetic: {', '.join(DTYPES)}"] = "float32",
     batch: Annotated[int | None, "frames at a time (default: 1 on a CPU, 8 on a GPU)", BATCHES] = None,
+    threads: Annotated[int | None, "threads of the CPU (default: as many as it has cores)", Range(1, 1024)] = None,
+    profile: Annotated[bool, "also tell the time of each stage"] = False,
     quiet: Annotated[bool, "no progress bar and no summary"] = False,
 ) -> int:
     """Run the model over the inputs of this rank. Returns the exit status: 2 if one failed."""
@@ -102,8 +143,14 @@ def main(
     if embed and format != "html":
         raise InputError("--embed puts a film into a page; give --format html too")
     check_ranges(end=(end, start, inf))
-    joins = tracker_named(tracker, gate=gate, patience=patience, birth=birth, sure=sure, smooth=smooth)
-    least = score if score is not None else 0.05 if format == "coco" else 0.5
+    select.check()
+    if threads is not None:
+        torch.set_num_threads(threads)
+    joins = tracker_named(tracker, gate=gate, patience=patience, birth=birth, sure=sure)
+    least = score if score is not None else COCO_SCORE if format == "coco" else SCORE
+    apart = not (bool(delta or aggregate) or format in ("posetrack", "html")) if clip is None else not clip
+    if apart and (delta or aggregate):
+        raise InputError("--no-clip: --delta and --aggregate need the frames of one clip; leave one of them out")
     options = PoseOptions(
         model=weights,
         delta=delta,
@@ -117,11 +164,18 @@ def main(
         start=start,
         end=end,
         every=every,
+        select=select,
+        apart=apart,
+        smooth=smooth,
+        style=drawing.style(max(least, SCORE) if score is None else least),
         format=format,
         embed=embed,
+        show=show,
+        profile=profile,
         quiet=quiet,
     )
-    mine = list(plan_jobs(video, out, format, overlay and not embed))[rank::world]
+    planned = plan_jobs(video, out, format, overlay and not embed, apart=apart, each=save_frames)
+    mine = list(planned)[rank::world]
     faults = [fault for fault in mine if isinstance(fault, InputError)]
     for fault in faults:
         _report(fault)

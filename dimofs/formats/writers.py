@@ -9,11 +9,13 @@ from __future__ import annotations
 import csv
 import json
 import re
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import TextIO
 
 from dimofs import skeletons
 from dimofs.cli import InputError
@@ -27,6 +29,8 @@ from dimofs.sources import printable
 from dimofs.video import Frame
 
 Write = Callable[[Frame, Detections], None]
+# The path that stands for standard output.
+STDOUT = Path("-")
 # How a PoseTrack file of ours begins.
 MADE_BY = '{"info": {"description": "poses by dimofs"}'
 
@@ -58,6 +62,17 @@ class About:
 
 
 @contextmanager
+def _opened(path: Path, newline: str | None = None) -> Iterator[TextIO]:
+    """A file that takes its name when the context ends without an error, or standard output."""
+    if path == STDOUT:
+        yield sys.stdout
+        sys.stdout.flush()
+        return
+    with replacing(path) as temporary, temporary.open("w", newline=newline, encoding="utf-8") as file:
+        yield file
+
+
+@contextmanager
 def jsonl(path: Path, about: About) -> Iterator[Write]:
     """JSON lines: a header, then a line per frame with `frame`, `time` and `people`.
 
@@ -67,7 +82,7 @@ def jsonl(path: Path, about: About) -> Iterator[Write]:
     header |= {"model": about.model, "delta": about.delta}
     if about.pixel_aspect != 1:
         header["pixel_aspect"] = round(float(about.pixel_aspect), 6)
-    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+    with _opened(path) as file:
 
         def line(content: dict) -> None:
             print(json.dumps(content, ensure_ascii=False, allow_nan=False), file=file, flush=True)
@@ -104,7 +119,7 @@ def table(path: Path, about: About) -> Iterator[Write]:
     """CSV: one row per person and frame."""
     columns = ["frame", "time", "id", "score", "x1", "y1", "x2", "y2"]
     columns += [f"{name}_{part}" for name in about.keypoint_names for part in ("x", "y", "score")]
-    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+    with _opened(path, newline="") as file:
         rows = csv.writer(file)
         rows.writerow(columns)
 
@@ -127,7 +142,7 @@ def coco(path: Path, about: About) -> Iterator[Write]:
     or the same number as another.
     """
     seen: set[int] = set()
-    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+    with _opened(path) as file:
         separator = "[\n"
 
         def write(frame: Frame, people: Detections) -> None:
@@ -162,7 +177,7 @@ def posetrack(path: Path, about: About) -> Iterator[Write]:
     joints = skeletons.indices(about.keypoint_names, skeletons.POSETRACK18)
     folder, base = sequence(about.name)
     check_own(path)
-    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+    with _opened(path) as file:
         print(end=f'{MADE_BY}, "annotations": [', file=file)
         numbers: list[int] = []
         separator = "\n"

@@ -6,8 +6,8 @@ import json
 import shutil
 import signal
 import sys
-from collections.abc import Generator, Iterable, Iterator
-from contextlib import AbstractContextManager, ExitStack, closing
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -19,15 +19,20 @@ from tqdm import tqdm
 from dimofs.ahead import ahead, behind
 from dimofs.cli import InputError
 from dimofs.detections import Detections
+from dimofs.drawing import USUAL, Style
 from dimofs.files import check_writable, replacing
 from dimofs.formats.partial import partial_path
-from dimofs.formats.writers import FORMATS, About, Write, check_own
+from dimofs.formats.writers import FORMATS, STDOUT, About, Write, check_own
 from dimofs.interrupts import StopRequest, stop_requests
-from dimofs.overlay import film, picture
+from dimofs.overlay import Pen, film, picture, pictures
 from dimofs.pages.player import page, plain_film
+from dimofs.selection import EVERYBODY, Selection
+from dimofs.smoothing import OneEuro
 from dimofs.sources import Source, printable, sources
+from dimofs.stopwatch import Stopwatch
 from dimofs.tracking import TRACKERS, Tracker
 from dimofs.video import Clip, Frame, open_clip
+from dimofs.window import Window
 from dimofs.zoo.detection.detector import PoseDetector
 from dimofs.zoo.detection.stream import Found, poses, reduced, tracked
 
@@ -37,16 +42,27 @@ NAMES = {format: name for format, (name, _) in FORMATS.items()} | {"html": "{}.p
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """A source, and the files that its results go to."""
+    """A source, and where its results go.
+
+    results: the file of the poses, or `STDOUT`. overlay: the film, or the picture of a still. pictures: the folder of
+    the drawn frames. The latter two are None where nobody asked for them.
+    """
 
     source: Source
     results: Path
     overlay: Path | None
+    pictures: Path | None = None
+
+    @property
+    def streamed(self) -> bool:
+        """Whether the results go to standard output."""
+        return self.results == STDOUT
 
     @property
     def outputs(self) -> list[Path]:
-        """The results and, where asked for, the overlay."""
-        return [self.results] if self.overlay is None else [self.results, self.overlay]
+        """The files that take their names when all is done."""
+        files = [] if self.streamed else [self.results]
+        return files if self.overlay is None else [*files, self.overlay]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +72,10 @@ class PoseOptions:
     model: the name of the weights, for the header of the results.
     delta, aggregate, dtype: see `stream.poses`. batch: frames that go through the network together.
     start, end: the part of the source in seconds; every: take each n-th frame of it.
-    format: a key of `NAMES`. embed: a page holds its film. quiet: no progress and no summary.
+    select: the people who are kept. apart: the images of a folder are photographs, not the frames of a clip.
+    smooth: lowest cutoff of a One-Euro filter on the joints, Hz. style: what is drawn.
+    format: a key of `NAMES`. embed: a page holds its film. show: also show the frames in a window. profile: also tell
+    the time of each stage. quiet: no progress and no summary.
     """
 
     model: str = ""
@@ -68,13 +87,25 @@ class PoseOptions:
     start: float = 0.0
     end: float | None = None
     every: int = 1
+    select: Selection = EVERYBODY
+    apart: bool = False
+    smooth: float | None = None
+    style: Style = USUAL
     format: str = "jsonl"
     embed: bool = False
+    show: bool = False
+    profile: bool = False
     quiet: bool = False
 
 
-def plan_jobs(inputs: Iterable[str], out: Path | None, format: str, overlay: bool) -> Iterator[Job | InputError]:
-    """A job for each source that the inputs name, each source once; an error in place of one that cannot be done."""
+def plan_jobs(
+    inputs: Iterable[str], out: Path | None, format: str, overlay: bool, *, apart: bool = False, each: bool = False
+) -> Iterator[Job | InputError]:
+    """A job for each source that the inputs name, each source once; an error in place of one that cannot be done.
+
+    apart: the images of a folder are photographs, whose overlay is a picture of each. each: write every drawn frame of
+    videos as a picture, too.
+    """
     owners: dict[Path, Source] = {}
     for text in inputs:
         try:
@@ -85,21 +116,38 @@ def plan_jobs(inputs: Iterable[str], out: Path | None, format: str, overlay: boo
         for source in found:
             folder = out or source.folder
             results = folder / NAMES[format].format(source.name)
+            if source.piped and out is None:
+                yield _to_stdout(source, format)
+                continue
             owner = owners.setdefault(results.absolute(), source)
             if owner is source:
+                photos = apart and bool(source.images) and not source.still
                 drawn = folder / f"{source.name}.poses.{'png' if source.still else 'mp4'}"
                 # A page shows the images themselves.
                 wanted = overlay and not (format == "html" and source.images)
-                yield Job(source=source, results=results, overlay=drawn if wanted else None)
+                pictures = folder / f"{source.name}.poses"
+                yield Job(
+                    source=source,
+                    results=results,
+                    overlay=drawn if wanted and not photos else None,
+                    pictures=pictures if each or (wanted and photos) else None,
+                )
             elif owner != source:
                 yield InputError(
                     f"{source.text}: {owner.text} has results of that name; run it apart with another --out"
                 )
 
 
+def _to_stdout(source: Source, format: str) -> Job | InputError:
+    """The job of standard input, whose results go to standard output."""
+    if format == "html":
+        return InputError(f"{source.text}: a page is written to a file; name its folder with --out")
+    return Job(source=source, results=STDOUT, overlay=None)
+
+
 def is_done(job: Job, options: PoseOptions) -> bool:
     """Whether all outputs of a job are there and whole. JSON lines must also be from this model and delta."""
-    if not all(path.is_file() for path in job.outputs):
+    if job.streamed or not all(path.is_file() for path in job.outputs):
         return False
     if options.format != "jsonl":
         return True
@@ -121,28 +169,44 @@ def run_job(job: Job, detector: PoseDetector, options: PoseOptions) -> None:
     """
     for path in job.outputs:
         check_writable(path)
-    if options.format == "posetrack":
+    if options.format == "posetrack" and not job.streamed:
         check_own(job.results)
     began = perf_counter()
+    watch = Stopwatch(torch.cuda.synchronize if torch.cuda.is_available() else None) if options.profile else None
     with stop_requests() as request, closing(open_clip(job.source)) as clip:
         request.raise_if_set()
-        frames, tracks, stopped = _write_all(job, clip, detector, options, request)
+        frames, tracks, stopped = _write_all(job, clip, detector, options, request, watch)
         outputs = [partial_path(path) if stopped else _publish(path) for path in job.outputs]
     if clip.complaint:
         print(f"warning: {clip.complaint}", file=sys.stderr)
     if not options.quiet:
-        rate = frames / (perf_counter() - began)
-        files = ", ".join(map(str, outputs))
-        print(f"{job.source.text}: {frames} frames, {tracks} tracks, {rate:.1f} frames/s -> {files}")
+        _summarize(job, frames, tracks, perf_counter() - began, outputs, watch)
     if not (job.source.live and request.signal == signal.SIGINT):
         request.raise_if_set()
 
 
+def _summarize(
+    job: Job, frames: int, tracks: int, seconds: float, outputs: Sequence[Path], watch: Stopwatch | None
+) -> None:
+    """Print what was done, on stderr where the results are on stdout."""
+    where = [*outputs, *([job.pictures] if job.pictures else [])]
+    files = f" -> {', '.join(map(str, where))}" if where else ""
+    stream = sys.stderr if job.streamed else sys.stdout
+    print(f"{job.source.text}: {frames} frames, {tracks} tracks, {frames / seconds:.1f} frames/s{files}", file=stream)
+    if watch is not None:
+        print(f"ms per frame: {watch.per(frames)} (read and write beside the network)", file=stream)
+
+
 def _write_all(
-    job: Job, clip: Clip, detector: PoseDetector, options: PoseOptions, request: StopRequest
+    job: Job,
+    clip: Clip,
+    detector: PoseDetector,
+    options: PoseOptions,
+    request: StopRequest,
+    watch: Stopwatch | None,
 ) -> tuple[int, int, bool]:
     """Write the outputs under their partial names. Returns how many frames and tracks there are, and whether a request
-    to stop ended the source early."""
+    to stop, or the reader who closed the window, ended the source early."""
     count = tracks = 0
     with ExitStack() as stack:
         # Reading, the network and drawing overlap. The network stays in this thread: OpenMP is slower in others.
@@ -150,24 +214,44 @@ def _write_all(
         first = next(source)
         size, depth = first.size, 2 * options.batch
         writers = [stack.enter_context(writer) for writer in _writers(job, clip, size, detector, options)]
-        draw = stack.enter_context(behind(lambda *found: [write(*found) for write in writers], depth))
-        frames = stack.enter_context(closing(ahead(map(reduced, chain([first], source)), depth)))
-        found = stack.enter_context(closing(_poses(job, detector, frames, options)))
+        draw = stack.enter_context(behind(_all_of(writers, watch), depth))
+        read = chain([first], source if watch is None else watch.each("read", source))
+        frames = stack.enter_context(closing(ahead(map(reduced, read), depth)))
+        found = stack.enter_context(closing(_poses(job, detector, frames, options, watch)))
+        window = stack.enter_context(Window(job.source.text)) if options.show else None
+        pen = Pen(detector.limbs, detector.keypoint_names, options.style)
+        photos = job.source.still or (options.apart and bool(job.source.images))
+        smooth = None if options.smooth is None or photos else OneEuro(options.smooth)
         progress = _progress(found, clip, options)
-        for frame, people, _ in tracked(progress, options.tracker, fps=clip.fps, apart=job.source.still):
+        for frame, people, _ in tracked(progress, options.tracker, options.select, fps=clip.fps, apart=photos):
+            if smooth is not None:
+                people = smooth(people, frame.time)
             draw(frame, people)
             count += 1
             tracks = max([tracks, *(1 + track for track in _ids(people))])
-            if request:
+            if request or (window is not None and not window.show(pen.draw(frame, people))):
                 return count, tracks, not job.source.live
     return count, tracks, False
+
+
+def _all_of(writers: Sequence[Write], watch: Stopwatch | None) -> Write:
+    """The writers as one."""
+
+    def write(frame: Frame, people: Detections) -> None:
+        with nullcontext() if watch is None else watch("write"):
+            for one in writers:
+                one(frame, people)
+
+    return write
 
 
 def _ids(people: Detections) -> list[int]:
     return [] if people.ids is None else people.ids.tolist()
 
 
-def _poses(job: Job, detector: PoseDetector, frames: Iterable[Frame], options: PoseOptions) -> Generator[Found]:
+def _poses(
+    job: Job, detector: PoseDetector, frames: Iterable[Frame], options: PoseOptions, watch: Stopwatch | None
+) -> Generator[Found]:
     return poses(
         detector,
         frames,
@@ -178,6 +262,7 @@ def _poses(job: Job, detector: PoseDetector, frames: Iterable[Frame], options: P
         aggregate=options.aggregate,
         # The tracker drops people below its threshold, so their joints need not be found. It applies the exact value.
         min_score=options.tracker.least - 1e-6,
+        watch=watch,
     )
 
 
@@ -208,10 +293,15 @@ def _writers(
     if options.format == "html":
         yield page(partial_path(job.results), about, job.source, job.overlay, options.embed)
     else:
-        yield FORMATS[options.format][1](partial_path(job.results), about)
+        yield FORMATS[options.format][1](STDOUT if job.streamed else partial_path(job.results), about)
     if job.overlay:
-        draw = picture if job.source.still else plain_film if options.format == "html" else film
-        yield draw(partial_path(job.overlay), about)
+        path = partial_path(job.overlay)
+        if options.format == "html" and not job.source.still:
+            yield plain_film(path, about)
+        else:
+            yield (picture if job.source.still else film)(path, about, options.style)
+    if job.pictures:
+        yield pictures(job.pictures, about, options.style)
 
 
 def _publish(path: Path) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from itertools import groupby, islice
 from typing import NamedTuple
@@ -13,7 +14,9 @@ import torch
 
 from dimofs.detections import Detections
 from dimofs.motion import Motion
+from dimofs.selection import EVERYBODY, Selection
 from dimofs.shrinking import shrunk
+from dimofs.stopwatch import Stopwatch
 from dimofs.tracking import NONE, Tracker, follow
 from dimofs.video import IMAGE_RATE, Frame
 from dimofs.zoo.detection.detector import PoseDetector
@@ -48,25 +51,32 @@ def poses(
     motion: bool = False,
     aggregate: int = 0,
     min_score: float = 0.0,
+    watch: Stopwatch | None = None,
 ) -> Generator[Found]:
     """The people of every frame, in order; `batch` frames go through the network together.
 
     Frame B is the frame `delta` after Frame A, or the clip's last (first) frame where the clip ends before that.
     aggregate: with D > 0 the joints lie at the peaks of the mean heatmap of B, A - D and A + D.
-    dtype: of the network's arithmetic, by autocast. min_score: see `BoxDetector.find_boxes`.
+    dtype: of the network's arithmetic, by autocast. min_score: see `BoxDetector.find_boxes`. watch: counts the time of
+    the backbone, of finding people, and of their motion.
 
     At most the features of 2 max(|delta|, D) + `batch` frames are kept. Frames of another size begin a new clip, whose
     first frame has no `motion`.
     """
-    network = _Network(detector, dtype, min_score)
+    network = _Network(detector, dtype, min_score, watch)
     for frame, (people,), move in _sweep(network, frames, (delta,), batch, motion, aggregate):
         yield Found(frame, people, move)
 
 
 def tracked(
-    found: Iterable[Found], tracker: Tracker, *, fps: float = IMAGE_RATE, apart: bool = False
+    found: Iterable[Found],
+    tracker: Tracker,
+    select: Selection = EVERYBODY,
+    *,
+    fps: float = IMAGE_RATE,
+    apart: bool = False,
 ) -> Generator[Found]:
-    """The same frames and people with the ids of their tracks.
+    """The same frames with those people who are selected and the ids of their tracks.
 
     No track continues into a frame of another size. fps: frames a second of the source. apart: the frames are single
     pictures, in each of which ids count from 0.
@@ -82,7 +92,8 @@ def tracked(
             # Another scene begins.
             size, tracks = frame.size, replace(NONE, next_id=tracks.next_id)
         elapsed, before = (frame.time - before) * fps, frame.time
-        tracks, people = follow(tracks, people, tracker, *frame.size, motion, elapsed)
+        chosen = select(people[people.scores >= tracker.least])
+        tracks, people = follow(tracks, chosen, tracker, *frame.size, motion, elapsed)
         yield Found(frame, people, motion)
 
 
@@ -112,24 +123,28 @@ class _Network:
     detector: PoseDetector
     dtype: torch.dtype = torch.float32
     min_score: float = 0.0
+    watch: Stopwatch | None = None
 
     @torch.inference_mode()
     def features(self, frames: Sequence[Frame]) -> Features:
         device = next(self.detector.parameters()).device
         pixels = torch.from_numpy(np.stack([shrunk(frame.pixels) for frame in frames])).to(device)
-        with self._autocast(device):
+        with self._autocast(device), self._timed("backbone"):
             return self.detector.features(pixels.permute(0, 3, 1, 2), frame_size=frames[0].size)
 
     @torch.inference_mode()
     def detect(self, a: Features, b: Features | None, beside: Sequence[Features]) -> list[Detections]:
-        with self._autocast(a.levels[0].device):
+        with self._autocast(a.levels[0].device), self._timed("people"):
             found = self.detector.detect(a, b, beside, min_score=self.min_score)
             return [people.to("cpu", torch.float32) for people in found]
 
     @torch.inference_mode()
     def motion(self, a: Features, b: Features) -> list[Motion]:
-        with self._autocast(a.levels[0].device):
+        with self._autocast(a.levels[0].device), self._timed("motion"):
             return [Motion(m.flow.cpu(), m.height, m.width) for m in self.detector.motion(a, b)]
+
+    def _timed(self, stage: str) -> AbstractContextManager[None]:
+        return nullcontext() if self.watch is None else self.watch(stage)
 
     def _autocast(self, device: torch.device) -> torch.autocast:
         return torch.autocast(device.type, self.dtype, enabled=self.dtype != torch.float32)
