@@ -20,7 +20,7 @@ from dimofs.detections import Detections
 from dimofs.drawing import USUAL, Style, draw, draw_trails
 from dimofs.files import replacing
 from dimofs.formats.writers import About, Write
-from dimofs.picture import encoded
+from dimofs.picture import encoded, png
 from dimofs.shrinking import shrunk, shrunk_size
 from dimofs.video import Frame
 
@@ -55,7 +55,7 @@ def picture(path: Path, about: About, style: Style = USUAL) -> Iterator[Write]:
 
         def write(frame: Frame, people: Detections) -> None:
             image = drawn(frame, people, about.limbs, about.keypoint_names, style)
-            temporary.write_bytes(encoded(image, ".png"))
+            temporary.write_bytes(png(image))
 
         yield write
 

@@ -13,13 +13,13 @@ from urllib.parse import quote
 
 import numpy as np
 
-from dimofs import skeletons
 from dimofs.detections import Detections
 from dimofs.drawing import colour
 from dimofs.files import replacing
 from dimofs.formats.writers import About, Write
-from dimofs.overlay import film, png
+from dimofs.overlay import film
 from dimofs.pages import template
+from dimofs.picture import png
 from dimofs.shrinking import shrunk, shrunk_size
 from dimofs.sources import Source, printable
 from dimofs.video import Frame
@@ -127,7 +127,7 @@ class _Clip:
             "seconds": self.until - origin,
             "shape": about.width * float(about.pixel_aspect) / about.height,
             "joints": list(about.keypoint_names),
-            "limbs": skeletons.limbs(about.keypoint_names),
+            "limbs": about.limbs,
             "ids": list(self.tracks),
             "colours": [f"#{bytes(colour(number)).hex()}" for number in self.tracks],
         }
