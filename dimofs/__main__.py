@@ -83,7 +83,7 @@ def completion(shell: str) -> str:
     except ImportError as error:
         raise InputError("--completion: needs a package that is not installed; pip install shtab") from error
     whole = argparse.ArgumentParser(prog="dimofs")
-    groups = {(): whole.add_subparsers()}
+    groups: dict[tuple[str, ...], argparse._SubParsersAction] = {(): whole.add_subparsers()}
     for words, module in commands().items():
         if words[:-1] not in groups:
             (first,) = words[:-1]
