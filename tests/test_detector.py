@@ -167,7 +167,48 @@ def test_keypoint_decode_keeps_its_precision_under_autocast():
     assert peaks.item() == pytest.approx(5.003)
 
 
+def gaussian_heatmaps(centres: torch.Tensor, deviation: float, cells: int = 56) -> torch.Tensor:
+    """Logits [1, J, cells, cells] whose softmax is a Gaussian around each of the centres [J, 2], in cells."""
+    place = torch.arange(cells) + 0.5
+    x, y = (place - centres[:, i, None] for i in (0, 1))
+    return -(x[:, None].square() + y[..., None].square())[None] / (2 * deviation**2)
+
+
+def test_smooth_decode_finds_the_centre_of_a_gaussian():
+    """Between the cells, where the largest cell is off by up to half a cell; the region has two pixels a cell."""
+    centres = torch.tensor([[20.3, 30.9], [28.0, 28.0], [40.5, 11.75]])
+    heatmaps = gaussian_heatmaps(centres, 2.0)
+    region = torch.tensor([[10.0, 20, 10 + 112, 20 + 112]])
+    points, peaks = keypoint_head.decode(heatmaps, region, smoothing=1.5)
+    torch.testing.assert_close(points[0], 10 * torch.tensor([1.0, 2]) + 2 * centres, atol=0.01, rtol=0)
+    assert torch.equal(peaks, heatmaps.flatten(2).amax(2))
+
+
+def test_smooth_decode_prefers_a_wide_mode_to_a_single_cell():
+    wide = gaussian_heatmaps(torch.tensor([[40.5, 40.5]]), 3.0)
+    wide[0, 0, 10, 10] = 0.5
+    assert wide.argmax() == 10 * 56 + 10
+    points, _ = keypoint_head.decode(wide, torch.tensor([[0.0, 0, 56, 56]]), smoothing=1.5)
+    torch.testing.assert_close(points, torch.tensor([[[40.5, 40.5]]]), atol=0.05, rtol=0)
+
+
+@pytest.mark.parametrize("cells", [3, 4, 56])
+def test_smooth_decode_stays_within_a_cell_of_the_largest(cells):
+    """Also at corners, on flat heatmaps, and where one cell has all the probability."""
+    region = torch.tensor([[0.0, 0, cells, cells]])
+    heatmaps = torch.zeros(1, 5, cells, cells)
+    corners = [(0, 0), (0, cells - 1), (cells - 1, 0), (cells - 1, cells - 1)]
+    for joint, (y, x) in enumerate(corners):
+        heatmaps[0, joint, y, x] = 1e4
+    points, _ = keypoint_head.decode(heatmaps, region, smoothing=1.5)
+    assert points.isfinite().all() and (points >= 0).all() and (points <= cells).all()
+    expected = torch.tensor([(x + 0.5, y + 0.5) for y, x in corners])
+    assert ((points[0, :4] - expected).abs() <= 1.5).all()
+
+
 def test_decode_of_nobody():
+    points, peaks = keypoint_head.decode(torch.zeros(0, 19, 56, 56), torch.zeros(0, 4), smoothing=1.5)
+    assert points.shape == (0, 19, 2) and peaks.shape == (0, 19)
     points, peaks = keypoint_head.decode(torch.zeros(0, 19, 56, 56), torch.zeros(0, 4))
     assert points.shape == (0, 19, 2)
     assert peaks.shape == (0, 19)

@@ -114,6 +114,7 @@ def dimofs_mobile(
             resolution=28,
             bilinear=1,
             canonical_scale=448,
+            smoothing=1.5,
         ),
         keypoint_names=keypoint_names,
         duplicate_oks=0.7,

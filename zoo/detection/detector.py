@@ -107,7 +107,7 @@ class PoseDetector(BoxDetector):
         [P, J], where P is the sum of all P_n.
         """
         heatmaps = torch.stack([self.keypoint_head(levels, boxes) for levels in views]).mean(dim=0)
-        return keypoints.decode(heatmaps, torch.cat(list(boxes)))
+        return keypoints.decode(heatmaps, torch.cat(list(boxes)), self.keypoint_head.smoothing)
 
 
 def finish(

@@ -5,6 +5,8 @@ The design is that of the ICCV 2017 PoseTrack winner, Detect-and-Track (Girdhar 
 Coordinates are continuous: a heatmap of S x S cells spans the region exactly, cell i covers [i, i + 1) / S of it.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,7 +24,7 @@ class KeypointHead(nn.Module):
     The defaults are those of Detect-and-Track: 14x14 regions, eight convolutions of 512 channels, 56x56 logits.
 
     dilations: one per convolution. canonical_scale: the region size (pixels) that is pooled from pyramid level P4;
-    twice the box branch's value pools each person one level finer.
+    twice the box branch's value pools each person one level finer. smoothing: how `decode` finds joints.
     """
 
     def __init__(
@@ -35,9 +37,10 @@ class KeypointHead(nn.Module):
         resolution: int = 14,
         bilinear: int = 2,
         canonical_scale: int = 224,
+        smoothing: float | None = None,
     ):
         super().__init__()
-        self.joints, self.canonical_scale = joints, canonical_scale
+        self.joints, self.canonical_scale, self.smoothing = joints, canonical_scale, smoothing
         self.resolution, self.bilinear = resolution, bilinear
         widths = [channels] + [hidden] * (len(dilations) - 1)
         self.convs = nn.ModuleList(
@@ -81,18 +84,60 @@ def _convolve(conv: nn.Module, x: Tensor) -> Tensor:
     return convolve(x, weight, conv.bias, stride, padding, dilation=dilation)[:, :, 0]
 
 
-def decode(logits: Tensor, regions: Tensor) -> tuple[Tensor, Tensor]:
+def decode(logits: Tensor, regions: Tensor, smoothing: float | None = None) -> tuple[Tensor, Tensor]:
     """Joints at the peaks: logits [K, J, S, S] over regions [K, 4] -> points [K, J, 2], peak logits [K, J].
 
-    As in Detect-and-Track and torchvision, each heatmap is resized (bicubic) to one cell per pixel of its region, and
-    the joint is the centre of the largest cell.
+    Without `smoothing`, as in Detect-and-Track and torchvision, each heatmap is resized (bicubic) to one cell per pixel
+    of its region, and the joint is the centre of the largest cell. With it, see `smooth_peaks`.
     """
+    if smoothing is not None:
+        size = (regions[:, 2:] - regions[:, :2]) / logits.shape[-1]
+        with torch.autocast(logits.device.type, enabled=False):
+            peaks = smooth_peaks(logits, smoothing)
+        return peaks * size[:, None] + regions[:, None, :2], logits.flatten(2).amax(2)
     size = (regions[:, 2:] - regions[:, :2]).clamp(min=1)
     cells = size.ceil()
     with torch.autocast(logits.device.type, enabled=False):
         x, y, peaks = _resized_peaks(logits, cells).unbind(1)
     points = (torch.stack((x, y), dim=-1) + 0.5) * (size / cells)[:, None] + regions[:, None, :2]
     return points, peaks
+
+
+def smooth_peaks(logits: Tensor, smoothing: float) -> Tensor:
+    """Where the probability of each joint is highest: logits [K, J, S, S] -> x and y [K, J, 2] in cells.
+
+    As in DARK (Zhang et al., CVPR 2020), a Gaussian with a standard deviation of `smoothing` cells smooths each
+    softmax, and a Newton step on its logarithm, at most a cell long, leads from the largest cell to the peak: the exact
+    one if the smoothed probability is a Gaussian itself.
+    """
+    cells = logits.shape[-1]
+    blur = _gaussian(cells, smoothing).to(logits)
+    smoothed = blur @ logits.flatten(2).softmax(2).view_as(logits) @ blur.mT
+    heights = smoothed.clamp(min=torch.finfo(smoothed.dtype).tiny).log().flatten(2)
+    index = heights.argmax(2)
+    # At the border, the step starts from the cell beside it, whose neighbours all exist.
+    x, y = (index % cells).clamp(1, cells - 2), (index // cells).clamp(1, cells - 2)
+
+    def height(right: int, down: int) -> Tensor:
+        return heights.gather(2, ((y + down) * cells + x + right)[..., None])[..., 0]
+
+    middle = height(0, 0)
+    dx, dy = (height(1, 0) - height(-1, 0)) / 2, (height(0, 1) - height(0, -1)) / 2
+    dxx, dyy = height(1, 0) - 2 * middle + height(-1, 0), height(0, 1) - 2 * middle + height(0, -1)
+    dxy = (height(1, 1) - height(1, -1) - height(-1, 1) + height(-1, -1)) / 4
+    step = torch.stack((dxy * dy - dyy * dx, dxy * dx - dxx * dy), dim=-1)
+    determinant = (dxx * dyy - dxy * dxy)[..., None]
+    # Only a surface that is curved down in all directions has a peak.
+    peaked = (determinant > 1e-9) & (dxx < 0)[..., None]
+    step = torch.where(peaked, step / determinant.where(peaked, 1.0), 0.0).clamp(-1, 1)
+    return torch.stack((x, y), dim=-1) + 0.5 + step
+
+
+def _gaussian(cells: int, deviation: float) -> Tensor:
+    """A matrix [cells, cells] that smooths as many values; its rows sum to 1."""
+    place = torch.arange(cells, dtype=torch.float32)
+    weights = torch.exp(-((place[:, None] - place) ** 2) / (2 * deviation**2))
+    return weights / weights.sum(dim=1, keepdim=True)
 
 
 def _resized_peaks(logits: Tensor, cells: Tensor) -> Tensor:
