@@ -53,6 +53,20 @@ class Peer(nn.Module):
         ]
 
 
+def in_boxes(model: PoseModel, frame: Tensor, boxes: Tensor) -> Detections:
+    """The joints of people whose `boxes` [P, 4] are known, in a frame [3, H, W] in [0, 1]; every score is 1.
+
+    InputError: the model finds people and joints at once and cannot be told boxes.
+    """
+    if not isinstance(model, PoseDetector):
+        raise InputError("--boxes labelled: this model takes no boxes; give a two-stage model, such as dimofs_mobile")
+    features = model.features(frame[None])
+    regions = features.geometry.to_input(boxes.to(frame))
+    points, logits = model.find_joints([model.align(features)], [regions])
+    scores = regions.new_ones(len(regions))
+    return Detections(boxes.to(frame), scores, features.geometry.to_frame(points), logits)
+
+
 def load_model(weights: str, size: int | None = None, device: str | torch.device = "cpu") -> PoseModel:
     """The model called `weights`, or the one in the folder `weights`, on `device`, ready to predict.
 
