@@ -53,6 +53,7 @@ from dimofs.eval.tables.labels import Training, few_labels, label_lines, label_r
 from dimofs.eval.tables.plots import plot_sweep
 from dimofs.eval.tables.runs import find_all
 from dimofs.files import read_json, write_json
+from dimofs.pages.report import recorded
 from dimofs.tracking import tracker_named
 from dimofs.zoo import checkpoints
 from dimofs.zoo.backbones.movenet import MoveNet
@@ -128,6 +129,7 @@ def main(
     ] = None,
     device: Annotated[str | None, "cpu, cuda, cuda:1, ... (default: a GPU if there is one)"] = None,
     json: Annotated[Path | None, "write the figures here", RESULT] = None,
+    html: Annotated[Path | None, "write the tables and Figure 6 here as a page", RESULT] = None,
 ) -> None:
     check_options(main, locals(), conflicts=CONFLICTS, needs=NEEDS)
     for run_name in runs:
@@ -139,7 +141,7 @@ def main(
         steps=steps or STEPS, batch=batch, learning_rate=rate, weight_decay=decay, dtype=dtype, warmup=WARMUP
     )
     poses = POSE_RECIPES["mobile"].changed(canvas=canvas)
-    with join_processes(device) as here:
+    with join_processes(device) as here, recorded(html, "The paper's claim") as page:
         beginning = out / "start"
         _without_motion(start, beginning)
         bench = Bench(jhmdb=jhmdb, jhmdb_labels=jhmdb_labels, out=out, options=OPTIONS)
@@ -161,11 +163,13 @@ def main(
             data = {text: few_labels(jhmdb, jhmdb_labels, clips, count) for text, count in counts.items()}
             result = label_runs(trained, data, epochs, steps, test)
             print(source, *label_lines(result), sep="\n")
+            page.picture(out / "labels.png", "Figures over labelled frames in a clip")
             plot_labels(out / "labels.png", result)
             print(f"-> {out / 'labels.png'}")
         else:
             paths = Paths(jhmdb=jhmdb, jhmdb_labels=jhmdb_labels, every=every).or_synthetic(SYNTHETIC_CLIPS)
             result = _pairs(trained, taught(paths.sources(), teacher), test)
+            page.picture(out / "figure6.png", "Figure 6")
             print(source)
             _show(result, test.deltas, out / "figure6.png")
     if json is not None:

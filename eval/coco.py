@@ -42,6 +42,7 @@ from dimofs.eval.models import PoseModel, in_boxes, load_model
 from dimofs.files import write_json
 from dimofs.formats.coco_images import CocoImages
 from dimofs.formats.coco_results import to_results
+from dimofs.pages.report import recorded
 from dimofs.pixels import to_tensor
 from dimofs.zoo.devices import pick_device
 from dimofs.zoo.negatives import pictures_in
@@ -74,6 +75,7 @@ def main(
     device: Annotated[str | None, "cpu, cuda, cuda:1, ... (default: a GPU if there is one)"] = None,
     save: Annotated[Path | None, "write the model's results here, COCO results format", RESULT] = None,
     json: Annotated[Path | None, "write the figures here", RESULT] = None,
+    html: Annotated[Path | None, "write the printed tables here as a page", RESULT] = None,
 ) -> None:
     check_options(main, locals(), conflicts=CONFLICTS, needs=NEEDS)
     model, empty = None, [] if nobody is None else pictures_in(nobody, "--nobody")
@@ -95,18 +97,19 @@ def main(
     if save is not None:
         write_json(save, results)
     figures = evaluate(truth, results)
-    stills = "COCO" if gt else "synthetic stills"
-    print(f"{stills}, {len(truth.images)} images, {weights if pred is None else pred}")
-    if truth.repeated:
-        print(f"note: {truth.file}: {truth.repeated} people have the id of another one; all were numbered anew")
-    for kind, stats in figures.items():
-        print("".join(f"{name:>8}" for name in ("", *stats)))
-        print(f"{kind:>8}" + "".join(f"{_figure(value):>8}" for value in stats.values()))
-    content: dict = {"definition": "coco", **figures}
-    if errors:
-        content["errors"] = _errors(truth, results)
-    if model is not None and empty:
-        content["reported"] = _reported(model, truth, results, empty, score)
+    with recorded(html, "Poses and boxes by COCO's definition"):
+        stills = "COCO" if gt else "synthetic stills"
+        print(f"{stills}, {len(truth.images)} images, {weights if pred is None else pred}")
+        if truth.repeated:
+            print(f"note: {truth.file}: {truth.repeated} people have the id of another one; all were numbered anew")
+        for kind, stats in figures.items():
+            print("".join(f"{name:>8}" for name in ("", *stats)))
+            print(f"{kind:>8}" + "".join(f"{_figure(value):>8}" for value in stats.values()))
+        content: dict = {"definition": "coco", **figures}
+        if errors:
+            content["errors"] = _errors(truth, results)
+        if model is not None and empty:
+            content["reported"] = _reported(model, truth, results, empty, score)
     if json is not None:
         write_json(json, content)
 

@@ -22,6 +22,7 @@ from dimofs.eval.actions.files import Truth, read_found, read_truth
 from dimofs.eval.actions.frame_map import DEFINITIONS, Definition, LabelledBoxes, frame_ap, suppressed
 from dimofs.eval.actions.tubes import STRICT, link, true_tubes, video_ap
 from dimofs.files import write_json
+from dimofs.pages.report import recorded
 
 
 def main(
@@ -33,6 +34,7 @@ def main(
     nms: Annotated[float | None, "suppress detections of one class above this IoU first", Range(0, 1)] = None,
     video: Annotated[bool, "also link tubes and print video-mAP"] = True,
     json: Annotated[Path | None, "write the figures here", RESULT] = None,
+    html: Annotated[Path | None, "write the printed tables here as a page", RESULT] = None,
 ) -> None:
     truth = read_truth(gt)
     found, notes = read_found(pred, truth)
@@ -41,8 +43,9 @@ def main(
     if nms is not None:
         found = suppressed(found, nms)
     result = figures(truth, found, iou, video)
-    print(f"{pred.name}: {len(found)} detections in {len(truth.frames)} frames, {len(truth.boxes)} labels")
-    print_figures(result, definition)
+    with recorded(html, "Action detection on JHMDB"):
+        print(f"{pred.name}: {len(found)} detections in {len(truth.frames)} frames, {len(truth.boxes)} labels")
+        print_figures(result, definition)
     if json is not None:
         write_json(json, result)
 

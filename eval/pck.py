@@ -35,6 +35,7 @@ from dimofs.eval.models import load_model
 from dimofs.eval.tables.joints import JointOptions, person_errors
 from dimofs.eval.worst import Worst
 from dimofs.files import write_json
+from dimofs.pages.report import recorded
 from dimofs.zoo.devices import pick_device
 from dimofs.zoo.training.data import JhmdbClips, JhmdbLabels, need
 
@@ -60,21 +61,24 @@ def main(
     device: Annotated[str | None, "cpu, cuda, cuda:1, ... (default: a GPU if there is one)"] = None,
     worst: Annotated[Path | None, "draw the nine people with the largest errors here (.png)", RESULT] = None,
     json: Annotated[Path | None, "write the figures here", RESULT] = None,
+    html: Annotated[Path | None, "write tables and the largest errors here as a page", RESULT] = None,
 ) -> None:
     here = pick_device(device)
     videos, source = _videos(jhmdb, jhmdb_labels)
-    model, drawn = load_model(weights, size, here), None if worst is None else Worst()
-    options = JointOptions(every=every, delta=delta, aggregate=aggregate, blur=blur, device=here)
-    parts = [part for v in tqdm(videos, "clips", disable=None) for part in person_errors(model, v, options, drawn)]
-    errors, speeds = torch.cat([error for error, _ in parts]), torch.cat([speed for _, speed in parts])
-    if not len(errors):
-        raise InputError(f"{source}: nobody is labelled in the frames that are judged; lower --every")
-    print(f"{source}, PCK by max(h, w) of the box, {weights}, delta {delta}, aggregate {aggregate}, blur {blur}")
-    result = {"all": _report("all", errors)}
-    for name, (low, high) in SPEEDS.items() if by_speed else ():
-        result[name] = _report(name, errors[(speeds >= low) & (speeds < high)], f", {low:g} to {high:g} a frame")
-    if drawn is not None and worst is not None:
-        drawn.write(worst)
+    with recorded(html, "PCK") as page:
+        worst = page.picture(worst, "The people with the largest errors: labels left, poses found right", ".png")
+        model, drawn = load_model(weights, size, here), None if worst is None else Worst()
+        options = JointOptions(every=every, delta=delta, aggregate=aggregate, blur=blur, device=here)
+        parts = [part for v in tqdm(videos, "clips", disable=None) for part in person_errors(model, v, options, drawn)]
+        errors, speeds = torch.cat([error for error, _ in parts]), torch.cat([speed for _, speed in parts])
+        if not len(errors):
+            raise InputError(f"{source}: nobody is labelled in the frames that are judged; lower --every")
+        print(f"{source}, PCK by max(h, w) of the box, {weights}, delta {delta}, aggregate {aggregate}, blur {blur}")
+        result = {"all": _report("all", errors)}
+        for name, (low, high) in SPEEDS.items() if by_speed else ():
+            result[name] = _report(name, errors[(speeds >= low) & (speeds < high)], f", {low:g} to {high:g} a frame")
+        if drawn is not None and worst is not None:
+            drawn.write(worst)
     if json is not None:
         content = {"definition": "pck", "delta": delta, "aggregate": aggregate, "blur": blur, "people": len(errors)}
         write_json(json, {**content, "pck": result.pop("all"), "speeds": result})

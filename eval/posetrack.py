@@ -61,6 +61,7 @@ from dimofs.eval.tables.compare import EvalOptions
 from dimofs.eval.tables.plots import check_plot
 from dimofs.eval.tables.report import line, report
 from dimofs.files import write_json
+from dimofs.pages.report import recorded
 from dimofs.tracking import TRACKERS
 from dimofs.zoo import checkpoints
 from dimofs.zoo.detection.detector import PoseDetector
@@ -113,6 +114,7 @@ def main(
     hota: Annotated[bool, "HOTA of keypoints as well"] = False,
     per_sequence: Annotated[bool, "a line for each sequence"] = False,
     json: Annotated[Path | None, "write the figures here", RESULT] = None,
+    html: Annotated[Path | None, "write the tables and plots here as a page", RESULT] = None,
     plot: Annotated[Path | None, "draw the figures here (.png, .pdf or .svg)", RESULT] = None,
     root: Annotated[Path | None, "run models over PoseTrack's validation set in this folder"] = None,
     jhmdb: JhmdbClips = None,
@@ -132,32 +134,39 @@ def main(
     batch: Annotated[int, "frames at a time", Range(1, 1024)] = 1,
 ) -> None:
     check_options(main, locals(), conflicts=CONFLICTS, needs=NEEDS)
-    if plot is not None:
-        check_plot(plot)
     definition: Definition = "corrected" if corrected or (jhmdb and not official) else "official"
-    if gt is not None and pred is not None:
-        if oks:
-            result = _by_oks(gt, pred, per_sequence)
-        else:
-            work = partial(score_video, definition=definition, tracking=tracking, hota=hota)
-            scores = score_pairs(gt, pred, work)
-            result = report(scores, str(gt), definition, tracking=tracking, per_sequence=per_sequence, plot=plot)
-    else:
-        _check_counts(weights, seeds, trackers, figure, plot if table is None and figure is None else None)
-        here = str(pick_device(device))
-        with _folder(out) as folder:
-            options = EvalOptions(delta=delta, batch=batch, joint_score=joint_score, definition=definition, hota=hota)
-            data = {"root": root, "jhmdb": jhmdb, "jhmdb_labels": jhmdb_labels, "most": videos, "seeds": seeds}
-            bench = Bench(**data, out=folder, options=options, plot=plot)
-            models = {name: checkpoints.load_as(PoseDetector, name, here) for name in weights}
-            if trackers is not None:
-                result = compare(bench, models, trackers)
-            elif figure is not None:
-                result = figure6(bench, models, deltas)
-            elif table is not None:
-                result = compare_models(bench, models, tracker, table)
+    with recorded(html, "PoseTrack") as page:
+        one = len(weights) == 1 or table is not None or figure is not None
+        if figure is not None:
+            plot = plot or Path("figure6.png")
+        if one and not oks and trackers is None:
+            plot = page.picture(plot, "Figures")
+        if plot is not None:
+            check_plot(plot)
+        if gt is not None and pred is not None:
+            if oks:
+                result = _by_oks(gt, pred, per_sequence)
             else:
-                result = run_models(bench, models, tracker, per_sequence)
+                work = partial(score_video, definition=definition, tracking=tracking, hota=hota)
+                scores = score_pairs(gt, pred, work)
+                result = report(scores, str(gt), definition, tracking=tracking, per_sequence=per_sequence, plot=plot)
+        else:
+            _check_counts(weights, seeds, trackers, figure, plot if table is None and figure is None else None)
+            here = str(pick_device(device))
+            with _folder(out) as folder:
+                how = {"delta": delta, "batch": batch, "joint_score": joint_score, "hota": hota}
+                options = EvalOptions(**how, definition=definition)
+                data = {"root": root, "jhmdb": jhmdb, "jhmdb_labels": jhmdb_labels, "most": videos, "seeds": seeds}
+                bench = Bench(**data, out=folder, options=options, plot=plot)
+                models = {name: checkpoints.load_as(PoseDetector, name, here) for name in weights}
+                if trackers is not None:
+                    result = compare(bench, models, trackers)
+                elif figure is not None:
+                    result = figure6(bench, models, deltas)
+                elif table is not None:
+                    result = compare_models(bench, models, tracker, table)
+                else:
+                    result = run_models(bench, models, tracker, per_sequence)
     if json is not None:
         write_json(json, none_for_nan(result))
 

@@ -28,7 +28,7 @@ from typing import Annotated, Literal
 import torch
 from tqdm import tqdm
 
-from dimofs.cli import InputError, check_ranges, run
+from dimofs.cli import RESULT, InputError, check_ranges, run
 from dimofs.eval.timing.case import Case, copy_bandwidth, time_case
 from dimofs.eval.timing.evaluators import eval_cases
 from dimofs.eval.timing.history import aligned, compare, conditions, differences, read_run, write_run
@@ -36,6 +36,7 @@ from dimofs.eval.timing.kernels import kernel_cases
 from dimofs.eval.timing.models import model_cases
 from dimofs.eval.timing.training import train_cases
 from dimofs.memory import keep_freed_memory
+from dimofs.pages.report import recorded
 from dimofs.zoo.devices import pick_device
 
 COLUMNS = (
@@ -70,6 +71,7 @@ def main(
     threads: Annotated[int | None, "CPU threads (default: PyTorch's choice)"] = None,
     device: Annotated[str | None, "cpu, cuda, cuda:1, ... (default: a GPU if there is one)"] = None,
     json: Annotated[Path | None, "write the rows, machine and versions to this file"] = None,
+    html: Annotated[Path | None, "write the printed tables here as a page", RESULT] = None,
     against: Annotated[Path | None, "compare to this file that --json wrote earlier"] = None,
 ) -> None:
     check_ranges(threads=(threads, 1, 1024))
@@ -86,16 +88,18 @@ def main(
     for case in tqdm(cases, leave=False):
         rows.append(time_case(case, bandwidth, seconds, turns, device))
         gc.collect()
-    print(table(rows))
-    print(f"{torch.get_num_threads()} threads, {bandwidth / 1e9:.1f} GB/s in a copy" if device == "cpu" else device)
     measured = {"conditions": conditions(device, quick), "rows": rows}
+    with recorded(html, "Speed"):
+        print(table(rows))
+        at = f"{torch.get_num_threads()} threads, {bandwidth / 1e9:.1f} GB/s in a copy" if device == "cpu" else device
+        print(at)
+        if stored is not None:
+            print(f"\nagainst {against}, measured {stored['conditions'].get('date', 'at an unknown date')}")
+            for line in differences(stored["conditions"], measured["conditions"]):
+                print(f"differs: {line}")
+            print(compare(stored["rows"], rows))
     if json is not None:
         write_run(json, measured)
-    if stored is not None:
-        print(f"\nagainst {against}, measured {stored['conditions'].get('date', 'at an unknown date')}")
-        for line in differences(stored["conditions"], measured["conditions"]):
-            print(f"differs: {line}")
-        print(compare(stored["rows"], rows))
 
 
 def require_peers(device: str | None) -> str:

@@ -19,22 +19,26 @@ sectors that Nsight Compute counts (lts__t_sectors_op_read.sum) then tell whethe
 """
 
 import itertools
+from pathlib import Path
+from typing import Annotated
 
-from dimofs.cli import run
+from dimofs.cli import RESULT, run
 from dimofs.eval.timing import sectors
 from dimofs.eval.timing.inputs import LEVELS, normal, people
+from dimofs.pages.report import recorded
 
 # A measured time beyond these multiples of the predicted one refutes the prediction.
 REFUTED = (0.7, 2)
 
 
-def main() -> None:
-    print("sectors over the floor")
-    for name, ratio in ratios().items():
-        print(f"{name:48} {ratio:6.2f}")
-    print("\npredicted on an H100, ms; refuted if measured below, above")
-    for name, seconds in predictions().items():
-        print(f"{name:48}" + "".join(f" {1e3 * seconds * bound:6.3f}" for bound in (1, *REFUTED)))
+def main(*, html: Annotated[Path | None, "write the printed tables here as a page", RESULT] = None) -> None:
+    with recorded(html, "Memory traffic"):
+        print("sectors over the floor")
+        for name, ratio in ratios().items():
+            print(f"{name:48} {ratio:6.2f}")
+        print("\npredicted on an H100, ms; refuted if measured below, above")
+        for name, seconds in predictions().items():
+            print(f"{name:48}" + "".join(f" {1e3 * seconds * bound:6.3f}" for bound in (1, *REFUTED)))
 
 
 def ratios() -> dict[str, float]:

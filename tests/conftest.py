@@ -5,6 +5,8 @@ import os
 import pytest
 import torch
 
+from tests.support.browser import chromium
+
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 torch.set_num_threads(min(2, torch.get_num_threads()))
@@ -17,3 +19,10 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def driver():
+    """A browser for all tests of pages."""
+    with chromium() as opened:
+        yield opened

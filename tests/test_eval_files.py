@@ -35,6 +35,16 @@ def save_lines(path: Path, content: list) -> Path:
     return path
 
 
+def test_figures_as_a_page(tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    run_posetrack(tmp_path, html=tmp_path / "figures.html")
+    page = (tmp_path / "figures.html").read_text()
+    for line in capsys.readouterr().out.splitlines():
+        assert line.split()[0] in page
+    assert "<td>mAP</td>" in page and "<th>Mean</th>" in page and page.count("data:image/svg+xml") == 1
+    assert not list(tmp_path.glob("*.svg"))
+
+
 # --- odd paths -------------------------------------------------------------------------------------------------------
 
 

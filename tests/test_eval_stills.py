@@ -397,7 +397,8 @@ class Painter:
 def test_coco_without_arguments_takes_synthetic_stills(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(coco, "STILLS", 4)
     monkeypatch.setattr(coco, "load_model", lambda *_: Painter(4, range(NUMBER, NUMBER + 1)))
-    coco.main(json=tmp_path / "f.json")
+    coco.main(json=tmp_path / "f.json", html=tmp_path / "f.html")
+    assert "<td>1.000</td>" in (tmp_path / "f.html").read_text()
     assert "synthetic stills, 4 images, dimofs_mobile" in capsys.readouterr().out
     figures = json.loads((tmp_path / "f.json").read_text())
     assert figures["pose"]["AP"] == pytest.approx(1) and figures["box"]["AP"] == pytest.approx(1)
@@ -412,7 +413,9 @@ def test_pck_without_arguments_takes_synthetic_clips(tmp_path, monkeypatch, caps
     assert "synthetic clips, PCK" in capsys.readouterr().out
     assert json.loads((tmp_path / "f.json").read_text())["pck"]["0.1"]["mean"] == 100
     monkeypatch.setattr(pck, "load_model", lambda *_: Painter(2, range(0, 40, 20)))
-    pck.main(every=20, by_speed=True, json=tmp_path / "f.json")
+    pck.main(every=20, by_speed=True, json=tmp_path / "f.json", html=tmp_path / "f.html")
+    page = (tmp_path / "f.html").read_text()
+    assert page.count("<table>") == 4 and page.count("data:image/png") == 1 and "largest errors" in page
     speeds = json.loads((tmp_path / "f.json").read_text())["speeds"]
     assert set(speeds) == {"slow", "medium", "fast"} and "fast: " in capsys.readouterr().out
     with pytest.raises(InputError, match="--jhmdb needs --jhmdb-labels beside it"):

@@ -15,7 +15,7 @@ from dimofs.formats.writers import About
 from dimofs.pages.player import UNIT, page, plain_film
 from dimofs.sources import Source, video_source
 from dimofs.video import Frame
-from tests.support.browser import PHONE, Page, chromium
+from tests.support.browser import PHONE, Page
 from tests.support.clips import number, picture, write_image
 
 # Keys as WebDriver names them.
@@ -121,12 +121,6 @@ def test_a_run_that_fails_leaves_nothing(tmp_path):
 
 
 # In a browser
-
-
-@pytest.fixture(scope="module")
-def driver():
-    with chromium() as opened:
-        yield opened
 
 
 @pytest.fixture(scope="module")
