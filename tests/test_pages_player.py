@@ -4,6 +4,7 @@ import base64
 import json
 import re
 import shutil
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,9 @@ from dimofs.detections import Detections
 from dimofs.formats.writers import About
 from dimofs.pages.player import UNIT, page, plain_film
 from dimofs.sources import Source, video_source
-from dimofs.video import Frame
+from dimofs.video import Frame, open_clip
 from tests.support.browser import PHONE, Page
-from tests.support.clips import number, picture, write_image
+from tests.support.clips import number, picture, write_image, write_video
 
 # Keys as WebDriver names them.
 LEFT, RIGHT, HOME, END, SHIFT = "\ue012", "\ue014", "\ue011", "\ue010", "\ue008"
@@ -305,6 +306,25 @@ def test_an_embedded_film_needs_no_file(driver, tmp_path):
     view.slide("#frame", 7)
     view.wait("current === 7")
     assert seen(view) == (7, pytest.approx(7, abs=0.3)) and view.complaints() == []
+
+
+def test_a_source_that_begins_late_and_is_used_in_part(driver, tmp_path):
+    """The file's first frame has the time 0.4 s; the results are of its frames 5 to 12."""
+    pictures = [picture(i, HEIGHT, WIDTH) for i in range(20)]
+    source = video_source(write_video(tmp_path / "x.mp4", pictures, [0.4 + i / RATE for i in range(20)]))
+    with closing(open_clip(source)) as clip, page(tmp_path / "x.html", about(), source, None, False) as write:
+        for frame in clip.frames(5 / RATE, 12.5 / RATE):
+            write(frame, people(frame.index))
+    view = opened(driver, tmp_path / "x.html")
+    alone(view)
+    for place, frame in ((0, 5), (3, 8), (7, 12)):
+        view.slide("#frame", place)
+        view.wait(f"current === {place} && !video.seeking")
+        assert seen(view) == (frame, pytest.approx(frame, abs=0.3))
+    view.slide("#frame", 6)
+    view.press(" ")
+    view.wait("!player.playing")
+    assert view.run("return video.currentTime") < 0.4 + 15 / RATE and view.complaints() == []
 
 
 def test_a_film_that_is_gone_is_told_and_the_people_still_play(driver, tmp_path):

@@ -59,26 +59,25 @@ function within(frame) {
 
 class Film {
   constructor(video, shown) {
-    this.video = video;
+    Object.assign(this, { video, shown });
     // The frame to go to next, while the video goes to another.
     this.goal = null;
-    const tell = () => shown(frameAt(video.currentTime));
-    if ("requestVideoFrameCallback" in video) {
-      const listen = () => video.requestVideoFrameCallback((_, { mediaTime }) => {
-        shown(frameAt(mediaTime));
-        listen();
-      });
+    const told = "requestVideoFrameCallback" in video;
+    // What the video calls the time of the first frame: it is not 0 in all files. Ours begin at 0.
+    this.origin = about.address && told ? null : 0;
+    const listen = () => video.requestVideoFrameCallback((_, { mediaTime }) => {
+      this.at(mediaTime);
       listen();
-    } else {
-      const follow = () => {
-        if (!video.paused) tell();
-        requestAnimationFrame(follow);
-      };
-      follow();
-    }
+    });
+    const follow = () => {
+      if (!video.paused) this.at(video.currentTime);
+      requestAnimationFrame(follow);
+    };
+    if (told) listen();
+    else follow();
     video.onseeked = () => {
       if (this.goal !== null) this.go(this.goal);
-      else if (!("requestVideoFrameCallback" in video)) tell();
+      else if (!told) this.at(video.currentTime);
     };
   }
   get playing() { return !this.video.paused && !this.video.ended; }
@@ -89,8 +88,19 @@ class Film {
   pause() { this.video.pause(); }
   speed(value) { this.video.playbackRate = value; }
   go(frame) {
-    this.goal = this.video.seeking ? frame : null;
-    if (this.goal === null) this.video.currentTime = within(frame);
+    this.goal = this.video.seeking || this.origin === null ? frame : null;
+    if (this.goal === null) this.video.currentTime = this.origin + within(frame);
+  }
+  /** The frame of this time is on the screen. */
+  at(time) {
+    if (this.origin === null) {
+      this.origin = time;
+      // The results may begin later than the video, and end earlier.
+      this.go(this.goal ?? 0);
+    } else {
+      if (time - this.origin >= about.seconds) this.pause();
+      this.shown(frameAt(time - this.origin));
+    }
   }
 }
 
