@@ -68,17 +68,18 @@ def test_the_columns_hold_what_was_written(tmp_path):
     assert (told["frames"], told["people"], told["ids"], told["film"]) == (22, 24, [7, 3], "x.poses.mp4")
     assert told["seconds"] == pytest.approx(22 / RATE) and told["limbs"] == [[0, 1]]
     content = base64.b64decode(script(path, "poses"))
-    sizes = (22 * 8, 23 * 4, 24 * 4, 24 * 8 * 2, 24, 24 * 2)
+    sizes = (22 * 8, 23 * 4, 24 * 4, 24 * 8 * 2, 24 * 2, 24, 24 * 2)
     parts = [content[end - size : end] for size, end in zip(sizes, np.cumsum(sizes), strict=True)]
     assert len(content) == sum(sizes)
-    times, starts, tracks, places, scores, confidences = map(
-        np.frombuffer, parts, ("<f8", "<u4", "<i4", "<i2", "u1", "u1")
+    times, starts, tracks, places, actions, scores, confidences = map(
+        np.frombuffer, parts, ("<f8", "<u4", "<i4", "<i2", "<i2", "u1", "u1")
     )
     np.testing.assert_allclose(times, np.arange(22) / 8)
     assert starts.tolist() == [*range(21), 22, 24] and tracks.tolist() == [0] * 21 + [1, 0, 1]
     # Frame 4: box (10, 80, 150, 115) of 160 x 120 pixels, nose at (32, 100).
     expected = [10 / 160, 80 / 120, 150 / 160, 115 / 120, 32 / 160, 100 / 120, 0, 0]
     assert places.reshape(24, 8)[4].tolist() == [round(UNIT * value) for value in expected]
+    assert set(actions.tolist()) == {-1} and told["actions"] == []
     assert scores[-2:].tolist() == [round(0.9 * 255), round(0.3 * 255)]
     assert confidences[:2].tolist() == [250, 5]  # sigmoid(±4) = .982, .018
 
@@ -221,6 +222,7 @@ def test_toggles(view):
     view.slide("#frame", DOUBTFUL_FROM)
     view.wait(f"current === {DOUBTFUL_FROM}")
     whole = drawn(view)
+    assert not view.find("#deeds").is_displayed()
     for name in ("boxes", "joints", "ids"):
         view.find(f"#{name}").click()
         less = drawn(view)
@@ -296,6 +298,20 @@ def test_browsers_that_do_not_tell_of_frames(driver, beside):
         view.wait("current > 22")
     finally:
         driver.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", key)
+
+
+def test_actions_stand_beside_the_ids(driver, tmp_path):
+    with page(tmp_path / "x.html", about(), video_source(Path("x.mp4")), None, False) as write:
+        for i in range(3):
+            write(Frame(picture(i, HEIGHT, WIDTH), i, i / RATE, 1 / RATE), people(i), [("wave", "clap", "wave")[i]])
+    view = Page(driver, tmp_path / "x.html")
+    assert view.run("return [about.actions, ...actions]") == [["wave", "clap"], 0, 1, 0]
+    assert view.find("#deeds").is_displayed()
+    both = drawn(view)
+    view.find("#ids").click()
+    alone_ = drawn(view)
+    view.find("#actions").click()
+    assert drawn(view) < alone_ < both
 
 
 def test_an_embedded_film_needs_no_file(driver, tmp_path):

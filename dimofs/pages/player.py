@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import mimetypes
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,7 +14,7 @@ from urllib.parse import quote
 import numpy as np
 
 from dimofs.detections import Detections
-from dimofs.drawing import colour
+from dimofs.drawing import LEFT_COLOUR, RIGHT_COLOUR, colour
 from dimofs.files import replacing
 from dimofs.formats.writers import About, Write
 from dimofs.overlay import film
@@ -24,15 +24,18 @@ from dimofs.shrinking import shrunk, shrunk_size
 from dimofs.sources import Source, printable
 from dimofs.video import Frame
 
-# The width and height of a frame in the units of the page's coordinates; player.js has the same number.
+# The width and height of a frame in the units of the page's coordinates; player_data.js has the same number.
 UNIT = 16384
+SCRIPTS = ("player_data.js", "player_media.js", "player_drawing.js", "player.js")
 # Suffixes of images that browsers show.
 SHOWN = (".avif", ".bmp", ".jpeg", ".jpg", ".png", ".webp")
 
 
 @contextmanager
-def page(path: Path, about: About, source: Source, kept: Path | None, embed: bool) -> Iterator[Write]:
+def page(path: Path, about: About, source: Source, kept: Path | None, embed: bool) -> Iterator[Callable[..., None]]:
     """A page of the frames of `source` and their people. It takes its name when the context ends without an error.
+
+    Yields `write(frame, people)`, which takes the action of each person as a third argument where actions are known.
 
     kept:  the `plain_film` that is written beside the page, which the page plays. Without it the page plays the source
            itself, which has to stay where it is, as the images of a folder have to.
@@ -45,8 +48,8 @@ def page(path: Path, about: About, source: Source, kept: Path | None, embed: boo
         images: list[Path] = []
         with plain_film(inside, about) if inside else nullcontext() as encode:
 
-            def write(frame: Frame, people: Detections) -> None:
-                clip.add(frame, people)
+            def write(frame: Frame, people: Detections, actions: Sequence[str] = ()) -> None:
+                clip.add(frame, people, actions)
                 if frame.file:
                     images.append(_showable(frame, Path(folder)) if embed else frame.file)
                 if encode:
@@ -64,7 +67,7 @@ def page(path: Path, about: About, source: Source, kept: Path | None, embed: boo
             values = {
                 "title": template.text(about.name),
                 "style": template.read("player.css"),
-                "script": template.read("player.js"),
+                "script": (f"{template.read(name)}\n\n" for name in SCRIPTS),
                 "about": template.data(contents),
                 "poses": clip.columns(),
                 "media": template.parts(inside, "film") if inside else _inlined(images if embed else []),
@@ -80,7 +83,7 @@ def plain_film(path: Path, about: About) -> Iterator[Write]:
 
 
 class _Clip:
-    """The frames and people written so far, as the columns that player.js reads.
+    """The frames and people written so far, as the columns that player_data.js reads.
 
     reduced: whether the page plays a `plain_film`, whose first frame's time is 0 and whose size is even.
     """
@@ -92,11 +95,13 @@ class _Clip:
         self.starts = [0]
         # The place of each track, by its id, in the order in which they begin.
         self.tracks: dict[int, int] = {}
-        # Of all people: place of the track, coordinates, score, confidences.
-        self.people = [bytearray() for _ in range(4)]
+        # The place of each action, by its name.
+        self.actions: dict[str, int] = {}
+        # Of all people: place of the track, coordinates, place of the action or -1, score, confidences.
+        self.people = [bytearray() for _ in range(5)]
 
-    def add(self, frame: Frame, people: Detections) -> None:
-        """The next frame and the people in it."""
+    def add(self, frame: Frame, people: Detections, actions: Sequence[str]) -> None:
+        """The next frame and the people in it, with the action of each or of nobody."""
         self.times.append(frame.time)
         self.until = frame.time + frame.duration
         self.starts.append(self.starts[-1] + len(people))
@@ -104,7 +109,9 @@ class _Clip:
         tracks = [self.tracks.setdefault(number, len(self.tracks)) for number in ids]
         points = np.concatenate((people.boxes.reshape(-1, 2, 2).numpy(), people.keypoints.numpy()), axis=1)
         places = np.nan_to_num(points / self._extent(frame) * UNIT).round().clip(-2 * UNIT, 2 * UNIT - 1)
-        parts = (np.array(tracks, "<i4"), places.astype("<i2"), _bytes(people.scores), _bytes(people.confidences))
+        done = [self.actions.setdefault(name, len(self.actions)) for name in actions] or [-1] * len(people)
+        scores = _bytes(people.scores), _bytes(people.confidences)
+        parts = (np.array(tracks, "<i4"), places.astype("<i2"), np.array(done, "<i2"), *scores)
         for column, part in zip(self.people, parts, strict=True):
             column += part.tobytes()
 
@@ -129,7 +136,9 @@ class _Clip:
             "joints": list(about.keypoint_names),
             "limbs": about.limbs,
             "ids": list(self.tracks),
-            "colours": [f"#{bytes(colour(number)).hex()}" for number in self.tracks],
+            "colours": [_hex(colour(number)) for number in self.tracks],
+            "sides": {"left_": _hex(LEFT_COLOUR), "right_": _hex(RIGHT_COLOUR)},
+            "actions": list(self.actions),
         }
 
     def _origin(self) -> float:
@@ -140,6 +149,10 @@ class _Clip:
         times = np.array(self.times, "<f8") - self._origin()
         starts = np.array(self.starts, "<u4")
         return template.encoded(b"".join((times.tobytes(), starts.tobytes(), *self.people)))
+
+
+def _hex(colour: tuple[int, int, int]) -> str:
+    return f"#{bytes(colour).hex()}"
 
 
 def _bytes(scores: Any) -> np.ndarray:
