@@ -39,6 +39,7 @@ from dimofs.eval.keypoints.coco_ap import CocoTruth, evaluate, parse_results, pa
 from dimofs.eval.keypoints.coco_errors import diagnose, error_lines
 from dimofs.eval.keypoints.false_people import count_people, labelled_boxes, reported
 from dimofs.eval.models import PoseModel, in_boxes, load_model
+from dimofs.eval.worst import worst_stills
 from dimofs.files import write_json
 from dimofs.formats.coco_images import CocoImages
 from dimofs.formats.coco_results import to_results
@@ -75,11 +76,11 @@ def main(
     device: Annotated[str | None, "cpu, cuda, cuda:1, ... (default: a GPU if there is one)"] = None,
     save: Annotated[Path | None, "write the model's results here, COCO results format", RESULT] = None,
     json: Annotated[Path | None, "write the figures here", RESULT] = None,
-    html: Annotated[Path | None, "write the printed tables here as a page", RESULT] = None,
+    html: Annotated[Path | None, "write tables and the people found worst here as a page", RESULT] = None,
 ) -> None:
     check_options(main, locals(), conflicts=CONFLICTS, needs=NEEDS)
     model, empty = None, [] if nobody is None else pictures_in(nobody, "--nobody")
-    with TemporaryDirectory() as folder:
+    with TemporaryDirectory() as folder, recorded(html, "Poses and boxes by COCO's definition") as page:
         if gt is None:
             images = Path(folder)
             truth = parse_truth("synthetic stills", write_stills(images, Synthetic(STILLS, seed=HELD_OUT)))
@@ -94,10 +95,9 @@ def main(
             results = parse_results(weights, found, truth)
         else:
             raise InputError("--gt needs --images DIR, the folder of its images, or --pred FILE")
-    if save is not None:
-        write_json(save, results)
-    figures = evaluate(truth, results)
-    with recorded(html, "Poses and boxes by COCO's definition"):
+        if save is not None:
+            write_json(save, results)
+        figures = evaluate(truth, results)
         stills = "COCO" if gt else "synthetic stills"
         print(f"{stills}, {len(truth.images)} images, {weights if pred is None else pred}")
         if truth.repeated:
@@ -110,6 +110,11 @@ def main(
             content["errors"] = _errors(truth, results)
         if model is not None and empty:
             content["reported"] = _reported(model, truth, results, empty, score)
+        drawn = (
+            None if images is None else page.picture(None, "The people found worst: labels left, poses right", ".png")
+        )
+        if drawn is not None and images is not None:
+            worst_stills(drawn, truth, results, CocoImages(truth.file, truth.images, images))
     if json is not None:
         write_json(json, content)
 

@@ -1,6 +1,7 @@
 """A picture of the people for whom a model errs most: labelled poses on the left, found ones on the right."""
 
 import heapq
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -11,12 +12,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dimofs.cli import InputError
-from dimofs.datasets.people import People
+from dimofs.datasets.people import People, to_dimofs
 from dimofs.detections import Detections
 from dimofs.drawing import draw
+from dimofs.eval.keypoints.coco_ap import CocoTruth
+from dimofs.eval.keypoints.coco_errors import match_people
 from dimofs.files import replacing
+from dimofs.formats.coco_images import CocoImages
 from dimofs.picture import png
-from dimofs.skeletons import DIMOFS, limbs
+from dimofs.pixels import to_tensor
+from dimofs.skeletons import COCO, DIMOFS, limbs
 
 # Side of a tile, pixels.
 SIDE = 192
@@ -62,6 +67,46 @@ class Worst:
         rows = [np.concatenate(tiles[i : i + COLUMNS], axis=1) for i in range(0, len(tiles), COLUMNS)]
         with replacing(path) as temporary:
             temporary.write_bytes(png(np.concatenate(rows)))
+
+
+def worst_stills(path: Path, truth: CocoTruth, results: Sequence[dict], images: CocoImages, most: int = 9) -> None:
+    """Draw the `most` labelled people of COCO stills with the lowest OKS; that of people whom nobody found is 0.
+
+    results: COCO's, with keypoints. InputError: as `Worst.write`, or an image cannot be read.
+    """
+    labels = [_joints(person) for person in truth.people]
+    oks = {n: 0.0 for n, joints in enumerate(labels) if (joints[:, 2] > 0).any() and not truth.people[n].get("iscrowd")}
+    oks |= {match.person: match.oks for match in match_people(truth, results)}
+    worst, places = Worst(most), {identity: number for number, identity in enumerate(images.ids)}
+    for number in sorted(oks, key=lambda n: oks[n])[:most]:
+        image = truth.people[number]["image_id"]
+        found = [result for result in results if result["image_id"] == image]
+        marked = torch.from_numpy(labels[number]).float()[None]
+        keypoints, labelled = to_dimofs(marked[..., :2] + 0.5, marked[..., 2] > 0, COCO)
+        box = _corners([truth.people[number]])
+        person = People(boxes=box, keypoints=keypoints, labelled=labelled, ignore=torch.zeros(0, 4))
+        frame = to_tensor(images.read(places[image])) / 255
+        worst.add(frame, person, _detections(found), COCO, torch.full((1, len(DIMOFS)), 1 - oks[number]))
+    worst.write(path)
+
+
+def _joints(entry: dict) -> np.ndarray:
+    """[17, 3] the joints of a person or a result in COCO's form, zeros if there are none."""
+    return np.reshape(entry.get("keypoints") or [0] * 3 * len(COCO), (-1, 3)).astype(np.float64)
+
+
+def _corners(entries: Sequence[dict]) -> Tensor:
+    """[N, 4] x1 y1 x2 y2 of the boxes of people or results."""
+    boxes = torch.tensor([entry["bbox"] for entry in entries], dtype=torch.float32).reshape(-1, 4)
+    return torch.cat((boxes[:, :2], boxes[:, :2] + boxes[:, 2:]), dim=1)
+
+
+def _detections(results: Sequence[dict]) -> Detections:
+    """The results of an image, which have boxes and joints, as found people."""
+    joints = torch.from_numpy(np.array([_joints(result) for result in results]).reshape(-1, len(COCO), 3)).float()
+    scores = torch.tensor([result.get("box_score", result["score"]) for result in results], dtype=torch.float32)
+    logits = torch.where(joints[..., 2] > 0, torch.inf, -torch.inf)
+    return Detections(_corners(results), scores, joints[..., :2] + 0.5, logits)
 
 
 def _tile(frame: Tensor, box: Tensor, people: Detections, names: tuple[str, ...]) -> np.ndarray:

@@ -398,7 +398,8 @@ def test_coco_without_arguments_takes_synthetic_stills(tmp_path, monkeypatch, ca
     monkeypatch.setattr(coco, "STILLS", 4)
     monkeypatch.setattr(coco, "load_model", lambda *_: Painter(4, range(NUMBER, NUMBER + 1)))
     coco.main(json=tmp_path / "f.json", html=tmp_path / "f.html")
-    assert "<td>1.000</td>" in (tmp_path / "f.html").read_text()
+    page = (tmp_path / "f.html").read_text()
+    assert "<td>1.000</td>" in page and page.count("data:image/png") == 1 and "found worst" in page
     assert "synthetic stills, 4 images, dimofs_mobile" in capsys.readouterr().out
     figures = json.loads((tmp_path / "f.json").read_text())
     assert figures["pose"]["AP"] == pytest.approx(1) and figures["box"]["AP"] == pytest.approx(1)

@@ -2,16 +2,20 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
 from dimofs.cli import InputError
 from dimofs.datasets.people import People
 from dimofs.detections import Detections
-from dimofs.eval.worst import SIDE, Worst
+from dimofs.eval.keypoints.coco_ap import parse_truth
+from dimofs.eval.worst import SIDE, Worst, worst_stills
+from dimofs.formats.coco_images import CocoImages
 from dimofs.images import read_image
 from dimofs.skeletons import DIMOFS
 from tests.support import scenes
+from tests.support.clips import write_image
 
 NOBODY = Detections.empty(19)
 
@@ -52,3 +56,20 @@ def test_nobody_to_draw(tmp_path):
     with pytest.raises(InputError, match=r"worst\.png: nobody with a labelled joint"):
         worst.write(tmp_path / "worst.png")
     assert not list(tmp_path.iterdir())
+
+
+def test_the_worst_of_stills(tmp_path):
+    """Three grey stills with a person each: found exactly, 10 pixels off, and not at all."""
+    people, images, results = [], [], []
+    for number, shift in enumerate((0, 10, None)):
+        write_image(tmp_path / f"{number}.png", np.full((60, 60, 3), 50 + 50 * number, np.uint8))
+        images.append({"id": number, "file_name": f"{number}.png", "width": 60, "height": 60})
+        joints = [30, 30, 2] * 17
+        person = {"image_id": number, "category_id": 1, "bbox": [20, 20, 20, 20], "keypoints": joints}
+        people.append({"id": number + 1, "area": 400, "iscrowd": 0, "num_keypoints": 17, **person})
+        if shift is not None:
+            results.append({**person, "score": 0.9, "keypoints": [30 + shift, 30, 1] * 17})
+    truth = parse_truth("stills", {"images": images, "annotations": people})
+    worst_stills(tmp_path / "worst.png", truth, results, CocoImages("stills", images, tmp_path), most=2)
+    image = read_image(tmp_path / "worst.png")
+    assert [int(image[5, 5 + 2 * i * SIDE, 0]) for i in range(3)] == [150, 100, 0], "not found, next, none"
