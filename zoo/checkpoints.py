@@ -24,6 +24,7 @@ from dimofs.cli import InputError
 from dimofs.files import check_regular, read_json
 from dimofs.zoo.arguments import check_arguments
 from dimofs.zoo.converters import keypointrcnn
+from dimofs.zoo.detection.action_localizer import shared_with_pose
 from dimofs.zoo.devices import pick_device
 from dimofs.zoo.presets import PRESETS
 
@@ -37,16 +38,22 @@ SHIPPED = Path(__file__).parent / "weights"
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
 
-def save(model: nn.Module, folder: str | Path, metadata: Mapping[str, str], half: bool = False) -> None:
+def save(
+    model: nn.Module, folder: str | Path, metadata: Mapping[str, str], half: bool = False, base: str | None = None
+) -> None:
     """Write `model`, which a preset made, with `metadata` in the header of the tensor file.
 
-    half: store the tensors as float16. A new folder appears whole; in an existing folder each of the two files is
-    replaced at once, and other files (README.md) stay.
-    InputError: the folder cannot be written. ValueError: no preset made the model, or it is not float32.
+    half: store the tensors as float16. base: the shipped pose detector that most of the model's tensors are those of;
+    they are then left out, and read from there. A new folder appears whole; in an existing folder each of the two files
+    is replaced at once, and other files (README.md) stay.
+    InputError: the folder cannot be written, or `base` has other tensors. ValueError: no preset made the model, or it
+    is not float32.
     """
     folder = Path(os.path.realpath(folder))
     staging = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     config, tensors = _describe(model), _tensors(model)
+    if base is not None:
+        config["base"], tensors = _without_base(tensors, base)
     if half:
         tensors = {name: t.half() if t.is_floating_point() else t for name, t in tensors.items()}
     try:
@@ -125,8 +132,41 @@ def _public(size: int | None) -> nn.Module:
 
 
 def _read(weights: Path, size: int | None) -> nn.Module:
-    """The model whose tensors are in `weights`, with config.json beside it."""
-    return _filled(_build(weights.with_name(CONFIG), size), weights, _verified(weights))
+    """The model whose tensors are in `weights`, with config.json beside it, and for the rest in the model's base."""
+    config = weights.with_name(CONFIG)
+    model = _build(config, size)
+    return _filled(model, weights, _shared_tensors(config, model) | _verified(weights))
+
+
+def _without_base(tensors: dict[str, Tensor], base: str) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """The entry of config.json about the `base`, and the tensors that it does not have."""
+    shared = _base_tensors(base)
+    for name in sorted(tensors.keys() & shared.keys()):
+        if not torch.equal(tensors[name], shared[name]):
+            raise InputError(f"{base}: has another {name} than the model; save the model whole, without a base")
+    kept = {name: tensor for name, tensor in tensors.items() if name not in shared}
+    return {"weights": base, "sha256": _digest(shared)}, kept
+
+
+def _shared_tensors(config: Path, model: nn.Module) -> dict[str, Tensor]:
+    """The tensors of `model` that its base has, if config.json names one. InputError: the base is no longer the
+    same."""
+    entry = read_json(config).get("base")
+    if entry is None:
+        return {}
+    if not isinstance(entry, dict) or not isinstance(entry.get("weights"), str):
+        raise InputError(f'{config}: field "base" is not an object with "weights" and "sha256"')
+    shared = _base_tensors(entry["weights"])
+    if _digest(shared) != entry.get("sha256"):
+        raise InputError(f"{config}: was trained above other weights of {entry['weights']}; train or fetch it again")
+    return {name: tensor for name, tensor in shared.items() if name in model.state_dict()}
+
+
+def _base_tensors(name: str) -> dict[str, Tensor]:
+    """The tensors of a shipped pose detector, float32, as an action localizer names them."""
+    if name not in shipped():
+        raise InputError(f"{name}: is no base; one of {', '.join(shipped())} is")
+    return shared_with_pose({key: t.float() for key, t in _verified(SHIPPED / name / WEIGHTS).items()})
 
 
 def _filled(model: nn.Module, path: Path, tensors: Mapping[str, Tensor]) -> nn.Module:

@@ -8,6 +8,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, NamedTuple, ParamSpec, TypedDict, TypeVar
 
+import torch
 from torch import nn
 
 from dimofs import skeletons
@@ -17,6 +18,8 @@ from dimofs.zoo.backbones.fpn import FeaturePyramid
 from dimofs.zoo.backbones.mobilenet import SeparableConv
 from dimofs.zoo.backbones.pyramids import KeypointPyramidBackbone, PyramidBackbone
 from dimofs.zoo.backbones.resnet import ResNet, resnet50, resnet101
+from dimofs.zoo.detection.action_head import ActionHead
+from dimofs.zoo.detection.action_localizer import ActionLocalizer, Stream, stream_width
 from dimofs.zoo.detection.box_head import BoxHead
 from dimofs.zoo.detection.detector import PoseDetector
 from dimofs.zoo.detection.keypoint_head import KeypointHead
@@ -139,6 +142,61 @@ def dimofs_resnet101(
 
 
 @preset
+def action_mobile(
+    action_names: Sequence[str],
+    streams: Sequence[str] = ("appearance", "dimofs@10"),
+    cells: Annotated[int, Limits(1, 7)] = 3,
+    hidden: int = 256,
+    keypoint_names: Sequence[str] = skeletons.DIMOFS,
+    min_size: Side = 240,
+    max_size: Side = 320,
+    variant: str = "paper",
+) -> ActionLocalizer:
+    """Actions of people on the parts of `dimofs_mobile`, with light heads."""
+    return localizer(dimofs_mobile(keypoint_names, min_size, max_size, variant), action_names, streams, cells, hidden)
+
+
+@preset
+def action_resnet101(
+    action_names: Sequence[str],
+    streams: Sequence[str] = ("appearance", "dimofs@10"),
+    cells: Annotated[int, Limits(1, 7)] = 7,
+    hidden: int = 1024,
+    keypoint_names: Sequence[str] = skeletons.COCO,
+    min_size: Side = 800,
+    max_size: Side = 1333,
+    variant: str = "paper",
+) -> ActionLocalizer:
+    """The paper's action localization (section 5.1) on the parts of `dimofs_resnet101`: two layers of 1024 a stream."""
+    pose = dimofs_resnet101(keypoint_names, min_size, max_size, variant)
+    return localizer(pose, action_names, streams, cells, hidden)
+
+
+def localizer(
+    pose: PoseDetector, action_names: Sequence[str], streams: Sequence[str], cells: int, hidden: int
+) -> ActionLocalizer:
+    """An action localizer of the parts of `pose`, with a new head."""
+    channels = pose.deformable.convs[0].in_channels
+    levels = [torch.zeros(1, channels, 16 >> i, 16 >> i) for i in range(4)]  # type: ignore[arg-type]
+    dimofs = pose.offset_net(levels, levels)[0].shape[1]
+    joints = len(pose.keypoint_names)
+    widths = [stream_width(Stream.parse(s), channels, dimofs, joints, cells) for s in streams]  # type: ignore[arg-type]
+    return ActionLocalizer(
+        preprocess=pose.preprocess,
+        backbone=pose.backbone,
+        offset_net=pose.offset_net,
+        mixing=pose.deformable.convs,
+        rpn=pose.rpn,
+        box_head=pose.box_head,
+        keypoint_head=pose.keypoint_head,
+        head=ActionHead(widths, len(action_names), hidden),
+        streams=streams,
+        cells=cells,
+        action_names=action_names,
+    )
+
+
+@preset
 def movenet_multipose(people: Annotated[int, Limits(1, 1000)] = 6) -> movenet.MoveNet:
     """MoveNet MultiPose: a single-frame peer, a teacher, and the mobile model's initial weights."""
     return movenet.MoveNet(people)
@@ -161,5 +219,7 @@ PRESETS: dict[str, Callable[..., Any]] = {
     "dimofs_mobile": dimofs_mobile,
     "dimofs_resnet50": dimofs_resnet50,
     "dimofs_resnet101": dimofs_resnet101,
+    "action_mobile": action_mobile,
+    "action_resnet101": action_resnet101,
     "movenet_multipose": movenet_multipose,
 }

@@ -1,0 +1,214 @@
+"""Regions to learn actions from: people of every n-th frame of labelled clips, with what they do, and background.
+
+Training regions of a frame are the labelled box, the same box moved and scaled a little, and the detector's two best.
+Of these, boxes that overlap no label are background: without them a head calls every bystander an actor. Test regions
+are the detector's three best.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from itertools import accumulate
+from pathlib import Path
+from zlib import crc32
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dimofs import boxes as box
+from dimofs.cli import InputError
+from dimofs.datasets.jhmdb import Jhmdb
+from dimofs.datasets.npz import read_npz
+from dimofs.reader import count_frames
+from dimofs.zoo.detection.action_localizer import ActionLocalizer
+from dimofs.zoo.detection.features import Geometry
+from dimofs.zoo.training.feature_cache import FeatureCache
+
+# Regions that overlap a label by less than the first are background, by at least the second are its person.
+BACKGROUND, PERSON = 0.3, 0.5
+# Detections of a frame that training and test use, and the least score of those.
+TRAIN_PEOPLE, TEST_PEOPLE, LEAST_SCORE = 2, 3, 0.05
+# A labelled box is moved and scaled by up to this share of its size.
+JITTER = 0.12
+VIDEOS = (".avi", ".mp4", ".mkv", ".mov", ".webm", ".m4v")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelledClip:
+    """A clip of one action. boxes: [T, 4] of the actor in pixels of the frame, NaN where unknown; None: found by the
+    detector, whose best person in each frame is the actor."""
+
+    name: str
+    path: Path
+    label: int
+    length: int
+    boxes: Tensor | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Regions:
+    """K regions of F frames A.
+
+    numbers: [F] int64, the number of each frame in its clip. clips: [F] int64, which clip it is of.
+    frames:  [K] int64, the frame of each region, ascending.
+    boxes:   [K, 4] float, in pixels of the network's input. scores: [K] float, of a person; labelled boxes have 1.
+    labels:  [K] int64, 0 for background and 1 + action else, -1 where a region is neither.
+    targets: [K, 4] float, the labelled box, in pixels of the input; NaN where there is none.
+    scale:   [F, 2] float, pixels of the frame per pixel of the input, x and y.
+    """
+
+    numbers: Tensor
+    clips: Tensor
+    frames: Tensor
+    boxes: Tensor
+    scores: Tensor
+    labels: Tensor
+    targets: Tensor
+    scale: Tensor
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def by_frame(self) -> list[Tensor]:
+        """The boxes of each frame, [K_f, 4]."""
+        return list(self.boxes.split(torch.bincount(self.frames, minlength=len(self.numbers)).tolist()))
+
+    @staticmethod
+    def join(parts: Sequence[Regions]) -> Regions:
+        """The regions of several clips; the n-th part is clip n."""
+        first = [0, *accumulate(len(part.numbers) for part in parts)]
+        moved = [
+            replace(part, frames=part.frames + start, clips=torch.full_like(part.clips, number))
+            for number, (part, start) in enumerate(zip(parts, first, strict=False))
+        ]
+        names = [field.name for field in fields(Regions)]
+        return Regions(**{name: torch.cat([getattr(part, name) for part in moved]) for name in names})
+
+
+def jhmdb_clips(source: Jhmdb) -> tuple[list[LabelledClip], list[str]]:
+    """The clips of a split's part with their actors' boxes, and the names of the classes, in alphabetical order."""
+    classes = sorted({name.partition("/")[0] for name in source.names})
+    clips = []
+    for name in source.names:
+        boxes = source.labels.boxes(name)
+        if boxes is None:
+            raise InputError(f"{source.labels.root}: has no boxes of {name}")
+        clips.append(
+            LabelledClip(
+                name=name,
+                path=source.clips / f"{name}.avi",
+                label=classes.index(name.partition("/")[0]),
+                length=len(boxes),
+                boxes=torch.from_numpy(np.asarray(boxes, np.float32)),
+            )
+        )
+    return clips, classes
+
+
+def folder_clips(root: Path, boxes: Path | None = None) -> tuple[list[LabelledClip], list[str]]:
+    """The videos of `root`/<class>/, and the names of the classes in alphabetical order.
+
+    boxes: an .npz file with an array [T, 4] for each "<class>/<name without ending>": x1 y1 x2 y2 in pixels, rows of
+    NaN where nobody acts. InputError: there are no two classes, or a video or its boxes are missing or malformed.
+    """
+    if not root.is_dir():
+        raise InputError(f"--clips {root}: no such folder; give one that holds a folder of videos for each class")
+    classes = sorted(folder.name for folder in root.iterdir() if folder.is_dir() and _videos(folder))
+    if len(classes) < 2:
+        raise InputError(f"--clips {root}: holds {len(classes)} folders of videos; give one for each of two classes")
+    known = read_npz(boxes) if boxes is not None else {}
+    clips = []
+    for label, action in enumerate(classes):
+        for path in _videos(root / action):
+            name = f"{action}/{path.stem}"
+            length = count_frames(path)
+            track = None if boxes is None else _track(known, name, length, boxes)
+            clips.append(LabelledClip(name=name, path=path, label=label, length=length, boxes=track))
+    return clips, classes
+
+
+def _videos(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in VIDEOS)
+
+
+def _track(known: Mapping[str, np.ndarray], name: str, length: int, file: Path) -> Tensor:
+    if name not in known:
+        raise InputError(f"{file}: has no boxes of {name}; add an array of that name")
+    track = np.asarray(known[name])
+    if track.shape != (length, 4) or track.dtype.kind not in "iuf":
+        raise InputError(f"{file}: {name!r} is {track.dtype} {track.shape}; its clip needs numbers ({length}, 4)")
+    if np.isinf(track).any() or (track[:, 2:] <= track[:, :2]).any():
+        raise InputError(f"{file}: {name!r} has a box that is empty or not finite; write x1 y1 x2 y2, or NaN")
+    return torch.from_numpy(track.astype(np.float32))
+
+
+def held_out_clips(clips: Sequence[LabelledClip], share: float = 0.25) -> tuple[list[LabelledClip], list[LabelledClip]]:
+    """The clips in two parts, of which the second has every n-th clip of each class: the one to choose a recipe on."""
+    step, seen, kept, held = round(1 / share), dict[int, int](), [], []
+    for clip in clips:
+        seen[clip.label] = seen.get(clip.label, 0) + 1
+        (held if seen[clip.label] % step == 0 else kept).append(clip)
+    return kept, held
+
+
+@torch.inference_mode()
+def find_regions(
+    model: ActionLocalizer, cache: FeatureCache, clip: LabelledClip, *, every: int, train: bool
+) -> Regions:
+    """The regions of every `every`-th frame of a clip. Labelled boxes are moved the same way each time."""
+    random = torch.Generator().manual_seed(crc32(clip.name.encode()))
+    numbers = list(range(0, clip.length, every))
+    features = cache.features(clip.path, numbers)
+    geometry = features.geometry
+    most = TRAIN_PEOPLE if train else TEST_PEOPLE
+    found = model.find_boxes(model.mixed(features), geometry, min_score=LEAST_SCORE, max_people=most)
+    parts: list[tuple[Tensor, ...]] = []
+    for frame, (people, number) in enumerate(zip(found, numbers, strict=True)):
+        actor = _actor(clip, number, people.boxes, geometry)
+        boxes, scores = _training(actor, people.boxes, people.scores, random) if train else people
+        labels, targets = _labels(boxes, actor, clip.label)
+        parts.append((torch.full((len(labels),), frame), boxes, scores, labels, targets))
+    frames, boxes, scores, labels, targets = (torch.cat(column) for column in zip(*parts, strict=True))
+    scale = [geometry.frame[i] / geometry.resized[i] for i in (1, 0)]
+    return Regions(
+        numbers=torch.tensor(numbers),
+        clips=torch.zeros(len(numbers), dtype=torch.int64),
+        frames=frames,
+        boxes=boxes,
+        scores=scores,
+        labels=labels,
+        targets=targets,
+        scale=torch.tensor([scale] * len(numbers)),
+    )
+
+
+def _actor(clip: LabelledClip, number: int, found: Tensor, geometry: Geometry) -> Tensor:
+    """The actor's box in a frame, [1, 4] or [0, 4], in pixels of the input."""
+    if clip.boxes is None:
+        return found[:1]
+    actor = box.clip(geometry.to_input(clip.boxes[number : number + 1]), *geometry.resized)
+    return actor[actor.isfinite().all(1) & (actor[:, 2:] > actor[:, :2]).all(1)]
+
+
+def _training(actor: Tensor, found: Tensor, scores: Tensor, random: torch.Generator) -> tuple[Tensor, Tensor]:
+    """The labelled box, the same with jitter and the detections, with scores."""
+    size = (actor[:, 2:] - actor[:, :2]).repeat(1, 2)
+    jittered = actor + JITTER * size * (2 * torch.rand(actor.shape, generator=random) - 1)
+    ones = scores.new_ones(2 * len(actor))
+    return torch.cat((actor, jittered, found)), torch.cat((ones, scores))
+
+
+def _labels(regions: Tensor, actor: Tensor, label: int) -> tuple[Tensor, Tensor]:
+    """The class of each region, 0 for background and -1 for neither, and the labelled box, NaN without one."""
+    if not len(actor):
+        return torch.full((len(regions),), -1), torch.full((len(regions), 4), torch.nan)
+    overlap = box.iou(regions, actor)[:, 0]
+    labels = torch.where(overlap >= PERSON, 1 + label, torch.where(overlap < BACKGROUND, 0, -1))
+    return labels, torch.where((labels > 0)[:, None], actor, torch.nan)
+
+
+def later(numbers: Tensor, length: int, delta: int | Tensor) -> Tensor:
+    """The numbers [F] of the frames `delta` after those of `numbers`, limited to a clip of `length` frames."""
+    return (numbers + delta).clamp(0, length - 1)

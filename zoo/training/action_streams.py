@@ -1,0 +1,85 @@
+"""Pooled streams of regions: computed once from cached features, kept on disk under a hash of all they depend on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from hashlib import sha256
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from dimofs.files import replacing
+from dimofs.zoo.detection.action_localizer import ActionLocalizer
+from dimofs.zoo.training.action_data import LabelledClip, Regions, find_regions
+from dimofs.zoo.training.feature_cache import FeatureCache, digest, tensors_digest
+
+
+class Partner(NamedTuple):
+    """The frames B of a clip's F frames A: numbers [F] of frames of the video `path`."""
+
+    path: Path
+    numbers: Tensor
+
+
+class StreamCache:
+    """Regions and pooled streams of clips, in the folder of their features.
+
+    Files are named by hashes, as those of `FeatureCache`: other weights, boxes or frames read other files.
+    """
+
+    def __init__(self, model: ActionLocalizer, features: FeatureCache):
+        self.model, self.features = model, features
+        self._people = " ".join(digest(part) for part in (model.mixing, model.rpn, model.box_head))
+        self._kinds = {"dimofs": digest(model.offset_net), "pose": self._people}
+        if model.keypoint_head is not None:
+            self._kinds["pose"] += digest(model.keypoint_head)
+
+    def regions(self, clip: LabelledClip, *, every: int, train: bool) -> Regions:
+        """`find_regions`."""
+        boxes = "" if clip.boxes is None else tensors_digest([("boxes", clip.boxes)])
+        key = f"regions {self._source(clip.path)} {self._people} {clip.name} {clip.label} {boxes} {every} {train}"
+        found = kept(
+            self.features.folder,
+            key,
+            lambda: asdict(find_regions(self.model, self.features, clip, every=every, train=train)),
+        )
+        return Regions(**found)
+
+    def stream(self, clip: LabelledClip, regions: Regions, kind: str, partner: Partner | None = None) -> Tensor:
+        """One kind of stream for the regions of a clip, [K, width] float16; without `partner` A is its own Frame B."""
+        key = f"stream {kind} {self.model.cells} {self._source(clip.path)} {self._kinds.get(kind)}"
+        key += tensors_digest((name, getattr(regions, name)) for name in ("numbers", "frames", "boxes"))
+        if partner is not None:
+            key += f" {self._source(partner.path)} {partner.numbers.tolist()}"
+        found = kept(self.features.folder, key, lambda: {"x": self._pool(clip, regions, kind, partner)})
+        return found["x"]
+
+    def _source(self, path: Path) -> str:
+        """What tells the features of a video apart."""
+        return self.features.file(path).name
+
+    @torch.inference_mode()
+    def _pool(self, clip: LabelledClip, regions: Regions, kind: str, partner: Partner | None) -> Tensor:
+        a = self.features.features(clip.path, regions.numbers.tolist())
+        b = a if partner is None else self.features.features(partner.path, partner.numbers.tolist())
+        pooled = self.model.stream(kind, a, replace(b, geometry=a.geometry), regions.by_frame())
+        # Displacements of coarse levels reach hundreds of cells; float16 holds 65504.
+        return pooled.clamp(-6e4, 6e4).half()
+
+
+def kept(folder: Path, key: str, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+    """What `compute` returns, from a file in `folder` if it was computed before with this `key`."""
+    file = folder / f"{sha256(key.encode()).hexdigest()[:32]}.safetensors"
+    try:
+        return load_file(file)
+    except (OSError, SafetensorError):
+        pass
+    tensors = {name: tensor.contiguous() for name, tensor in compute().items()}
+    with replacing(file) as temporary:
+        save_file(tensors, temporary)
+    return tensors
