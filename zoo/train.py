@@ -1,4 +1,4 @@
-"""Train a pose detector to find the people of Frame A in the features of Frame B.
+"""Train a pose detector to find the people of Frame A in the features of Frame B, or what people do.
 
     python -m dimofs.zoo.train pose --out runs/first
     python -m dimofs.zoo.train pose --out runs/mobile --init MOVENET --teacher LABELS --validate 500 --unfreeze 8000 \\
@@ -7,6 +7,8 @@
     torchrun --nproc-per-node 8 -m dimofs.zoo.train pose --recipe paper --out runs/paper --posetrack DIR \\
         --model dimofs_resnet50 --init keypointrcnn_resnet50_fpn_coco
     python -m dimofs.zoo.train pose --benchmark 20 --synthetic 1000 --canvas 256 --batch 4
+    python -m dimofs.zoo.train action --out runs/jhmdb --jhmdb CLIPS --jhmdb-labels JHMDB --validate 300
+    python -m dimofs.zoo.train action --out runs/own --clips DIR --streams appearance dimofs@5 dimofs@10 pose@10
 
 Data: without any it trains on 10,000 synthetic clips, which need no files. Data sets given by path are mixed; --mix
 sets their weights. Your own labelled images can be a COCO keypoint file, the .xml of CVAT ("CVAT for images 1.1"), the
@@ -29,24 +31,35 @@ Resuming: the same command on the same folder continues at the last checkpoint, 
 and SIGHUP finish the step and write a checkpoint; at most --save-every steps are lost otherwise. Of the options that
 define the result only --steps may change, to train longer; the learning rate then follows the new schedule.
 
+Actions: the head of an `action_mobile` or `action_resnet101` learns above the frozen parts of a pose detector, --init
+(default: dimofs_mobile). --clips holds one folder of videos for each class; the actor is the person that the detector
+is surest of, or --boxes gives an array [frames, 4] (x1 y1 x2 y2) for each "<class>/<video without ending>". Features
+are computed once and kept in --cache under a hash of weights, size and clip. --validate keeps every fourth clip of each
+class out of training. The result is for python -m dimofs.zoo.action.
+
 torchrun spreads each batch over its processes, with the same losses and weights as one process.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from dimofs.cli import InputError, Range, check_choices, run
 from dimofs.datasets.people import PairSource
 from dimofs.memory import keep_freed_memory
 from dimofs.zoo.presets import VARIANTS
+from dimofs.zoo.training.action_options import MODELS, ActionOptions, check_unused
+from dimofs.zoo.training.actions import ACTIONS
 from dimofs.zoo.training.data import SYNTHETIC_CLIPS, Paths, Teacher, mixed, taught, unlabelled
 from dimofs.zoo.training.distributed import join_processes
 from dimofs.zoo.training.poses import POSE_RECIPES, PoseTask
 from dimofs.zoo.training.recipes import RECIPES
 from dimofs.zoo.training.run import RunOptions, benchmark_run, plan, train
+from dimofs.zoo.training.tasks import Task
+
+POSE_MODELS = ("dimofs_mobile", "dimofs_resnet50", "dimofs_resnet101")
 
 
 def describe(planned: Mapping[str, Any], sources: Mapping[str, PairSource]) -> None:
@@ -57,16 +70,27 @@ def describe(planned: Mapping[str, Any], sources: Mapping[str, PairSource]) -> N
         print(f"note: people that {name} does not label count as background; give --teacher LABELS", file=sys.stderr)
 
 
+def _model_of(task: str, model: str, known: Sequence[str]) -> str:
+    """The name of a model that learns this task. InputError: it learns another."""
+    if model not in known:
+        raise InputError(f"--model {model}: does not learn the task {task}; give {' or '.join(known)}")
+    return model
+
+
 def main(
-    task: Annotated[Literal["pose"], "what to learn"],
+    task: Annotated[Literal["pose", "action"], "what to learn"],
     *,
-    out: Annotated[str, "run folder; the same command on the same folder resumes the run"] = "runs/pose",
+    out: Annotated[str | None, "run folder; the same command on it resumes the run (default: runs/TASK)"] = None,
     init: Annotated[str | None, "weights to start from: a converted MoveNet, or the model's own"] = None,
     data: Paths,
+    actions: ActionOptions,
     teacher: Teacher = None,
     mix: Annotated[list[str] | None, "weights of the data sets in the batches, as in jhmdb=0.4 coco=0.25"] = None,
     recipe: Annotated[Literal["mobile", "paper"], "sets the defaults of the options below"] = "mobile",
-    model: Annotated[Literal["dimofs_mobile", "dimofs_resnet50", "dimofs_resnet101"] | None, "the network"] = None,
+    model: Annotated[
+        Literal["dimofs_mobile", "dimofs_resnet50", "dimofs_resnet101", "action_mobile", "action_resnet101"] | None,
+        "the network",
+    ] = None,
     variant: Annotated[str | None, f"motion parts: {', '.join(VARIANTS)} (see dimofs.zoo.presets)"] = None,
     steps: Annotated[int | None, "optimizer steps", Range(1)] = None,
     batch: Annotated[int | None, "pairs in a batch, over all processes", Range(1, 65536)] = None,
@@ -93,22 +117,37 @@ def main(
     quiet: Annotated[bool, "print neither the recipe nor a progress bar"] = False,
 ) -> None:
     check_choices(variant=(variant, VARIANTS))
-    for option, value in (("--unfreeze", unfreeze), ("--fixed", fixed)):
-        if value is not None and not init:
-            raise InputError(f"{option} needs --init beside it: without weights to start from nothing is frozen")
-    paths = data.or_synthetic(SYNTHETIC_CLIPS)
-    sources = taught(paths.sources(), teacher)
-    chosen = RECIPES[recipe].changed(
-        steps=steps, batch=batch, accumulate=accumulate, optimizer=optimizer, learning_rate=rate, unfreeze=unfreeze,
-        fixed=None if fixed is None else tuple(fixed), warmup=warmup, dtype=dtype, recompute=recompute, seed=seed,
-        frozen=None if init else (),
-    )  # fmt: skip
-    poses = POSE_RECIPES[recipe]
-    poses = poses.changed(
-        preset=model, variant=variant, canvas=canvas, single=single, paste=paste, largest=largest,
-        mix=mixed(poses.mix, mix or (), list(sources)),
-    )  # fmt: skip
-    learned = PoseTask(recipe=poses, sources=sources, held_out_sources=paths.held_out())
+    common = {
+        "steps": steps, "batch": batch, "accumulate": accumulate, "optimizer": optimizer, "learning_rate": rate,
+        "warmup": warmup, "dtype": dtype, "recompute": recompute, "seed": seed,
+    }  # fmt: skip
+    if task == "action":
+        check_unused(
+            task, teacher=teacher, mix=mix, recipe=recipe != "mobile", canvas=canvas, single=single, paste=paste,
+            largest=largest, unfreeze=unfreeze, fixed=fixed, recompute=recompute,
+        )  # fmt: skip
+        init = init or "dimofs_mobile"
+        preset = _model_of(task, model or MODELS[0], MODELS)
+        learned: Task = actions.task(
+            data, preset=preset, weights=init, variant=variant, validate=validate > 0, device=device
+        )
+        chosen, sources = ACTIONS.changed(**common), {}
+    else:
+        check_unused(task, **{option.removeprefix("--"): True for option in actions.given})
+        for option, value in (("--unfreeze", unfreeze), ("--fixed", fixed)):
+            if value is not None and not init:
+                raise InputError(f"{option} needs --init beside it: without weights to start from nothing is frozen")
+        paths = data.or_synthetic(SYNTHETIC_CLIPS)
+        sources = taught(paths.sources(), teacher)
+        chosen = RECIPES[recipe].changed(
+            **common, unfreeze=unfreeze, fixed=None if fixed is None else tuple(fixed), frozen=None if init else ()
+        )
+        poses = POSE_RECIPES[recipe]
+        poses = poses.changed(
+            preset=model and _model_of(task, model, POSE_MODELS), variant=variant, canvas=canvas, single=single,
+            paste=paste, largest=largest, mix=mixed(poses.mix, mix or (), list(sources)),
+        )  # fmt: skip
+        learned = PoseTask(recipe=poses, sources=sources, held_out_sources=paths.held_out())
     options = RunOptions(
         init=init, compile=compile, save_every=save_every, validate=validate, held_out=held_out, workers=workers,
         quiet=quiet,
@@ -119,7 +158,7 @@ def main(
         if process.leads and not quiet:
             describe(plan(learned, chosen, init), sources)
         if benchmark is None:
-            train(learned, chosen, out, process, options)
+            train(learned, chosen, out or f"runs/{task}", process, options)
             return
         speed = benchmark_run(learned, chosen, process, options, benchmark)
         if process.leads:

@@ -7,13 +7,14 @@ import torch
 from torch import Tensor, nn
 
 from dimofs.skeletons import DIMOFS
+from dimofs.zoo.detection.action_localizer import ActionLocalizer
 from dimofs.zoo.detection.box_head import BoxHead
 from dimofs.zoo.detection.detector import PoseDetector
 from dimofs.zoo.detection.keypoint_head import KeypointHead
 from dimofs.zoo.detection.losses import Sampling
 from dimofs.zoo.detection.preprocess import Preprocess
 from dimofs.zoo.detection.rpn import RegionProposals
-from dimofs.zoo.presets import PRESETS, motion_parts, preset
+from dimofs.zoo.presets import PRESETS, localizer, motion_parts, preset
 from dimofs.zoo.training.poses import POSE_RECIPES, PoseRecipe, PoseTask
 from dimofs.zoo.training.recipes import RECIPES, Recipe
 
@@ -59,8 +60,16 @@ def tiny_model(seed: int = 0) -> PoseDetector:
 def use_tiny(patch: pytest.MonkeyPatch) -> None:
     """Have the training command train this model, when told of no other recipe."""
     patch.setitem(PRESETS, "tiny", tiny)
+    patch.setitem(PRESETS, "tiny_action", tiny_action)
     patch.setitem(RECIPES, "mobile", TINY)
     patch.setitem(POSE_RECIPES, "mobile", TINY_POSES)
 
 
 TINY_TASK = PoseTask(recipe=TINY_POSES, sources={})
+
+
+@preset
+def tiny_action(
+    action_names: Sequence[str], streams: Sequence[str] = ("appearance", "dimofs@2"), cells: int = 3, hidden: int = 16
+) -> ActionLocalizer:
+    return localizer(tiny(DIMOFS, "random"), action_names, streams, cells, hidden)

@@ -1,0 +1,90 @@
+"""The options of `train action`, and the task that follows from them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from dimofs.cli import InputError, Range
+from dimofs.datasets.jhmdb import Jhmdb
+from dimofs.zoo.detection.action_localizer import Stream
+from dimofs.zoo.devices import pick_device
+from dimofs.zoo.presets import PRESETS
+from dimofs.zoo.training.action_data import LabelledClip, folder_clips, held_out_clips, jhmdb_clips
+from dimofs.zoo.training.action_streams import StreamCache
+from dimofs.zoo.training.actions import ActionRecipe, ActionTask, build_table, start
+from dimofs.zoo.training.data import Paths, need
+from dimofs.zoo.training.feature_cache import FeatureCache
+
+# Of each class every fourth clip is validated on.
+HELD_OUT = 0.25
+MODELS = ("action_mobile", "action_resnet101")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ActionOptions:
+    """What `train action` needs beside the options that all tasks share."""
+
+    clips: Annotated[str | None, "action: folder that holds a folder of videos for each class"] = None
+    boxes: Annotated[str | None, "action: .npz file of the actors' boxes in --clips (default: detected)"] = None
+    split: Annotated[int, "action: which of JHMDB's three splits", Range(1, 3)] = 1
+    streams: Annotated[list[str] | None, "action: what the head reads (default: appearance dimofs@10)"] = None
+    cells: Annotated[int, "action: side of the pooled grid of each stream", Range(1, 7)] = 5
+    hidden: Annotated[int, "action: width of the head's layers", Range(1, 4096)] = 256
+    cache: Annotated[str, "action: folder of cached features; safe to delete"] = "runs/features"
+
+    @property
+    def given(self) -> list[str]:
+        """The options that belong to actions alone and are given."""
+        return [f"--{name}" for name in ("clips", "boxes", "streams") if getattr(self, name) is not None]
+
+    def task(
+        self, paths: Paths, *, preset: str, weights: str, variant: str | None, validate: bool, device: str | None
+    ) -> ActionTask:
+        """The task on the clips that the options name, with all streams computed or read from the cache.
+
+        InputError: clips, boxes or weights are missing or malformed.
+        """
+        clips, classes = self._labelled(paths)
+        arguments = self._arguments(classes, variant)
+        model = PRESETS[preset](**arguments).eval()
+        start(model, weights)
+        cache = StreamCache(model, FeatureCache(self.cache, model.to(pick_device(device))))
+        kept, held = held_out_clips(clips, HELD_OUT) if validate else (clips, [])
+        if validate and not held:
+            raise InputError(
+                f"--validate: needs {round(1 / HELD_OUT)} clips of a class; leave it out, or give more clips"
+            )
+        tables = [build_table(cache, part, every=paths.every, train=True) if part else None for part in (kept, held)]
+        recipe = ActionRecipe(preset=preset, arguments=arguments, every=paths.every)
+        if tables[0] is None or not (tables[0].regions.labels > 0).any():
+            raise InputError("the clips show nobody whose action could be learned; give --boxes, or other clips")
+        return ActionTask(recipe=recipe, table=tables[0], held_out_table=tables[1])
+
+    def _labelled(self, paths: Paths) -> tuple[list[LabelledClip], list[str]]:
+        if self.clips is not None and paths.jhmdb is not None:
+            raise InputError("--clips and --jhmdb exclude each other; give one of them")
+        if self.clips is not None:
+            return folder_clips(Path(self.clips), Path(self.boxes) if self.boxes else None)
+        clips = need(paths.jhmdb, "--jhmdb or --clips", "action")
+        labels = need(paths.jhmdb_labels, "--jhmdb-labels", "--jhmdb")
+        return jhmdb_clips(Jhmdb(clips, labels, split=self.split, part="train"))
+
+    def _arguments(self, classes: list[str], variant: str | None) -> Mapping[str, Any]:
+        streams = self.streams or ["appearance", "dimofs@10"]
+        for text in streams:
+            try:
+                Stream.parse(text)
+            except ValueError as error:
+                raise InputError(f"--streams: {error}") from error
+        arguments = {"action_names": classes, "streams": streams, "cells": self.cells, "hidden": self.hidden}
+        return arguments | ({} if variant is None else {"variant": variant})
+
+
+def check_unused(task: str, **options: object) -> None:
+    """InputError: one of these options, which the task does not have, is given."""
+    for name, value in options.items():
+        if value not in (None, False):
+            raise InputError(f"--{name.replace('_', '-')}: is no option of the task {task}; leave it out")
