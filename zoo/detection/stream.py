@@ -163,7 +163,7 @@ def _sweep_clip(
     """`_sweep` over frames of one size."""
     ahead = max(*deltas, aggregate, 0)
     behind = max(*(-delta for delta in deltas), aggregate, int(motion))
-    window, waiting, done = _Window(), deque[Frame](), 0
+    window, waiting, done = FeatureWindow(), deque[Frame](), 0
     ended = False
     while not ended:
         group = list(islice(clip, batch))
@@ -186,7 +186,7 @@ def _sweep_clip(
         window.drop(done - behind)
 
 
-class _Window:
+class FeatureWindow:
     """Features of the latest frames of a clip, frame by frame. `total` counts all frames of the clip so far."""
 
     def __init__(self):
