@@ -19,7 +19,7 @@ import numpy as np
 
 from dimofs.cli import InputError
 from dimofs.eval.actions.frame_map import MOST_CLASSES, LabelledBoxes
-from dimofs.files import read_json
+from dimofs.files import read_json, write_json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,3 +176,13 @@ def _classes(value: Any, path: Path) -> list[str]:
     if not (good and 0 < len(names) <= MOST_CLASSES and len(set(names)) == len(names)):
         raise InputError(f"{path}: field 'classes' is not a list of up to {MOST_CLASSES} different names")
     return names
+
+
+def write_found(path: Path, truth: Truth, found: LabelledBoxes) -> None:
+    """Write detections as `read_found` reads them. InputError: the file cannot be written."""
+    rows = zip(found.frames.tolist(), found.labels.tolist(), found.scores.tolist(), found.boxes.tolist(), strict=True)
+    entries = [
+        {"video": truth.frames[f][0], "frame": truth.frames[f][1], "label": label, "score": score, "box": box}
+        for f, label, score, box in rows
+    ]
+    write_json(path, entries)

@@ -14,6 +14,7 @@ Equal scores keep the order of the file, which decides in published scripts too.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal, NamedTuple
@@ -49,6 +50,12 @@ class LabelledBoxes:
         return LabelledBoxes(
             frames=self.frames[index], labels=self.labels[index], boxes=self.boxes[index], scores=self.scores[index]
         )
+
+    @staticmethod
+    def join(parts: Sequence[LabelledBoxes]) -> LabelledBoxes:
+        """The boxes of all parts, at least one, in order."""
+        names = ("frames", "labels", "boxes", "scores")
+        return LabelledBoxes(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
 
 
 def frame_ap(

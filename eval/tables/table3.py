@@ -1,0 +1,186 @@
+"""What eval.jhmdb prints about columns of Table 3 and the points of Figure 7."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from dimofs.cli import InputError
+from dimofs.datasets.jhmdb import Jhmdb
+from dimofs.eval.actions.files import Truth
+from dimofs.eval.actions.frame_map import DEFINITIONS
+from dimofs.eval.tables.action_streams import TABLE3, Column, StreamSources
+from dimofs.eval.tables.actions import Comparison, Part, Trial, bootstrap, limited, mean_ap, truth_of
+from dimofs.eval.tables.plots import save
+from dimofs.flow import METHODS
+from dimofs.zoo.presets import action_mobile
+from dimofs.zoo.training.action_data import LabelledClip, jhmdb_clips
+from dimofs.zoo.training.actions import ACTIONS, start
+from dimofs.zoo.training.recipes import Recipe
+
+# Differences of other columns are to this one.
+APPEARANCE, DIMOFS = "appearance", "DiMoFs"
+# The paper's Figure 7 peaks here; the ends of its curve are columns 4 and 6 of Table 3.
+PAPER_PEAK = 12
+# Streams that Figure 7 can show.
+CURVES = ("dimofs", "random", "difference", "later", "pose", *METHODS)
+FIGURE7 = tuple(range(0, 41, 2))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ActionBench:
+    """The data and the heads of a comparison; the fields are options of the command.
+
+    most: clips of each class and part, None for all. every: Frame A is one of every `every`-th frame.
+    """
+
+    jhmdb: str
+    jhmdb_labels: str
+    split: int
+    weights: str
+    every: int
+    most: int | None
+    cells: int
+    hidden: int
+    steps: int
+    seeds: Sequence[int]
+    cache: Path
+
+    @property
+    def recipe(self) -> Recipe:
+        return ACTIONS.changed(steps=self.steps)
+
+    def prepare(self) -> tuple[Comparison, StreamSources]:
+        """Regions of both parts, and where their streams come from. InputError: data or weights are missing."""
+        train, classes = self._clips("train")
+        test, others = self._clips("test")
+        if classes != others:
+            raise InputError(f"--jhmdb-labels {self.jhmdb_labels}: training and test clips have other classes")
+        model = action_mobile(classes, cells=self.cells, hidden=self.hidden).eval()
+        start(model, self.weights)
+        sources = StreamSources(model, self.cache, train)
+        parts = [
+            Part(
+                clips=clips,
+                parts=[
+                    sources.trained.regions(clip, every=self.every, train=part == "train")
+                    for clip in tqdm(clips, f"{part} regions", unit="clip", leave=False, disable=None)
+                ],
+            )
+            for part, clips in (("train", train), ("test", test))
+        ]
+        comparison = Comparison(
+            train=parts[0], test=parts[1], classes=classes, recipe=self.recipe, hidden=self.hidden, seeds=self.seeds,
+            folder=self.cache,
+        )  # fmt: skip
+        return comparison, sources
+
+    def _clips(self, part: Any) -> tuple[list[LabelledClip], list[str]]:
+        clips, classes = jhmdb_clips(Jhmdb(self.jhmdb, self.jhmdb_labels, split=self.split, part=part))
+        return limited(clips, self.most), classes
+
+
+def table3(bench: ActionBench, names: Sequence[str] | None) -> dict[str, Any]:
+    """Print Table 3; returns the content of --json. names: of the columns, None for all. InputError: unknown name."""
+    known = {column.name: column for column in TABLE3}
+    if unknown := [name for name in names or () if name not in known]:
+        raise InputError(f"--columns {unknown[0]!r}: is none of {', '.join(known)}")
+    columns = [known[name] for name in names] if names else list(TABLE3)
+    comparison, sources = bench.prepare()
+    truth = truth_of(comparison.test, comparison.classes)
+    trials: dict[str, Trial] = {}
+    rows: dict[str, Any] = {}
+    print(f"Table 3: {_about(bench, comparison)}")
+    print(f"{'':24}{'frame-mAP@.5 voc':>18}{'yowo':>7}{'act':>7}{'clips':>7}{'paper':>7}")
+    for column in columns:
+        trials[column.name] = comparison.trial([sources.named(stream) for stream in column.streams])
+        rows[column.name] = row = _row(truth, trials[column.name], column)
+        cells = "".join(f"{row[name]['mean']:7.1f}" for name in ("yowo", "act", "clips"))
+        paper = "-" if column.paper is None else f"{column.paper:.1f}"
+        voc = f"{row['voc']['mean']:.1f} ± {row['voc']['sd']:.1f}"
+        print(f"{column.name:24}{voc:>18}{cells}{paper:>7}", flush=True)
+    gains = {base: _gains(truth, trials, base) for base in (APPEARANCE, DIMOFS) if base in trials}
+    return {"table": 3, "about": _about(bench, comparison), "rows": rows, "gains": gains}
+
+
+def _about(bench: ActionBench, comparison: Comparison) -> str:
+    frames = [sum(len(regions.numbers) for regions in part.parts) for part in (comparison.train, comparison.test)]
+    train, test = comparison.train, comparison.test
+    return (
+        f"JHMDB split {bench.split}, {len(train.clips)} training clips ({frames[0]} frames), {len(test.clips)} test "
+        f"clips ({frames[1]} frames), {bench.weights} frozen, seeds {list(bench.seeds)}"
+    )
+
+
+def _row(truth: Truth, trial: Trial, column: Column) -> dict[str, Any]:
+    figures = {name: [mean_ap(truth, found, name) for found in trial.found] for name in DEFINITIONS}
+    figures["clips"] = list(trial.accuracy)
+    means = {name: {"mean": float(np.mean(x)), "sd": _spread(x), "seeds": x} for name, x in figures.items()}
+    return {"streams": list(column.streams), "paper": column.paper, **means}
+
+
+def _spread(values: Sequence[float]) -> float:
+    """The standard deviation of a sample; 0 of a single value."""
+    return float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+
+
+def _gains(truth: Truth, trials: dict[str, Trial], base: str) -> dict[str, Any]:
+    """Print and return how much better each column is than `base`, with its 95 % interval over resampled clips."""
+    sets = [found for trial in trials.values() for found in trial.found]
+    sampled = bootstrap(truth, sets)
+    counts = np.cumsum([0, *(len(trial.found) for trial in trials.values())])
+    means = {name: sampled[:, a:b].mean(1) for name, a, b in zip(trials, counts[:-1], counts[1:], strict=True)}
+    print(f"frame-mAP (voc) minus that of {base}, 95 % interval over clips:")
+    gains = {}
+    for name, values in means.items():
+        if name == base:
+            continue
+        low, high = np.percentile(values - means[base], (2.5, 97.5))
+        gain = np.mean([mean_ap(truth, f) for f in trials[name].found])
+        gain -= np.mean([mean_ap(truth, f) for f in trials[base].found])
+        gains[name] = {"gain": float(gain), "low": float(low), "high": float(high)}
+        print(f"{name:24}{gain:+6.1f} [{low:+.1f}, {high:+.1f}]")
+    return gains
+
+
+def figure7(bench: ActionBench, kinds: Sequence[str], deltas: Sequence[int], plot: Path) -> dict[str, Any]:
+    """Print and plot frame-mAP over delta for appearance with each kind of stream; returns the content of --json.
+
+    Heads are trained on frames of random delta, so that none of the points is the one that was trained for.
+    """
+    if unknown := [kind for kind in kinds if kind not in CURVES]:
+        raise InputError(f"--kinds {unknown[0]!r}: is none of {', '.join(CURVES)}")
+    comparison, sources = bench.prepare()
+    truth = truth_of(comparison.test, comparison.classes)
+    curves: dict[str, list[dict[str, float]]] = {}
+    print(f"Figure 7, frame-mAP@.5 (voc): {_about(bench, comparison)}")
+    print(f"{'delta':>6}" + "".join(f"{delta:>7}" for delta in deltas))
+    for kind in kinds:
+        appearance, trained = sources.named(APPEARANCE), sources.named(f"{kind}@random")
+        tests = [[appearance, sources.named(f"{kind}@{delta}")] for delta in deltas]
+        trials = comparison.trials([appearance, trained], tests)
+        scores = [[mean_ap(truth, found) for found in trial.found] for trial in trials]
+        curves[kind] = [{"mean": float(np.mean(x)), "sd": _spread(x)} for x in scores]
+        print(f"{kind:>6}" + "".join(f"{point['mean']:7.1f}" for point in curves[kind]), flush=True)
+    _plot(plot, deltas, curves)
+    print(f"-> {plot}")
+    return {"figure": 7, "about": _about(bench, comparison), "deltas": list(deltas), "curves": curves}
+
+
+def _plot(path: Path, deltas: Sequence[int], curves: dict[str, list[dict[str, float]]]) -> None:
+    def draw(figure: Any) -> None:
+        axes = figure.subplots()
+        for kind, points in curves.items():
+            mean, sd = ([point[name] for point in points] for name in ("mean", "sd"))
+            axes.errorbar(deltas, mean, sd, marker="o", capsize=2, label=f"appearance and {kind}")
+        axes.axvline(PAPER_PEAK, linestyle=":", color="grey", label="peak of the paper's curve")
+        axes.set(xlabel="delta, frames from A to B", ylabel="frame-mAP@.5, %")
+        axes.legend()
+        axes.grid(alpha=0.3)
+
+    save(path, (7, 4.2), draw)

@@ -1,0 +1,197 @@
+"""Table 3 and Figure 7: the bootstrap, the streams that stand in the DiMoFs' place, heads that learn, and refusals."""
+
+import shlex
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from dimofs.cli import InputError, arguments
+from dimofs.eval import jhmdb
+from dimofs.eval.actions.frame_map import LabelledBoxes
+from dimofs.eval.tables.action_streams import StreamSources, flow_stream
+from dimofs.eval.tables.actions import Comparison, Part, bootstrap, limited, mean_ap, truth_of
+from dimofs.zoo.backbones.inflated import InflatedConv, inflate
+from dimofs.zoo.backbones.mobilenet import SameConv2d
+from dimofs.zoo.training.action_data import LabelledClip, Regions
+from dimofs.zoo.training.actions import ACTIONS
+from tests.support.clips import write_video
+from tests.support.tiny import Strides, tiny_action
+
+BOX = [8.0, 8, 40, 40]
+
+
+def regions(frames: int = 3) -> Regions:
+    """One person in each frame, in the whole labelled box, and background beside it."""
+    boxes = torch.tensor([BOX, [44.0, 44, 60, 60]]).repeat(frames, 1)
+    labels = torch.tensor([1, 0]).repeat(frames)
+    return Regions(
+        numbers=torch.arange(frames),
+        clips=torch.zeros(frames, dtype=torch.int64),
+        frames=torch.arange(frames).repeat_interleave(2),
+        boxes=boxes,
+        scores=torch.full((2 * frames,), 0.9),
+        labels=labels,
+        targets=torch.where((labels > 0)[:, None], boxes, torch.nan),
+        scale=torch.ones(frames, 2),
+    )
+
+
+def part(tmp_path, count: int) -> Part:
+    """Clips of two actions in turn."""
+    clips = [
+        LabelledClip(name=f"{i % 2}/{i}", path=tmp_path, label=i % 2, length=3, boxes=torch.tensor([BOX] * 3))
+        for i in range(count)
+    ]
+    found = [replace(regions(), labels=regions().labels * (1 + clip.label)) for clip in clips]
+    return Part(clips=clips, parts=found)
+
+
+def telling(clip: LabelledClip, found: Regions) -> torch.Tensor:
+    """A stream that says what the person does; background has the value of neither."""
+    values = torch.where(found.labels > 0, 1.0 - 2 * clip.label, 0.0)
+    return torch.stack((values, (found.labels > 0).float()), dim=1).half()
+
+
+def silent(_: LabelledClip, found: Regions) -> torch.Tensor:
+    return (found.labels > 0).float()[:, None].half()
+
+
+def test_heads_learn_what_their_streams_tell_and_no_more(tmp_path):
+    comparison = Comparison(
+        train=part(tmp_path, 8), test=part(tmp_path, 4), classes=["wave", "sit"], hidden=8, seeds=[0, 1],
+        recipe=ACTIONS.changed(steps=150, batch=8, learning_rate=1e-2, warmup=0), folder=tmp_path / "cache",
+    )  # fmt: skip
+    truth = truth_of(comparison.test, comparison.classes)
+    told = comparison.trial([silent, telling])
+    assert [mean_ap(truth, found) for found in told.found] == [100, 100] and list(told.accuracy) == [100, 100]
+    untold = comparison.trial([silent])
+    assert all(accuracy <= 50 for accuracy in untold.accuracy)
+    # What was trained is read again, and gives the same.
+    files = sorted((tmp_path / "cache").iterdir())
+    again = comparison.trial([silent, telling])
+    assert np.array_equal(again.found[1].scores, told.found[1].scores)
+    assert sorted((tmp_path / "cache").iterdir()) == files and len(files) == 4
+
+
+def test_the_bootstrap_resamples_clips(tmp_path):
+    """Of two clips one is found: the mean of its class is 100, 0 or 50 as it is drawn twice, never or once."""
+    clips = part(tmp_path, 4)
+    truth = truth_of(clips, ["wave", "sit"])
+    kept = np.isin(truth.boxes.frames, range(6))
+    found = replace(truth.boxes[kept], scores=np.linspace(1, 0.5, kept.sum()))
+    sampled = bootstrap(truth, [found, truth.boxes], samples=40)
+    assert sampled.shape == (40, 2) and np.allclose(sampled[:, 1], 100)
+    assert mean_ap(truth, found) == 50 and 30 < sampled[:, 0].mean() < 70 and sampled[:, 0].std() > 10
+    wrong = replace(found, labels=1 - found.labels)
+    assert not bootstrap(truth, [wrong], samples=5).any()
+
+
+def test_limits_are_per_class(tmp_path):
+    assert [clip.name for clip in limited(part(tmp_path, 7).clips, 2)] == ["0/0", "1/1", "0/2", "1/3"]
+    assert len(limited(part(tmp_path, 7).clips, None)) == 7
+
+
+def moving(folder, speed: int, count: int = 4) -> LabelledClip:
+    """Blurred noise that moves to the right."""
+    noise = torch.rand(1, 1, 16, 40, generator=torch.Generator().manual_seed(0))
+    wide = 255 * nn.functional.interpolate(noise, size=(64, 160), mode="bicubic").clamp(0, 1)[0, 0].numpy()
+    images = [wide[:, 60 - speed * i :][:, :64].astype(np.uint8)[..., None].repeat(3, -1) for i in range(count)]
+    path = write_video(folder / f"{speed}.mp4", images)
+    return LabelledClip(name=f"{speed}", path=path, label=0, length=count, boxes=torch.tensor([BOX] * count))
+
+
+@pytest.mark.parametrize("method", ["farneback", "dis"])
+def test_flow_is_pooled_as_the_dimofs_are(tmp_path, method):
+    pytest.importorskip("cv2")
+    found = flow_stream(moving(tmp_path, 3), regions(2), method, 1, 3).view(4, 2, 3, 3).float()
+    assert (found[::2, 0] - 3).abs().mean() < 0.7 and found[::2, 1].abs().mean() < 0.5
+
+
+def test_streams_by_name(tmp_path):
+    torch.manual_seed(0)
+    model = tiny_action(["wave", "sit"]).eval()
+    clips = [moving(tmp_path, speed) for speed in (1, 2, 4)]
+    sources, given = StreamSources(model, tmp_path / "cache", clips), regions(4)
+
+    def stream(name: str, clip: LabelledClip = clips[0]) -> torch.Tensor:
+        return sources.named(name)(clip, given)
+
+    trained = stream("dimofs@2")
+    assert trained.any() and not stream("dimofs@0").any() and not stream("random@0").any()
+    for other in ("random@2", "stranger@2", "dimofs@1", "difference@2", "later@2", "appearance"):
+        assert stream(other).shape != trained.shape or not torch.equal(stream(other), trained)
+    assert torch.equal(stream("later@0"), stream("appearance"))
+    assert torch.equal(stream("dimofs@random"), stream("dimofs@random"))
+    assert stream("inflated").shape == stream("appearance").shape
+
+
+# --- inflation ---
+
+
+def test_an_inflated_convolution_by_hand():
+    """Weights of 3 over three frames: the sum of a frame and its neighbours, the ends repeated."""
+    conv = nn.Conv2d(1, 1, 3, padding=1, bias=False)
+    nn.init.zeros_(conv.weight)
+    conv.weight.data[0, 0, 1, 1] = 3
+    values = torch.tensor([1.0, 2, 4, 10, 20, 30])[:, None, None, None]
+    out = InflatedConv(conv, frames=3, depth=3)(values).flatten()
+    assert out.tolist() == pytest.approx([1 + 1 + 2, 1 + 2 + 4, 2 + 4 + 4, 40, 60, 80])
+
+
+@pytest.mark.parametrize("make", [Strides, lambda: nn.Sequential(SameConv2d(3, 4), nn.Conv2d(4, 2, 1))])
+def test_a_clip_of_equal_frames_has_the_features_of_its_frame(make):
+    torch.manual_seed(0)
+    network, frame = make(), torch.rand(1, 3, 64, 64)
+    plain, inflated = network(frame), inflate(network, frames=4)(frame.repeat(4, 1, 1, 1))
+    for one, many in zip(plain, inflated[:1] if isinstance(plain, torch.Tensor) else inflated, strict=True):
+        torch.testing.assert_close(many[-1:] if many.ndim == 4 else many, one, atol=1e-5, rtol=1e-4)
+    with pytest.raises(ValueError, match="odd depth"):
+        inflate(network, frames=4, depth=2)
+
+
+# --- refusals ---
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("--gt x", "--gt needs --pred"),
+        ("--pred x", "--pred needs --gt"),
+        ("--gt x --pred y --table 3", "--gt and --table exclude each other"),
+        ("--gt x --pred y --every 2", "--gt and --every exclude each other: no model runs"),
+        ("--jhmdb x --jhmdb-labels y --table 3 --figure 7", "--table and --figure exclude each other"),
+        ("--jhmdb x --jhmdb-labels y --table 3 --nms 0.3", "--table and --nms exclude each other"),
+        ("--columns f_B", "--columns needs --table"),
+        ("--kinds later", "--kinds needs --figure"),
+        ("--steps 5", "--steps needs --table or --figure"),
+        ("", "without --gt this command needs --jhmdb beside it"),
+        ("--jhmdb x", "--jhmdb needs --jhmdb-labels"),
+        ("--jhmdb x --jhmdb-labels y", "without --gt, --table and --figure this command needs --weights"),
+        ("--jhmdb x --jhmdb-labels y --table 3 --columns flow", "--columns 'flow': is none of inflated 3D"),
+        ("--jhmdb x --jhmdb-labels absent --table 3", "absent/splits: holds no lists"),
+        ("--jhmdb x --jhmdb-labels y --figure 7 --plot x.doc", "--plot x.doc: the name must end in"),
+        ("--jhmdb x --jhmdb-labels y --figure 7 --kinds flow", "--kinds 'flow': is none of"),
+    ],
+)
+def test_options_that_would_be_ignored_are_refused(line, message):
+    with pytest.raises(InputError, match=message) as error:
+        jhmdb.main(**arguments(jhmdb.main, shlex.split(line)))
+    assert "\n" not in str(error.value)
+
+
+def test_found_boxes_are_written_and_read_again(tmp_path):
+    from dimofs.eval.actions.files import read_found, write_found
+
+    truth = truth_of(part(tmp_path, 2), ["wave", "sit"])
+    found = LabelledBoxes(
+        frames=np.array([0, 5]),
+        labels=np.array([1, 0]),
+        boxes=np.array([[0.0, 1, 2, 3]] * 2),
+        scores=np.array([0.5, 1]),
+    )
+    write_found(tmp_path / "found.json", truth, found)
+    again, _ = read_found(tmp_path / "found.json", truth)
+    assert all(np.array_equal(getattr(again, name), getattr(found, name)) for name in ("frames", "labels", "scores"))
