@@ -13,7 +13,9 @@ from dimofs.lettering import lettering, write_label
 from dimofs.segments import Segments, Smoother
 from dimofs.video import Frame
 from dimofs.zoo import action, checkpoints
+from dimofs.zoo.detection.action_localizer import ActionLocalizer
 from dimofs.zoo.detection.action_stream import actions
+from dimofs.zoo.detection.features import Features
 from tests.support.clips import write_clip
 from tests.support.commands import call
 from tests.support.tiny import tiny_action, tiny_model, use_tiny
@@ -66,7 +68,7 @@ def test_labels_stay_in_the_image(x):
     assert image[0, 0].tolist() == [1, 2, 3]
 
 
-def loud() -> nn.Module:
+def loud() -> ActionLocalizer:
     """A tiny model that finds people in any picture."""
     torch.manual_seed(0)
     model = tiny_action(["wave", "sit", "run", "clap"], streams=["appearance", "dimofs@2", "difference@-1"]).eval()
@@ -92,7 +94,7 @@ def test_frames_b_are_those_of_the_deltas():
     frames = [Frame(image, i, i / 25, 1 / 25) for i, image in enumerate(pixels)]
     with torch.inference_mode():
         features = model.features(torch.from_numpy(pixels).permute(0, 3, 1, 2))
-        at = lambda *numbers: type(features).cat([features[i : i + 1] for i in numbers])  # noqa: E731
+        at = lambda *numbers: Features.cat([features[i : i + 1] for i in numbers])  # noqa: E731
         expected = model.detect(features, {2: at(2, 3, 4, 4, 4), -1: at(0, 0, 1, 2, 3)})
     for batch in (1, 2, 7):
         found = list(actions(model, iter(frames), batch=batch))

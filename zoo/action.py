@@ -23,7 +23,7 @@ from __future__ import annotations
 import csv
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from math import inf
@@ -167,7 +167,7 @@ def run_source(source: Source, folder: Path, model: ActionLocalizer, options: Ac
         print(f"{source.text}: {len(found)} segments -> {', '.join(map(str, outputs))}")
 
 
-def _people(clip: Clip, model: ActionLocalizer, options: ActionOptions) -> Iterator[tuple[Frame, list[Person]]]:
+def _people(clip: Clip, model: ActionLocalizer, options: ActionOptions) -> Generator[tuple[Frame, list[Person]]]:
     """Each frame with its tracked people, under a progress bar."""
     frames = clip.frames(options.start, options.end, 1)
     total = clip.count(options.start, options.end, 1)

@@ -41,8 +41,7 @@ class InflatedConv(nn.Module):
         place, start = number % self.frames, number - number % self.frames
         shifts = range(-(len(self.taps) // 2), len(self.taps) // 2 + 1)
         around = [x[start + (place + shift).clamp(0, self.frames - 1)] for shift in shifts]
-        first, *others = (tap(frames) for tap, frames in zip(self.taps, around, strict=True))
-        return sum(others, first)
+        return torch.stack([tap(frames) for tap, frames in zip(self.taps, around, strict=True)]).sum(0)
 
 
 def inflate(backbone: nn.Module, frames: int, depth: int = DEPTH) -> nn.Module:
