@@ -119,8 +119,8 @@ def flow_stream(clip: LabelledClip, regions: Regions, method: str, delta: int, c
     fields = []
     for a, b, scale in zip(regions.numbers.tolist(), numbers, regions.scale.tolist(), strict=True):
         flow = METHODS[method](frames[a], frames[b]).flow
-        size = [round(side / factor / CELL) for side, factor in zip(flow.shape[1:], scale[::-1], strict=True)]
-        fields.append(torch.nn.functional.adaptive_avg_pool2d(flow[None], size))
+        height, width = (round(side / scale[i] / CELL) for side, i in zip(flow.shape[1:], (1, 0), strict=True))
+        fields.append(torch.nn.functional.adaptive_avg_pool2d(flow[None], (height, width)))
     return pool([torch.cat(fields)], regions.by_frame(), cells).half()
 
 
