@@ -92,6 +92,13 @@ def _actor(
     action = str(random.choice(("walk", "run"), p=(0.7, 0.3)) if on_foot else random.choice(ACTIONS[2:]))
     path = (_way if on_foot else _spot)(random, stage, time, pace(action, style) * 0.5 * build.stature, met)
     points = puppets.joints(build, perform(action, time, style), path.yaw)
+    return embodied(action, build, points, path, stage, camera, wardrobe.textures(dress, random))
+
+
+def embodied(
+    action: str, build: Build, points: puppets.Points, path: Path, stage: Stage, camera: Camera, atlas: np.ndarray
+) -> Actor:
+    """The person of this build and `atlas` of clothes whose joints go through `points` on a path."""
     figure = puppets.figure(build, points)
     project = _Projection(stage, path, camera)
     return Actor(
@@ -102,7 +109,7 @@ def _actor(
         ground=project.ground,
         keypoints=project(puppets.keypoints(points)).astype(np.float32),
         heads=_head_boxes(figure, project),
-        atlas=wardrobe.textures(dress, random),
+        atlas=atlas,
     )
 
 

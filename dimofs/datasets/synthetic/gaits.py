@@ -56,7 +56,7 @@ def perform(action: str, time: np.ndarray, style: Style) -> Movement:
     """The movement of `action` at `time` [T] seconds. KeyError: not one of `ACTIONS`."""
     usual, act = _ACTS[action]
     phase = style.phase + 2 * np.pi * usual * style.rate * time
-    pose = _rest(time, style)
+    pose = rest(time, style)
     lift, twist = np.zeros_like(time), np.zeros_like(time)
     act(pose, phase, style, lift, twist)
     return Movement(pose=pose, lift=lift, twist=twist, gaze=0.3 * np.sin(1.3 * time + 2 * style.phase))
@@ -73,7 +73,7 @@ def _angles(flexion: Angle, abduction: Angle = 0.0) -> np.ndarray:
     return np.stack(np.broadcast_arrays(flexion, abduction), -1)
 
 
-def _rest(time: np.ndarray, style: Style) -> Pose:
+def rest(time: np.ndarray, style: Style) -> Pose:
     """Standing and swaying a little."""
     sway = 0.03 * np.sin(2.1 * time + style.phase)
     pose = {"trunk": _angles(0.02 + sway, 0.5 * sway), "head": _angles(0.05 + sway)}
@@ -81,11 +81,11 @@ def _rest(time: np.ndarray, style: Style) -> Pose:
         pose[f"{side}_arm"] = _angles(sway, 0.16 + sway)
         pose[f"{side}_forearm"] = _angles(0.25 + 2 * sway, 0.06)
         ahead = 0.08 if side == style.active else -0.04
-        _leg(pose, side, ahead + 0 * time, 0.06 + 0 * time)
+        set_leg(pose, side, ahead + 0 * time, 0.06 + 0 * time)
     return pose
 
 
-def _leg(pose: Pose, side: str, thigh: np.ndarray, knee: np.ndarray, out: Angle = 0.06) -> None:
+def set_leg(pose: Pose, side: str, thigh: np.ndarray, knee: np.ndarray, out: Angle = 0.06) -> None:
     """Set a leg by the angle of the thigh and the bend of the knee; the foot follows the calf in part."""
     calf = thigh - knee
     pose[f"{side}_thigh"], pose[f"{side}_calf"] = _angles(thigh, out), _angles(calf, out)
@@ -106,7 +106,7 @@ def _stride(pose: Pose, phase: np.ndarray, swing: float, bend: float, elbow: flo
     for side, shift in zip(SIDES, (0.0, np.pi), strict=True):
         p = phase + shift
         knee = 0.1 + bend * np.maximum(np.cos(p + 0.35), 0) ** 1.5
-        _leg(pose, side, 0.1 * swing + swing * np.sin(p), knee, 0.03)
+        set_leg(pose, side, 0.1 * swing + swing * np.sin(p), knee, 0.03)
         back = -0.85 * swing * np.sin(p)
         _arm(pose, side, _angles(back, 0.12), _angles(back + elbow + 0.25 * swing * (1 - np.sin(p)), -0.05))
 
@@ -138,7 +138,7 @@ def _jump(pose, phase, style, lift, twist) -> None:
     crouch = np.maximum(-np.sin(phase), 0) ** 1.5 * style.size
     lift += 0.45 * style.size * air**1.2
     for side in SIDES:
-        _leg(pose, side, 0.05 + 0.95 * crouch + 0.25 * air, 0.1 + 1.6 * crouch + 0.6 * air, 0.07)
+        set_leg(pose, side, 0.05 + 0.95 * crouch + 0.25 * air, 0.1 + 1.6 * crouch + 0.6 * air, 0.07)
         raised = 1.2 + 1.3 * np.sin(phase + 0.4)
         _arm(pose, side, _angles(raised - 0.6, 0.2), _angles(raised - 0.2, 0.1))
     pose["trunk"] = _angles(0.05 + 0.5 * crouch)
@@ -153,7 +153,7 @@ def _clap(pose, phase, style, lift, twist) -> None:
 def _squat(pose, phase, style, lift, twist) -> None:
     deep = _bump(phase) * min(style.size, 1.1)
     for side in SIDES:
-        _leg(pose, side, 0.05 + 1.5 * deep, 0.1 + 2.05 * deep, 0.1 + 0.2 * deep)
+        set_leg(pose, side, 0.05 + 1.5 * deep, 0.1 + 2.05 * deep, 0.1 + 0.2 * deep)
         _arm(pose, side, _angles(1.5 * deep, 0.1), _angles(0.15 + 1.5 * deep, 0.02))
     pose["trunk"] = _angles(0.05 + 0.6 * deep)
 
@@ -161,8 +161,8 @@ def _squat(pose, phase, style, lift, twist) -> None:
 def _kick(pose, phase, style, lift, twist) -> None:
     swing = np.sin(phase)
     thigh = 0.35 + 0.95 * style.size * swing
-    _leg(pose, style.active, thigh, 0.15 + 1.1 * np.maximum(np.cos(phase + 0.6), 0) ** 1.5, 0.05)
-    _leg(pose, style.passive, -0.05 - 0.1 * swing, 0.2 + 0.1 * swing, 0.05)
+    set_leg(pose, style.active, thigh, 0.15 + 1.1 * np.maximum(np.cos(phase + 0.6), 0) ** 1.5, 0.05)
+    set_leg(pose, style.passive, -0.05 - 0.1 * swing, 0.2 + 0.1 * swing, 0.05)
     for side, sign in ((style.active, -1), (style.passive, 1)):
         _arm(pose, side, _angles(0.6 * sign * swing, 0.6), _angles(0.3 + 0.6 * sign * swing, 0.5))
     pose["trunk"] = _angles(-0.15 * swing)
@@ -173,7 +173,7 @@ def _punch(pose, phase, style, lift, twist) -> None:
     for side, shift, sign in ((style.active, 0.0, 1), (style.passive, np.pi, -1)):
         out = np.maximum(np.sin(phase + shift), 0) ** 1.5 * min(style.size, 1.1)
         _arm(pose, side, _angles(0.45 + 1.05 * out, 0.25 - 0.2 * out), _angles(2.5 - 0.95 * out, -0.15))
-        _leg(pose, side, 0.3 * sign + 0 * out, 0.3 + 0.1 * out, 0.1)
+        set_leg(pose, side, 0.3 * sign + 0 * out, 0.3 + 0.1 * out, 0.1)
     pose["trunk"] = _angles(0.12 + 0 * phase)
     twist -= 0.4 * turn * np.sin(phase)
 
@@ -185,8 +185,8 @@ def _throw(pose, phase, style, lift, twist) -> None:
     arm = 1.6 + 0.9 * style.size * np.sin(phase - 0.3)
     _arm(pose, style.active, _angles(arm, 0.45 + 0.25 * wound), _angles(arm + 0.9 + 0.9 * wound, 0.2))
     _arm(pose, style.passive, _angles(0.6 + 0.5 * wound, 0.35), _angles(1.0 + 0.5 * wound, 0.2))
-    _leg(pose, style.passive, 0.35 + 0.25 * wound, 0.25 + 0.2 * wound, 0.06)
-    _leg(pose, style.active, -0.25 + 0 * wound, 0.2 - 0.1 * wound, 0.06)
+    set_leg(pose, style.passive, 0.35 + 0.25 * wound, 0.25 + 0.2 * wound, 0.06)
+    set_leg(pose, style.active, -0.25 + 0 * wound, 0.2 - 0.1 * wound, 0.06)
     pose["trunk"] = _angles(0.1 - 0.3 * wound)
     twist += 0.45 * turn * wound
 
@@ -196,7 +196,7 @@ def _bow(pose, phase, style, lift, twist) -> None:
     low = _bump(phase) * min(style.size, 1.1)
     pose["trunk"] = _angles(0.02 + 1.45 * low)
     for side in SIDES:
-        _leg(pose, side, 0.02 - 0.15 * low + 0.2 * low, 0.06 + 0.35 * low)
+        set_leg(pose, side, 0.02 - 0.15 * low + 0.2 * low, 0.06 + 0.35 * low)
         _arm(pose, side, _angles(1.35 * low, 0.14), _angles(0.2 + 1.4 * low, 0.06))
     pose["head"] = _angles(0.05 + 0.3 * low)
 
@@ -205,7 +205,7 @@ def _jack(pose, phase, style, lift, twist) -> None:
     """Jumping jack: legs and straight arms out and in."""
     wide = _bump(phase)
     for side in SIDES:
-        _leg(pose, side, 0.03 + 0 * wide, 0.12 + 0.1 * np.cos(2 * phase), 0.05 + 0.4 * style.size * wide)
+        set_leg(pose, side, 0.03 + 0 * wide, 0.12 + 0.1 * np.cos(2 * phase), 0.05 + 0.4 * style.size * wide)
         out = 0.2 + 2.6 * wide
         _arm(pose, side, _angles(0.05, out), _angles(0.1, out + 0.15 * wide))
     lift += 0.12 * style.size * np.abs(np.sin(phase))
