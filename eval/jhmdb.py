@@ -6,6 +6,7 @@
     python -m dimofs.eval.jhmdb --jhmdb CLIPS --jhmdb-labels JHMDB --table 3 --json table3.json
     python -m dimofs.eval.jhmdb --jhmdb CLIPS --jhmdb-labels JHMDB --table 3 --columns appearance DiMoFs --split 2
     python -m dimofs.eval.jhmdb --jhmdb CLIPS --jhmdb-labels JHMDB --figure 7 --every 10 --plot figure7.png
+    python -m dimofs.eval.jhmdb --table 3 --twins 100
 
 The formats of files are those of `dimofs.eval.actions.files`. frame-mAP is printed by the definitions voc, yowo and act
 of `dimofs.eval.actions.frame_map`; the table of classes shows the one that --definition names. video-mAP is that of
@@ -15,7 +16,9 @@ tubes linked from the detections (`dimofs.eval.actions.tubes`), at an overlap of
 A model (--weights of an action localizer) runs over the test clips. --table 3 instead trains the heads of all columns,
 once for each seed, on the same regions of the same frozen pose detector (--weights, by default dimofs_mobile), and
 prints their frame-mAP with differences and intervals over resampled clips. --figure 7 trains heads on pairs of random
-delta and tests them at each delta. Whatever is computed is kept in --cache: a command that was stopped continues where
+delta and tests them at each delta. --twins takes motion twins in place of JHMDB: synthetic clips of nine classes that
+have the same Frame A, bit for bit, so that motion alone tells them apart and chance is 11.1 % (see
+`dimofs.datasets.synthetic.twins`). Whatever is computed is kept in --cache: a command that was stopped continues where
 it was, and another set of columns reads what they share. On one CPU core the backbone's pass takes 15 minutes, the
 table an hour.
 """
@@ -30,23 +33,26 @@ import numpy as np
 
 from dimofs.cli import RESULT, InputError, Range, run
 from dimofs.datasets.jhmdb import Jhmdb
+from dimofs.eval.actions.confusion import confusion, lines
 from dimofs.eval.actions.files import Truth, read_found, read_truth, write_found
 from dimofs.eval.actions.frame_map import DEFINITIONS, Definition, LabelledBoxes, frame_ap, suppressed
 from dimofs.eval.actions.tubes import STRICT, link, true_tubes, video_ap
 from dimofs.eval.exclusions import check_options
+from dimofs.eval.tables.action_streams import LONGEST
 from dimofs.eval.tables.actions import run_localizer
 from dimofs.eval.tables.plots import check_plot
-from dimofs.eval.tables.table3 import FIGURE7, ActionBench, figure7, table3
+from dimofs.eval.tables.table3 import FIGURE7, ActionBench, figure7, plot_confusion, table3
 from dimofs.files import write_json
 from dimofs.zoo.training.data import JhmdbClips, JhmdbLabels, need
 
 # Options of a model that runs, of heads that are trained, and of how detections are judged.
 RUN = ("jhmdb", "jhmdb_labels", "weights", "split", "every", "most", "cache", "save")
 TRAIN = ("seeds", "cells", "hidden", "steps")
-JUDGE = ("definition", "iou", "nms", "video")
+JUDGE = ("definition", "iou", "nms", "video", "matrix")
 CONFLICTS = (
     (("gt", "pred"), (*RUN, "table", "figure"), "no model runs"),
     (("table",), ("figure",), "each is a run of its own"),
+    (("twins",), ("jhmdb", "jhmdb_labels", "split", "every", "most"), "they are other data"),
     (("table", "figure"), (*JUDGE, "save"), "they have definitions of their own"),
 )
 NEEDS = (
@@ -54,7 +60,7 @@ NEEDS = (
     (("pred",), ("gt",), "the labels"),
     (("columns",), ("table",), "they are its columns"),
     (("kinds", "deltas", "plot"), ("figure",), "they belong to it"),
-    (TRAIN, ("table", "figure"), "other commands train no head"),
+    (("twins", *TRAIN), ("table", "figure"), "other commands train no head"),
 )
 
 
@@ -67,6 +73,9 @@ def main(
     weights: Annotated[str | None, "action localizer to run; with --table or --figure the pose detector"] = None,
     table: Annotated[Literal[3] | None, "print this table of the paper"] = None,
     figure: Annotated[Literal[7] | None, "plot this figure of the paper"] = None,
+    twins: Annotated[
+        int | None, "for --table and --figure: N scenes of motion twins instead", Range(2, 100_000)
+    ] = None,
     columns: Annotated[list[str] | None, "columns of --table, by name (default: all)"] = None,
     kinds: Annotated[list[str], "streams of --figure"] = ("dimofs", "later"),  # type: ignore[assignment]
     deltas: Annotated[list[int], "points of --figure", Range(-1000, 1000)] = FIGURE7,  # type: ignore[assignment]
@@ -83,11 +92,14 @@ def main(
     iou: Annotated[float, "least IoU of a right detection", Range(0.01, 1)] = 0.5,
     nms: Annotated[float | None, "suppress detections of one class above this IoU first", Range(0, 1)] = None,
     video: Annotated[bool, "also link tubes and print video-mAP"] = True,
+    matrix: Annotated[Path | None, "plot which actions are taken for which (.png, .pdf or .svg)", RESULT] = None,
     save: Annotated[Path | None, "write the detections of the model here", RESULT] = None,
     json: Annotated[Path | None, "write the figures here", RESULT] = None,
     html: Annotated[Path | None, "write the printed tables here as a page", RESULT] = None,
 ) -> None:
     check_options(main, dict(locals()), conflicts=CONFLICTS, needs=NEEDS)
+    if matrix is not None:
+        check_plot(matrix)
     if gt is not None and pred is not None:
         truth = read_truth(gt)
         found, notes = read_found(pred, truth)
@@ -95,12 +107,16 @@ def main(
             print(f"note: {note}", file=sys.stderr)
         name = pred.name
     else:
-        clips = need(jhmdb, "--jhmdb", "without --gt this command")
-        labels = need(jhmdb_labels, "--jhmdb-labels", "--jhmdb")
+        if twins is None:
+            need(jhmdb, "--jhmdb", "without --gt this command")
+            need(jhmdb_labels, "--jhmdb-labels", "--jhmdb")
         if table or figure:
+            # Of twins the first frame is Frame A, and those after it are read as far as a stream needs.
+            longest = max((*deltas, LONGEST) if figure else (10,))
             bench = ActionBench(
-                jhmdb=clips, jhmdb_labels=labels, split=split, weights=weights or "dimofs_mobile", every=every,
-                most=most, cells=cells, hidden=hidden, steps=steps, seeds=list(seeds), cache=cache,
+                jhmdb=jhmdb, jhmdb_labels=jhmdb_labels, twins=twins, length=longest + 1 if twins else 0, split=split,
+                weights=weights or "dimofs_mobile", every=every, most=most, cells=cells, hidden=hidden, steps=steps,
+                seeds=list(seeds), cache=cache,
             )  # fmt: skip
             if figure:
                 check_plot(plot)
@@ -109,6 +125,7 @@ def main(
                 write_json(json, result)
             return
         name = need(weights, "--weights", "without --gt, --table and --figure this command")
+        clips, labels = need(jhmdb, "--jhmdb", "--weights"), need(jhmdb_labels, "--jhmdb-labels", "--jhmdb")
         truth, found = run_localizer(
             name, Jhmdb(clips, labels, split=split, part="test"), every=every, most=most, cache=cache
         )
@@ -119,6 +136,10 @@ def main(
     result = figures(truth, found, iou, video)
     print(f"{name}: {len(found)} detections in {len(truth.frames)} frames, {len(truth.boxes)} labels")
     print_figures(result, definition)
+    if matrix is not None:
+        counts = confusion(truth.boxes, found, len(truth.classes), iou)
+        print("labels named rightly, %, and what the others are taken for:", *lines(counts, truth.classes), sep="\n")
+        plot_confusion(matrix, counts, truth.classes)
     if json is not None:
         write_json(json, result)
 

@@ -9,6 +9,7 @@ import pytest
 
 from dimofs.cli import InputError
 from dimofs.eval import jhmdb
+from dimofs.eval.actions.confusion import confusion, lines
 from dimofs.eval.actions.files import read_found, read_truth
 from dimofs.eval.actions.frame_map import (
     DEFINITIONS,
@@ -237,3 +238,14 @@ def test_malformed_files_are_one_line(tmp_path, gt, pred, message):
     with pytest.raises(InputError, match=message) as error:
         call(jhmdb.main, **write(tmp_path, gt, pred))
     assert "\n" not in str(error.value)
+
+
+def test_confusion_by_hand(tmp_path, capsys):
+    """Of class 0 one is right, one taken for class 1; the person of class 1 has only a box elsewhere."""
+    truth = table((0, 0, A, 1), (1, 0, A, 1), (2, 1, A, 1))
+    found = table((0, 0, B, 0.9), (0, 1, A, 0.8), (1, 1, A, 0.7), (1, 0, FAR, 0.9), (2, 1, FAR, 0.9))
+    assert confusion(truth, found, 2).tolist() == [[1, 1, 0], [0, 0, 1]]
+    assert lines(confusion(truth, found, 2), ["run", "sit"]) == ["run  50.0   sit 50", "sit   0.0   , missed 100"]
+    files = write(tmp_path, frames(), [detection()])
+    call(jhmdb.main, **files, matrix=tmp_path / "confusion.png", video=False)
+    assert (tmp_path / "confusion.png").stat().st_size > 5000 and "named rightly" in capsys.readouterr().out

@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from tqdm import tqdm
 
 from dimofs.cli import InputError
 from dimofs.datasets.jhmdb import Jhmdb
+from dimofs.datasets.synthetic.clips import HELD_OUT
+from dimofs.datasets.synthetic.twins import CLASSES, twin_path, write_twins
 from dimofs.eval.actions.files import Truth
 from dimofs.eval.actions.frame_map import DEFINITIONS
 from dimofs.eval.tables.action_streams import TABLE3, Column, StreamSources
@@ -37,10 +40,13 @@ class ActionBench:
     """The data and the heads of a comparison; the fields are options of the command.
 
     most: clips of each class and part, None for all. every: Frame A is one of every `every`-th frame.
+    twins: seeds of motion twins to train on, half as many to test on, in place of JHMDB; length: their frames.
     """
 
-    jhmdb: str
-    jhmdb_labels: str
+    jhmdb: str | None
+    jhmdb_labels: str | None
+    twins: int | None = None
+    length: int = 0
     split: int
     weights: str
     every: int
@@ -68,7 +74,7 @@ class ActionBench:
             Part(
                 clips=clips,
                 parts=[
-                    sources.trained.regions(clip, every=self.every, train=part == "train")
+                    sources.trained.regions(clip, every=self.length or self.every, train=part == "train")
                     for clip in tqdm(clips, f"{part} regions", unit="clip", leave=False, disable=None)
                 ],
             )
@@ -81,8 +87,29 @@ class ActionBench:
         return comparison, sources
 
     def _clips(self, part: Any) -> tuple[list[LabelledClip], list[str]]:
+        if self.twins is not None:
+            return twin_clips(self.cache / "twins", self.twins, part, self.length)
+        assert self.jhmdb is not None and self.jhmdb_labels is not None
         clips, classes = jhmdb_clips(Jhmdb(self.jhmdb, self.jhmdb_labels, split=self.split, part=part))
         return limited(clips, self.most), classes
+
+
+def twin_clips(folder: Path, seeds: int, part: str, length: int) -> tuple[list[LabelledClip], list[str]]:
+    """Motion twins of `seeds` seeds, or of half as many others for the test part, and their classes."""
+    first, count = (0, seeds) if part == "train" else (HELD_OUT, max(1, seeds // 2))
+    clips = []
+    for seed in tqdm(range(first, first + count), f"{part} twins", leave=False, disable=None):
+        for action, boxes in write_twins(folder, seed, length).items():
+            clips.append(
+                LabelledClip(
+                    name=f"{action}/{seed}",
+                    path=twin_path(folder, action, seed, length),
+                    label=CLASSES.index(action),
+                    length=length,
+                    boxes=torch.from_numpy(boxes),
+                )
+            )
+    return clips, list(CLASSES)
 
 
 def table3(bench: ActionBench, names: Sequence[str] | None) -> dict[str, Any]:
@@ -111,8 +138,9 @@ def table3(bench: ActionBench, names: Sequence[str] | None) -> dict[str, Any]:
 def _about(bench: ActionBench, comparison: Comparison) -> str:
     frames = [sum(len(regions.numbers) for regions in part.parts) for part in (comparison.train, comparison.test)]
     train, test = comparison.train, comparison.test
+    source = f"JHMDB split {bench.split}" if bench.twins is None else "motion twins"
     return (
-        f"JHMDB split {bench.split}, {len(train.clips)} training clips ({frames[0]} frames), {len(test.clips)} test "
+        f"{source}, {len(train.clips)} training clips ({frames[0]} frames), {len(test.clips)} test "
         f"clips ({frames[1]} frames), {bench.weights} frozen, seeds {list(bench.seeds)}"
     )
 
@@ -184,3 +212,21 @@ def _plot(path: Path, deltas: Sequence[int], curves: dict[str, list[dict[str, fl
         axes.grid(alpha=0.3)
 
     save(path, (7, 4.2), draw)
+
+
+def plot_confusion(path: Path, counts: np.ndarray, names: Sequence[str]) -> None:
+    """Plot a matrix of `confusion` as shares of its rows. InputError: the name has another ending."""
+
+    def draw(figure: Any) -> None:
+        shares = 100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)
+        axes = figure.subplots()
+        axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
+        for (row, column), share in np.ndenumerate(shares):
+            if share >= 1:
+                dark = "white" if share > 55 else "black"
+                axes.text(column, row, f"{share:.0f}", ha="center", va="center", color=dark, fontsize="xx-small")
+        axes.set_xticks(range(len(names) + 1), [*names, "missed"], rotation=90, fontsize="small")
+        axes.set_yticks(range(len(names)), names, fontsize="small")
+        axes.set(xlabel="found, % of the labels in a row", ylabel="labelled")
+
+    save(path, (8, 7.6), draw)
