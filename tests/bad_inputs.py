@@ -41,7 +41,7 @@ from tests.support.bad_files import BROKEN_BYTES, BROKEN_VALUES, STRANGE_NAMES, 
 from tests.support.clips import picture, write_clip, write_image
 from tests.support.pose_sets import save, stand, video
 from tests.support.posetrack_sets import file18, person
-from tests.support.tiny import TINY, tiny, tiny_model
+from tests.support.tiny import TINY, tiny, tiny_action, tiny_model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +61,7 @@ class Case:
 # What each command is given: everything here works and ends within a second or two.
 LINES = {
     "zoo.pose": "--video x.mp4 --weights model --device cpu --quiet",
+    "zoo.action": "--video x.mp4 --weights acts --device cpu --quiet",
     "zoo.label": "--weights movenet --out made --coco people.json --coco-images images --size 64",
     "zoo.train": "pose --out made --synthetic 2 --steps 1 --batch 1 --canvas 64 --workers 0 --quiet",
     "zoo.calibrate": "--weights model --out made --coco people.json --coco-images images --count 2",
@@ -100,6 +101,7 @@ def make_template(folder: Path) -> None:
     save(folder / "poses.jsonl", video("jsonl", [[stand(0), stand(100)]] * 3))
     (folder / "graph.json").write_text(json.dumps({"format": "graph-model", "weightsManifest": []}))
     checkpoints.save(tiny_model(), folder / "model", {})
+    checkpoints.save(tiny_action(["wave", "sit"]), folder / "acts", {})
     torch.save({"backbone.body.conv1.weight": torch.zeros(64, 3, 7, 7)}, folder / "x.pth")
     np.savez(folder / "labels.npz", names=np.array(["1.png"]), counts=np.array([0]))
 
@@ -200,6 +202,9 @@ INPUTS = [
     ("zoo.train", "--teacher", "labels.npz"),
     ("eval.posetrack", "--gt", "gt.json"),
     ("eval.posetrack", "--pred", "pred.json"),
+    ("zoo.action", "--video", "x.mp4"),
+    ("eval.jhmdb", "--gt", "actions.json"),
+    ("eval.jhmdb", "--pred", "acts.json"),
     ("eval.coco", "--gt", "people.json"),
     ("eval.coco", "--pred", "results.json"),
     ("eval.track", "--pred", "poses.jsonl"),
@@ -468,7 +473,8 @@ def prepared(folder: Path) -> Iterator[Path]:
     torch.set_num_threads(1)
     for entry in COMMANDS:
         importlib.import_module(f"dimofs.{entry}")
-    with mock.patch.dict(PRESETS, {"tiny": tiny}), mock.patch.dict(RECIPES, {"mobile": TINY}):
+    small = {"tiny": tiny, "tiny_action": tiny_action}
+    with mock.patch.dict(PRESETS, small), mock.patch.dict(RECIPES, {"mobile": TINY}):
         folder.mkdir()
         make_template(folder)
         large = folder.parent / "large"
