@@ -43,6 +43,7 @@ from dimofs.eval.tables.actions import run_localizer
 from dimofs.eval.tables.plots import check_plot
 from dimofs.eval.tables.table3 import FIGURE7, ActionBench, figure7, plot_confusion, table3
 from dimofs.files import write_json
+from dimofs.pages.report import recorded
 from dimofs.zoo.training.data import JhmdbClips, JhmdbLabels, need
 
 # Options of a model that runs, of heads that are trained, and of how detections are judged.
@@ -100,16 +101,12 @@ def main(
     check_options(main, dict(locals()), conflicts=CONFLICTS, needs=NEEDS)
     if matrix is not None:
         check_plot(matrix)
-    if gt is not None and pred is not None:
-        truth = read_truth(gt)
-        found, notes = read_found(pred, truth)
-        for note in notes:
-            print(f"note: {note}", file=sys.stderr)
-        name = pred.name
-    else:
-        if twins is None:
-            need(jhmdb, "--jhmdb", "without --gt this command")
-            need(jhmdb_labels, "--jhmdb-labels", "--jhmdb")
+    if figure is not None:
+        check_plot(plot)
+    if gt is None and twins is None:
+        need(jhmdb, "--jhmdb", "without --gt this command")
+        need(jhmdb_labels, "--jhmdb-labels", "--jhmdb")
+    with recorded(html, "Action detection on JHMDB") as page:
         if table or figure:
             # Of twins the first frame is Frame A, and those after it are read as far as a stream needs.
             longest = max((*deltas, LONGEST) if figure else (10,))
@@ -118,28 +115,35 @@ def main(
                 weights=weights or "dimofs_mobile", every=every, most=most, cells=cells, hidden=hidden, steps=steps,
                 seeds=list(seeds), cache=cache,
             )  # fmt: skip
-            if figure:
-                check_plot(plot)
-            result = table3(bench, columns) if table else figure7(bench, list(kinds), list(deltas), plot)
-            if json is not None:
-                write_json(json, result)
-            return
-        name = need(weights, "--weights", "without --gt, --table and --figure this command")
-        clips, labels = need(jhmdb, "--jhmdb", "--weights"), need(jhmdb_labels, "--jhmdb-labels", "--jhmdb")
-        truth, found = run_localizer(
-            name, Jhmdb(clips, labels, split=split, part="test"), every=every, most=most, cache=cache
-        )
-        if save is not None:
-            write_found(save, truth, found)
-    if nms is not None:
-        found = suppressed(found, nms)
-    result = figures(truth, found, iou, video)
-    print(f"{name}: {len(found)} detections in {len(truth.frames)} frames, {len(truth.boxes)} labels")
-    print_figures(result, definition)
-    if matrix is not None:
-        counts = confusion(truth.boxes, found, len(truth.classes), iou)
-        print("labels named rightly, %, and what the others are taken for:", *lines(counts, truth.classes), sep="\n")
-        plot_confusion(matrix, counts, truth.classes)
+            if table:
+                result = table3(bench, columns)
+            else:
+                result = figure7(bench, list(kinds), list(deltas), page.picture(plot, "Figure 7") or plot)
+        else:
+            if gt is not None and pred is not None:
+                name, truth = pred.name, read_truth(gt)
+                found, notes = read_found(pred, truth)
+                for note in notes:
+                    print(f"note: {note}", file=sys.stderr)
+            else:
+                name = need(weights, "--weights", "without --gt, --table and --figure this command")
+                clips, labels = need(jhmdb, "--jhmdb", "--weights"), need(jhmdb_labels, "--jhmdb-labels", "--jhmdb")
+                source = Jhmdb(clips, labels, split=split, part="test")
+                truth, found = run_localizer(name, source, every=every, most=most, cache=cache)
+            if save is not None:
+                write_found(save, truth, found)
+            if nms is not None:
+                found = suppressed(found, nms)
+            result = figures(truth, found, iou, video)
+            print(f"{name}: {len(found)} detections in {len(truth.frames)} frames, {len(truth.boxes)} labels")
+            print_figures(result, definition)
+            if matrix is not None or html is not None:
+                counts = confusion(truth.boxes, found, len(truth.classes), iou)
+                print("labels named rightly, %, and what the others are taken for:")
+                print(*lines(counts, truth.classes), sep="\n")
+                picture = page.picture(matrix, "Labels (rows) and what was found there, %")
+                if picture is not None:
+                    plot_confusion(picture, counts, truth.classes)
     if json is not None:
         write_json(json, result)
 
