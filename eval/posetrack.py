@@ -15,7 +15,7 @@ GT and PRED are files, or folders of files with the same names, in the formats o
     python -m eval.posetrack --table 1 --weights runs/single/model runs/dimofs/model
     python -m eval.posetrack --table 2 --weights runs/single/model runs/dimofs/model --plot table2.png
     python -m eval.posetrack --figure 6 --weights runs/single/model runs/dimofs/model
-    python -m eval.posetrack --trackers default iou oks pck dimofs iou+dimofs --seeds 0 1 2
+    python -m eval.posetrack --trackers default iou+oks kalman byte byte+oks iou+dimofs --seeds 0 1 2
 
 Without GT and PRED, models run over videos: POSETRACK's validation set (its folders annotations and images), JHMDB's
 test clips or, if no data is given, synthetic clips; dimofs.datasets.sequences documents the labels of the last two.

@@ -77,7 +77,7 @@ def main(
     tracker: Annotated[str, f"how people are tracked: {', '.join(NAMES)}"] = "default",
     gate: Annotated[float | None, "highest cost of a person in a track (default: the tracker's)", Range(0, 1)] = None,
     patience: Annotated[int | None, "frames that a track may miss (default: the tracker's)", Range(0)] = None,
-    birth: Annotated[float | None, "minimum score to start a track; lower ones may extend one (default: 0)"] = None,
+    birth: Annotated[float | None, "minimum score to start a track, not to extend one (default: the tracker's)"] = None,
     sure: Annotated[float | None, "people below this score are linked last (default: the tracker's)"] = None,
     exclusive: Annotated[bool, "make a joint absent where another person claims the same one in its place"] = False,
     score: Annotated[float | None, "minimum score of a person (default: the tracker's)"] = None,

@@ -120,8 +120,8 @@ def main(
     select: Selection,
     tracker: Annotated[str, f"how people are linked: {', '.join(TRACKERS)} (see dimofs.tracking)"] = "default",
     gate: Annotated[float | None, "maximum cost of a link (default: the tracker's)"] = None,
-    patience: Annotated[int | None, "frames that a track may miss (default: the tracker's)"] = None,
-    birth: Annotated[float | None, "minimum score to start a track; lower scores may extend one (default: 0)"] = None,
+    patience: Annotated[int | None, "frames of the source that a track may miss (default: the tracker's)"] = None,
+    birth: Annotated[float | None, "minimum score to start a track, not to extend one (default: the tracker's)"] = None,
     sure: Annotated[
         float | None, "people below this score are linked last (default: the tracker's; 0 for coco)"
     ] = None,
