@@ -50,11 +50,11 @@ class Page:
         """What a script returns."""
         return self.driver.execute_script(script, *arguments)
 
-    def wait(self, condition: str) -> None:
-        """Wait until a JavaScript expression is true. TimeoutException after 20 seconds."""
+    def wait(self, condition: str, seconds: float = 20) -> None:
+        """Wait until a JavaScript expression is true. TimeoutException if it takes longer."""
         from selenium.webdriver.support.wait import WebDriverWait  # pyright: ignore[reportMissingImports]
 
-        WebDriverWait(self.driver, 20, 0.02).until(lambda _: self.run(f"return {condition}"), condition)
+        WebDriverWait(self.driver, seconds, 0.02).until(lambda _: self.run(f"return {condition}"), condition)
 
     def find(self, selector: str) -> Any:
         """The first element of a CSS selector."""
