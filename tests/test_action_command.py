@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 
 import numpy as np
 import pytest
@@ -118,6 +119,15 @@ def test_a_video_becomes_lines_segments_and_a_film(folder, capsys):
     assert {row["track"] for row in rows} == {str(p["id"]) for line in lines for p in line["people"]}
     assert all(float(row["start"]) < float(row["end"]) <= 6 / 25 + 1e-6 for row in rows)
     assert (folder / "x.actions.mp4").stat().st_size > 500
+
+
+def test_a_page_names_the_actions(folder):
+    call(action.main, video=[folder / "x.mp4"], weights=folder / "model", device="cpu", overlay=False, html=True)
+    page = (folder / "x.actions.html").read_text()
+    _, *lines = map(json.loads, (folder / "x.actions.jsonl").read_text().splitlines())
+    (told,) = re.findall(r'id="about">(.*?)</script>', page)
+    assert set(json.loads(told)["actions"]) == {person["action"] for line in lines for person in line["people"]}
+    assert page.count('class="film"') == 1 and not (folder / "x.actions.mp4").exists()
 
 
 def test_one_input_that_fails_leaves_the_others(folder, capsys):

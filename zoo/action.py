@@ -10,7 +10,8 @@ Results are written beside each input, or to --out. NAME.actions.jsonl has a hea
      "action": "wave", "actions": {"wave": 0.61, "clap": 0.2, "throw": 0.05}}]}
 
 with the three most probable actions, smoothed along the track. NAME.actions.csv has a row per segment: start and end in
-seconds, track, action and its mean probability. NAME.actions.mp4 shows boxes, ids and actions.
+seconds, track, action and its mean probability. NAME.actions.mp4 shows boxes, ids and actions. With --html
+NAME.actions.html is a page for a browser that holds the film and shows them over it.
 
 A model knows the actions that it was trained on and gives one of them to everybody, so that a low probability means
 that it does not know. Train your own with python -m dimofs.zoo.train action --clips DIR.
@@ -42,6 +43,7 @@ from dimofs.formats.writers import About
 from dimofs.lettering import write_label
 from dimofs.memory import keep_freed_memory
 from dimofs.overlay import film
+from dimofs.pages.player import page
 from dimofs.segments import Segment, Segments, Smoother
 from dimofs.shrinking import shrunk
 from dimofs.sources import Source, printable, sources
@@ -68,6 +70,7 @@ class ActionOptions:
     end: float | None
     batch: int
     overlay: bool
+    html: bool
     quiet: bool
 
 
@@ -86,6 +89,7 @@ def main(
     video: Annotated[list[str], "videos, folders of images, globs, webcam numbers or URLs"],
     out: Annotated[Path | None, "folder of the results (default: beside each input)"] = None,
     overlay: Annotated[bool, "also write the frames with the actions drawn in"] = True,
+    html: Annotated[bool, "also write a page for a browser, with the film in it"] = False,
     weights: Annotated[str, "a shipped model, or the folder of one"] = "action_mobile",
     size: Annotated[
         int | None, "longer side of the model's input, pixels (default: the model's own)", Range(32)
@@ -107,7 +111,7 @@ def main(
         raise InputError(f"--tracker {tracker}: needs the motion that pose detectors estimate; choose another")
     options = ActionOptions(
         weights=weights, tracker=replace(chosen, score=max(chosen.score, score)), smooth=smooth, shortest=shortest,
-        start=start, end=end, batch=batch, overlay=overlay, quiet=quiet,
+        start=start, end=end, batch=batch, overlay=overlay, html=html, quiet=quiet,
     )  # fmt: skip
     where = pick_device(device)
     jobs, failed = [], False
@@ -140,8 +144,8 @@ def run_source(source: Source, folder: Path, model: ActionLocalizer, options: Ac
     InputError: the source cannot be read or a file not be written, the latter before any frame is read.
     """
     base = folder / f"{source.name}.actions"
-    lines, table, drawn = (base.with_name(f"{base.name}.{ending}") for ending in ("jsonl", "csv", "mp4"))
-    outputs = [lines, table, *([drawn] if options.overlay else [])]
+    lines, table, drawn, web = (base.with_name(f"{base.name}.{end}") for end in ("jsonl", "csv", "mp4", "html"))
+    outputs = [lines, table, *([drawn] if options.overlay else []), *([web] if options.html else [])]
     for path in outputs:
         check_writable(path)
     names = model.action_names
@@ -150,16 +154,20 @@ def run_source(source: Source, folder: Path, model: ActionLocalizer, options: Ac
         people = stack.enter_context(closing(_people(clip, model, options)))
         file = stack.enter_context(stack.enter_context(replacing(lines)).open("w", encoding="utf-8"))
         draw: Any = None
+        show: Any = None
         for frame, persons in people:
             if draw is None:
                 about = _about(source, clip, frame, options)
                 _line(file, _header(about, model))
                 draw = stack.enter_context(film(drawn, about)) if options.overlay else lambda *_: None
+                shown = page(web, about, source, None, embed=True)
+                show = stack.enter_context(shown) if options.html else lambda *_: None
             ids = [person.track for person in persons]
             rows = torch.stack([person.actions for person in persons]) if persons else torch.zeros(0, len(names))
             found += segments.add(frame.time, frame.duration, ids, rows)
             _line(file, _content(frame, persons, names))
             draw(*_drawn(frame, persons, names))
+            show(frame, _boxes(persons), [names[int(person.actions.argmax())] for person in persons])
         found += segments.finish()
     with replacing(table) as temporary:
         _write_segments(temporary, found)
@@ -237,11 +245,16 @@ def _drawn(frame: Frame, persons: list[Person], names: tuple[str, ...]) -> tuple
         probability, action = (value.item() for value in person.actions.max(0))
         text = f"{names[int(action)].replace('_', ' ')} {100 * probability:.0f}%"
         write_label(image, person.box[0] * x, person.box[3] * y, text, colour(person.track))
+    return replace(frame, pixels=image), _boxes(persons)
+
+
+def _boxes(persons: list[Person]) -> Detections:
+    """The people without joints."""
     boxes = torch.tensor([person.box for person in persons]).reshape(-1, 4)
     scores = torch.tensor([person.score for person in persons])
     ids = torch.tensor([person.track for person in persons], dtype=torch.int64)
     none = torch.zeros(len(persons), 0)
-    return replace(frame, pixels=image), Detections(boxes, scores, torch.zeros(len(persons), 0, 2), none, ids)
+    return Detections(boxes, scores, torch.zeros(len(persons), 0, 2), none, ids)
 
 
 def _write_segments(path: Path, segments: list[Segment]) -> None:
