@@ -228,9 +228,9 @@ def test_pairs_depend_on_seed_and_number_alone():
     assert not same(first[7], first[8]) and not same(first[7], other[7])
     loader = DataLoader(Subset(first, range(4, 12)), batch_size=4, num_workers=2, collate_fn=collate)
     loaded = [
-        Pair(frame_a=a, frame_b=b, people=people, delta=0, name=name)
+        Pair(frame_a=a, frame_b=b, people=people, delta=0, name=name, moves=moves)
         for batch in loader
-        for a, b, people, name in zip(*batch, strict=True)
+        for a, b, people, name, moves in zip(*batch, strict=True)
     ]
     assert len(loaded) == 8 and all(
         same(pair, first[number]) for pair, number in zip(loaded, range(4, 12), strict=True)
@@ -247,6 +247,7 @@ def test_weights_choose_the_source():
 
 def test_nobody_is_fine():
     mixture = Mixture([(Nobody(), 1)], (64, 80), 4, mosaic=0.5)
-    frames_a, frames_b, people, names = collate([mixture[i] for i in range(4)])
+    frames_a, frames_b, people, names, moves = collate([mixture[i] for i in range(4)])
     assert frames_a.shape == frames_b.shape == (4, 3, 64, 80) and frames_a.dtype == torch.uint8
     assert all(len(p) == len(p.ignore) == 0 and p.keypoints.shape == (0, 19, 2) for p in people) and len(names) == 4
+    assert [one.shape[1:] for one in moves] == [(2, 2)] * 4

@@ -64,12 +64,20 @@ def test_trackers():
 
 def test_motion_parts():
     """The ablations of the README's table: arguments of the offset net and of the deformable layer."""
-    assert VARIANTS == {
-        "paper": ({}, {}),
-        "groups": ({"groups": 8}, {}),
-        "pixel": ({"groups": 1}, {}),
-        "shared": ({"shared": True}, {}),
-        "wide": ({"dilation": 3}, {}),
-        "random": ({"zero": False}, {}),
-        "unmixed": ({}, {"mixing": False}),
-    }
+    assert {name: (v.kind.__name__, v.offsets, v.layer) for name, v in VARIANTS.items()} == {
+        "paper": ("OffsetNet", {}, {}),
+        "groups": ("OffsetNet", {"groups": 8}, {}),
+        "pixel": ("OffsetNet", {"groups": 1}, {}),
+        "shared": ("OffsetNet", {"shared": True}, {}),
+        "wide": ("OffsetNet", {"dilation": 3}, {}),
+        "random": ("OffsetNet", {"zero": False}, {}),
+        "unmixed": ("OffsetNet", {}, {"mixing": False}),
+        "border": ("OffsetNet", {}, {"border": True}),
+        "matching": ("CoarseToFine", {}, {"border": True}),
+        "softmax": ("CoarseToFine", {"hidden": 0}, {"border": True}),
+        "deviating": ("CoarseToFine", {"deviation": 1.0}, {"border": True}),
+        "refined": ("CoarseToFine", {"steps": ((2, 8), (1, 0))}, {"border": True}),
+        "differences": (
+            "CoarseToFine", {"steps": ((3, 0), (2, 0), (1, 0)), "confident": False}, {"border": True}
+        ),
+    }  # fmt: skip

@@ -21,30 +21,51 @@ from dimofs.zoo.backbones.resnet import ResNet, resnet50, resnet101
 from dimofs.zoo.detection.action_head import ActionHead
 from dimofs.zoo.detection.action_localizer import ActionLocalizer, Stream, stream_width
 from dimofs.zoo.detection.box_head import BoxHead
+from dimofs.zoo.detection.coarse_to_fine import CoarseToFine
 from dimofs.zoo.detection.detector import PoseDetector
 from dimofs.zoo.detection.keypoint_head import KeypointHead
 from dimofs.zoo.detection.offsets import DeformableLayer, OffsetNet
 from dimofs.zoo.detection.preprocess import Preprocess
 from dimofs.zoo.detection.rpn import RegionProposals
 
-# Variants of the motion parts: arguments of OffsetNet and of DeformableLayer. The comment above each one says how it
-# differs from "paper".
-VARIANTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+
+class Variant(NamedTuple):
+    """The motion parts: the kind of offset net, its arguments, and those of DeformableLayer."""
+
+    kind: type[OffsetNet] | type[CoarseToFine]
+    offsets: dict[str, Any]
+    layer: dict[str, Any]
+
+
+# Variants of the motion parts. The comment above each one says how it differs from "paper".
+VARIANTS: dict[str, Variant] = {
     # One displacement per channel, predicted by one convolution per level whose weights start at zero; the sampled
     # features pass a 1x1 convolution that starts as the identity.
-    "paper": ({}, {}),
+    "paper": Variant(OffsetNet, {}, {}),
     # Eight displacements per pixel, each shared by an eighth of the channels.
-    "groups": ({"groups": 8}, {}),
+    "groups": Variant(OffsetNet, {"groups": 8}, {}),
     # One displacement per pixel for all channels, as in optical flow.
-    "pixel": ({"groups": 1}, {}),
+    "pixel": Variant(OffsetNet, {"groups": 1}, {}),
     # One offset convolution for all levels.
-    "shared": ({"shared": True}, {}),
+    "shared": Variant(OffsetNet, {"shared": True}, {}),
     # Offset convolutions of dilation 3, which see three times as far.
-    "wide": ({"dilation": 3}, {}),
+    "wide": Variant(OffsetNet, {"dilation": 3}, {}),
     # Offset convolutions that start from random weights.
-    "random": ({"zero": False}, {}),
+    "random": Variant(OffsetNet, {"zero": False}, {}),
     # No 1x1 convolution after sampling.
-    "unmixed": ({}, {"mixing": False}),
+    "unmixed": Variant(OffsetNet, {}, {"mixing": False}),
+    # Samples beyond the map's border are taken at the border instead of being 0.
+    "border": Variant(OffsetNet, {}, {"border": True}),
+    # One displacement per pixel, matched on P4 and refined on P3, times a confidence: an offset net that only aligns.
+    "matching": Variant(CoarseToFine, {}, {"border": True}),
+    # The same without convolutions: the mean displacement under the softmax of matching.
+    "softmax": Variant(CoarseToFine, {"hidden": 0}, {"border": True}),
+    # The same as "matching", where every channel may deviate by up to a cell.
+    "deviating": Variant(CoarseToFine, {"deviation": 1.0}, {"border": True}),
+    # Matched on P4, refined on P3 by differences alone.
+    "refined": Variant(CoarseToFine, {"steps": ((2, 8), (1, 0))}, {"border": True}),
+    # Refined from P5 to P3 by differences alone, without a confidence.
+    "differences": Variant(CoarseToFine, {"steps": ((3, 0), (2, 0), (1, 0)), "confident": False}, {"border": True}),
 }
 
 # Longer and shorter sides of a model's input, in pixels.
@@ -79,7 +100,7 @@ def preset(build: Callable[P, M]) -> Callable[P, M]:
 class MotionParts(TypedDict):
     """The motion parts as keyword arguments of a detector."""
 
-    offset_net: OffsetNet
+    offset_net: OffsetNet | CoarseToFine
     deformable: DeformableLayer
 
 
@@ -87,8 +108,8 @@ def motion_parts(channels: int, variant: str) -> MotionParts:
     """The offset net and the deformable layer of one of VARIANTS. ValueError: there is no such variant."""
     if variant not in VARIANTS:
         raise ValueError(f"'variant' cannot be {variant[:40]!r}; expected one of {', '.join(VARIANTS)}")
-    offsets, layer = VARIANTS[variant]
-    return {"offset_net": OffsetNet(channels, **offsets), "deformable": DeformableLayer(channels, **layer)}
+    kind, offsets, layer = VARIANTS[variant]
+    return {"offset_net": kind(channels, **offsets), "deformable": DeformableLayer(channels, **layer)}
 
 
 @preset

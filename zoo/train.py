@@ -18,6 +18,14 @@ teacher's labels (python -m dimofs.zoo.label) add the people and joints that a d
 Start: without --init no layer is frozen, since the weights are random. --recipe paper is meant to start
 from weights trained on COCO and does not converge without them.
 
+Motion parts: --variant names what compares A and B (dimofs.zoo.presets). Poses alone do not make it align them, so
+--constrain weights further losses: follow (go where labelled joints go), still (small displacements), smooth (like
+those of neighbouring cells), rebuild (restore A's features), apart (know scenes that differ: in the share --apart of
+the pairs A is of another sample, and the people to find are those of B).
+
+    python -m dimofs.zoo.train pose --out runs/aligned --init dimofs_mobile --variant matching --fixed backbone \\
+        --apart 0.3 --constrain follow=1 apart=1 --jhmdb CLIPS --jhmdb-labels JHMDB
+
 Freezing: --init freezes most of the backbone. From step --unfreeze on it trains too, at a tenth of the learning rate,
 and tensors of small weights at a lower rate still, which keeps what they have learned. --fixed names parts that stay
 frozen, as in --unfreeze 0 --fixed backbone.body.stages.0 backbone.hints.
@@ -52,6 +60,7 @@ from dimofs.memory import keep_freed_memory
 from dimofs.zoo.presets import VARIANTS
 from dimofs.zoo.training.action_options import MODELS, ActionOptions, check_unused
 from dimofs.zoo.training.actions import ACTIONS
+from dimofs.zoo.training.constraints import constrained
 from dimofs.zoo.training.data import SYNTHETIC_CLIPS, Paths, Teacher, mixed, taught, unlabelled
 from dimofs.zoo.training.distributed import join_processes
 from dimofs.zoo.training.poses import POSE_RECIPES, PoseTask
@@ -100,6 +109,8 @@ def main(
     rate: Annotated[float | None, "highest learning rate", Range(0, 1000)] = None,
     warmup: Annotated[int | None, "steps during which the learning rate rises to its highest", Range(0)] = None,
     single: Annotated[float | None, "share of the batches with Frame B = Frame A", Range(0, 1)] = None,
+    apart: Annotated[float | None, "share of pairs torn apart: A and B of different scenes", Range(0, 1)] = None,
+    constrain: Annotated[list[str] | None, "losses of the motion parts, as in follow=1 apart=1"] = None,
     paste: Annotated[float | None, "share of the samples with one more person pasted in front", Range(0, 1)] = None,
     largest: Annotated[float | None, "longer side of the largest people, in canvases", Range(0.15, 4)] = None,
     unfreeze: Annotated[int | None, "step from which the frozen backbone trains too, more slowly", Range(0)] = None,
@@ -124,7 +135,7 @@ def main(
     if task == "action":
         check_unused(
             task, teacher=teacher, mix=mix, recipe=recipe != "mobile", canvas=canvas, single=single, paste=paste,
-            largest=largest, unfreeze=unfreeze, fixed=fixed, recompute=recompute,
+            largest=largest, unfreeze=unfreeze, fixed=fixed, recompute=recompute, apart=apart, constrain=constrain,
         )  # fmt: skip
         init = init or "dimofs_mobile"
         preset = _model_of(task, model or MODELS[0], MODELS)
@@ -145,7 +156,8 @@ def main(
         poses = POSE_RECIPES[recipe]
         poses = poses.changed(
             preset=model and _model_of(task, model, POSE_MODELS), variant=variant, canvas=canvas, single=single,
-            paste=paste, largest=largest, mix=mixed(poses.mix, mix or (), list(sources)),
+            paste=paste, largest=largest, mix=mixed(poses.mix, mix or (), list(sources)), apart=apart,
+            constraints=constrained(constrain),
         )  # fmt: skip
         learned = PoseTask(recipe=poses, sources=sources, held_out_sources=paths.held_out())
     options = RunOptions(

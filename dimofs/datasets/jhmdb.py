@@ -24,7 +24,16 @@ from dimofs.boxes import clip
 from dimofs.cli import InputError
 from dimofs.datasets.matlab import read_mat
 from dimofs.datasets.npz import read_npz
-from dimofs.datasets.people import Pair, People, box_of_joints, draw_frames, inside, labelled_numbers, to_dimofs
+from dimofs.datasets.people import (
+    Pair,
+    People,
+    box_of_joints,
+    draw_frames,
+    inside,
+    labelled_numbers,
+    moves_of,
+    to_dimofs,
+)
 from dimofs.files import read_bytes, read_json
 from dimofs.pixels import to_tensor
 from dimofs.reader import read_clip, read_frames
@@ -76,6 +85,7 @@ class Jhmdb:
             people=self.people(name, a, *frame_a.shape[1:]),
             delta=b - a,
             name=f"{name}/{a:04d}",
+            moves=self._moves(name, a, b, *frame_a.shape[1:]),
         )
 
     def length(self, name: str) -> int:
@@ -90,6 +100,14 @@ class Jhmdb:
         boxes = torch.where(unknown, box_of_joints(keypoints, labelled, height, width), clip(boxes, height, width))
         people = People(boxes=boxes, keypoints=keypoints, labelled=labelled, ignore=torch.zeros(0, 4))
         return people.select((boxes[:, 2:] > boxes[:, :2]).all(1))
+
+    def _moves(self, name: str, a: int, b: int, height: int, width: int) -> Tensor:
+        """The moves [K, 2, 2] of the actor from frame `a` to frame `b`."""
+        _, joints = self._tracks(name)
+        (from_, known_a), (to, known_b) = (
+            to_dimofs(joints[number][None], inside(joints[number][None], height, width), JOINTS) for number in (a, b)
+        )
+        return moves_of(from_, to, known_a & known_b)
 
     def frames(self) -> Iterator[tuple[str, Tensor]]:
         """Every possible Frame A of every clip, with the name that `pair` gives it."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Protocol
 
 import numpy as np
@@ -11,7 +11,11 @@ import torch
 from torch import Tensor
 
 from dimofs.boxes import clip
-from dimofs.skeletons import DIMOFS, indices
+from dimofs.skeletons import DIMOFS, indices, limbs
+
+# Limbs, by their joints' places in DIMOFS, and where on them points are taken, as shares of their length.
+LIMBS = limbs(DIMOFS)
+ALONG = (0.25, 0.5, 0.75)
 
 
 @dataclass(kw_only=True)
@@ -67,6 +71,8 @@ class Pair:
     people:           the labelled people of Frame A.
     delta:            the number of frames from A to B; 0 if they are the same frame.
     name:             of Frame A, unique in its source.
+    moves:            [K, 2, 2] float32, where points are in Frame A and where the same are in Frame B, x y in pixels of
+                      each; as far as the source knows.
     """
 
     frame_a: Tensor
@@ -74,6 +80,7 @@ class Pair:
     people: People
     delta: int
     name: str
+    moves: Tensor = field(default_factory=lambda: torch.zeros(0, 2, 2))
 
 
 class PairSource(Protocol):
@@ -127,6 +134,19 @@ def to_dimofs(keypoints: Tensor, labelled: Tensor, names: Sequence[str]) -> tupl
     known = index >= 0
     index = index.clamp(min=0)
     return keypoints[:, index].float(), labelled[:, index] * known
+
+
+def moves_of(keypoints_a: Tensor, keypoints_b: Tensor, known: Tensor) -> Tensor:
+    """The moves [K, 2, 2] of P people's joints and of points along their limbs.
+
+    keypoints_a, keypoints_b: [P, 19, 2], joints of the same people in Frames A and B. known: [P, 19] bool, joints that
+    are known in both.
+    """
+    joints = torch.stack((keypoints_a, keypoints_b), dim=2).float()  # [P, 19, 2, 2]
+    first, second = torch.tensor(LIMBS).T
+    both = (known[:, first] & known[:, second]).flatten()
+    starts, ends = joints[:, first].flatten(0, 1)[both], joints[:, second].flatten(0, 1)[both]
+    return torch.cat([joints[known], *(starts.lerp(ends, along) for along in ALONG)])
 
 
 def inside(keypoints: Tensor, height: float, width: float) -> Tensor:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from dimofs.motion import Motion
 from dimofs.zoo.backbones.fpn import pooled
 from dimofs.zoo.detection.box_head import BoxHead
+from dimofs.zoo.detection.coarse_to_fine import CoarseToFine
 from dimofs.zoo.detection.features import Features, Geometry
 from dimofs.zoo.detection.offsets import OffsetNet
 from dimofs.zoo.detection.preprocess import Preprocess
@@ -44,7 +45,7 @@ class BoxDetector(nn.Module):
 
     preprocess: Preprocess
     backbone: nn.Module
-    offset_net: OffsetNet
+    offset_net: OffsetNet | CoarseToFine
     rpn: RegionProposals
     box_head: BoxHead
 
@@ -65,7 +66,7 @@ class BoxDetector(nn.Module):
         return Features(levels, Geometry(frame=frame, resized=resized, padded=padded))
 
     def dimofs(self, a: Features, b: Features) -> list[Tensor]:
-        """The DiMoFs of each level, [N, 2C, h, w]: per channel and pixel (dy, dx), in level pixels, from A into B.
+        """The DiMoFs of each level, [N, 2G, h, w]: per group of channels (dy, dx), in level pixels, from A into B.
 
         ValueError: A and B are of different numbers or sizes. TypeError: they are frames, not features.
         """

@@ -17,6 +17,7 @@ from dimofs.detections import Detections
 from dimofs.zoo.detection import keypoint_head as keypoints
 from dimofs.zoo.detection.box_detector import BoxDetector, Boxes, check_features
 from dimofs.zoo.detection.box_head import BoxHead
+from dimofs.zoo.detection.coarse_to_fine import CoarseToFine
 from dimofs.zoo.detection.features import Features, Geometry
 from dimofs.zoo.detection.keypoint_head import KeypointHead
 from dimofs.zoo.detection.offsets import DeformableLayer, OffsetNet
@@ -38,7 +39,7 @@ class PoseDetector(BoxDetector):
         *,
         preprocess: Preprocess,
         backbone: nn.Module,
-        offset_net: OffsetNet,
+        offset_net: OffsetNet | CoarseToFine,
         deformable: DeformableLayer,
         rpn: RegionProposals,
         box_head: BoxHead,

@@ -17,6 +17,7 @@ from torch import Tensor
 from dimofs.datasets.people import People
 from dimofs.zoo.detection import box_coder, box_head, keypoint_head, rpn
 from dimofs.zoo.detection.detector import PoseDetector
+from dimofs.zoo.detection.features import Features, Geometry
 from dimofs.zoo.detection.matcher import match, sample
 from dimofs.zoo.detection.rpn import Prediction
 from dimofs.zoo.training.terms import Term
@@ -53,15 +54,32 @@ def pose_losses(
     Frames are [N, 3, H, W] in [0, 1] and of the network's size; people in their pixels. Batches without a person, a
     box or a joint give zeros that still carry a gradient. The N `generators` choose each image's candidates.
     """
-    random = generators or [None] * len(people)
     if frame_b is None:
         a = model.features(frame_a, resize=False)
         levels = model.align(a)
     else:
-        both = model.features(torch.cat((frame_a, frame_b)), resize=False)
-        a, b = both[: len(frame_a)], both[len(frame_a) :]
+        a, b = pair_features(model, frame_a, frame_b)
         levels = model.align(a, b)
-    prediction, proposals = model.propose(levels, a.geometry)
+    return losses_of_levels(model, levels, a.geometry, people, sampling, generators)
+
+
+def pair_features(model: PoseDetector, frame_a: Tensor, frame_b: Tensor) -> tuple[Features, Features]:
+    """The features of Frames A and B [N, 3, H, W] of the network's size, by one pass of the backbone."""
+    both = model.features(torch.cat((frame_a, frame_b)), resize=False)
+    return both[: len(frame_a)], both[len(frame_a) :]
+
+
+def losses_of_levels(
+    model: PoseDetector,
+    levels: Sequence[Tensor],
+    geometry: Geometry,
+    people: Sequence[People],
+    sampling: Sampling,
+    generators: Sequence[torch.Generator] | None = None,
+) -> dict[str, Term]:
+    """The same of aligned features [N, C, h, w]."""
+    random = generators or [None] * len(people)
+    prediction, proposals = model.propose(levels, geometry)
     losses = rpn_losses(prediction, people, sampling, random)
     regions, matched = training_regions(proposals, people, sampling, random)
     logits, deltas = model.box_head(levels, regions)

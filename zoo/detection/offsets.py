@@ -10,6 +10,7 @@ from functools import partial
 from torch import Tensor, nn
 
 from dimofs.kernels.deform import deform_sample
+from dimofs.zoo.detection.fields import kept_on_map
 
 
 class OffsetNet(nn.Module):
@@ -36,7 +37,12 @@ class OffsetNet(nn.Module):
         count = 1 if shared else levels
         kind = partial(nn.Conv2d, channels, width, 3, padding=dilation, dilation=dilation, bias=False)
         self.convs = nn.ModuleList(kind() for _ in range(count))
-        for conv in self.convs if zero else ():
+        if zero:
+            self.reset()
+
+    def reset(self) -> None:
+        """Give the convolutions weights of zero, with which nothing moves."""
+        for conv in self.convs:
             nn.init.zeros_(conv.weight)  # type: ignore[arg-type]
 
     def forward(self, levels_a: Sequence[Tensor], levels_b: Sequence[Tensor]) -> list[Tensor]:
@@ -47,11 +53,13 @@ class OffsetNet(nn.Module):
 class DeformableLayer(nn.Module):
     """g = W sample(f_B, offsets) per level, where W is a 1x1 convolution that starts as the identity.
 
-    mixing: if False, W is the identity throughout.
+    mixing: if False, W is the identity throughout. border: samples that would lie outside the map are taken at its
+    border; without, they are 0.
     """
 
-    def __init__(self, channels: int, levels: int = 4, *, mixing: bool = True):
+    def __init__(self, channels: int, levels: int = 4, *, mixing: bool = True, border: bool = False):
         super().__init__()
+        self.border = border
         if not mixing:
             self.convs = nn.ModuleList(nn.Identity() for _ in range(levels))
             return
@@ -61,5 +69,7 @@ class DeformableLayer(nn.Module):
 
     def forward(self, levels_b: Sequence[Tensor], offsets: Sequence[Tensor] | None) -> list[Tensor]:
         """Levels [N, C, h, w] sampled at offsets [N, 2G, h, w]; without offsets each pixel is sampled at its place."""
+        if offsets is not None and self.border:
+            offsets = [kept_on_map(field) for field in offsets]
         sampled = levels_b if offsets is None else map(deform_sample, levels_b, offsets)
         return [conv(x) for conv, x in zip(self.convs, sampled, strict=True)]

@@ -60,8 +60,7 @@ def forget_motion(model: PoseDetector) -> None:
             output.weight.copy_(torch.einsum("om,mihw->oihw", weight, output.weight))
             output.bias.copy_(weight @ output.bias)
             nn.init.dirac_(mix.weight)  # type: ignore[arg-type]
-    for conv in model.offset_net.convs:
-        nn.init.zeros_(conv.weight)  # type: ignore[arg-type]
+    model.offset_net.reset()
 
 
 def _variant(model: nn.Module) -> str:

@@ -22,10 +22,13 @@ from dimofs.datasets.people import Pair, PairSource, People
 from dimofs.datasets.teacher import Taught
 from dimofs.detections import Detections
 from dimofs.skeletons import DIMOFS
+from dimofs.zoo.detection.coarse_to_fine import alignment
 from dimofs.zoo.detection.detector import PoseDetector
-from dimofs.zoo.detection.losses import Sampling, pose_losses
+from dimofs.zoo.detection.features import Features
+from dimofs.zoo.detection.losses import Sampling, losses_of_levels, pair_features, pose_losses
 from dimofs.zoo.presets import PRESETS
 from dimofs.zoo.training import initialize
+from dimofs.zoo.training.constraints import Weights, constraint_losses
 from dimofs.zoo.training.tasks import Randomness
 from dimofs.zoo.training.terms import Term
 
@@ -52,6 +55,9 @@ class PoseRecipe:
     paste:             share of the samples in which one more person is pasted in front of another.
     largest:           longer side of the largest person in focus, in units of the canvas's side; see `Augmentation`.
     mix:               the weight with which each data set is drawn.
+    apart:             share of the samples of a batch of pairs whose Frame A is another sample's, so that the frames
+                       show different scenes. The people to find are then those of Frame B, where nothing has moved.
+    constraints:       weights of the losses of the motion parts; see `dimofs.zoo.training.constraints`.
     """
 
     preset: str = "dimofs_mobile"
@@ -62,6 +68,8 @@ class PoseRecipe:
     paste: float = 0.0
     largest: float = Augmentation.person[1]
     mix: Mapping[str, float] = field(default_factory=lambda: dict(MIX))
+    apart: float = 0.0
+    constraints: Weights = field(default_factory=Weights)
     sampling: Sampling = field(default_factory=lambda: Sampling(regions=64, keypoint_regions=8, positive_fraction=0.5))
 
     def changed(self, *, variant: str | None = None, **fields: Any) -> PoseRecipe:
@@ -79,12 +87,13 @@ POSE_RECIPES = {
 
 @dataclass(frozen=True)
 class PairBatch:
-    """N pairs: Frames A and B [N, 3, H, W] uint8, the people of each Frame A, the names of the pairs."""
+    """N pairs: Frames A and B [N, 3, H, W] uint8, the people of each Frame A, the names and moves of the pairs."""
 
     frames_a: Tensor
     frames_b: Tensor
     people: Sequence[People]
     names: Sequence[str]
+    moves: Sequence[Tensor]
 
     def __len__(self) -> int:
         return len(self.names)
@@ -92,7 +101,8 @@ class PairBatch:
     def to(self, device: torch.device) -> PairBatch:
         """The same on `device`."""
         a, b = (frames.to(device, non_blocking=True) for frames in (self.frames_a, self.frames_b))
-        return replace(self, frames_a=a, frames_b=b, people=[people.to(device) for people in self.people])
+        people, moves = [[each.to(device) for each in values] for values in (self.people, self.moves)]
+        return replace(self, frames_a=a, frames_b=b, people=people, moves=moves)
 
     def pin_memory(self) -> PairBatch:
         """The same with frames that a GPU can fetch while the CPU works on; PyTorch's loader calls this."""
@@ -114,6 +124,10 @@ class PoseTask:
 
     def plan(self) -> dict[str, Any]:
         plan = asdict(self.recipe)
+        # Runs that were begun before these could be chosen resume without them.
+        for name in ("apart", "constraints"):
+            if getattr(self.recipe, name) == getattr(PoseRecipe, name, Weights()):
+                del plan[name]
         plan["mix"] = {name: self.recipe.mix[name] for name in self.sources}
         taught = {name: source for name, source in self.sources.items() if isinstance(source, Taught)}
         plan["teacher"] = {name: labels_digest(source.labels) for name, source in taught.items()}
@@ -149,9 +163,27 @@ class PoseTask:
         return PairBatch(*collate(samples))
 
     def losses(self, model: PoseDetector, batch: PairBatch, random: Randomness) -> dict[str, Term]:
-        single = random.shared.random() < self.recipe.single
-        a, b = batch.frames_a / 255, batch.frames_b / 255
-        return pose_losses(model, a, None if single else b, batch.people, self.recipe.sampling, random.samples)
+        recipe = self.recipe
+        single = random.shared.random() < recipe.single
+        if not recipe.constraints.names() and not recipe.apart:
+            a, b = batch.frames_a / 255, batch.frames_b / 255
+            return pose_losses(model, a, None if single else b, batch.people, recipe.sampling, random.samples)
+        if single:
+            poses = pose_losses(model, batch.frames_a / 255, None, batch.people, recipe.sampling, random.samples)
+            return poses | dict.fromkeys(recipe.constraints.names(), _nothing(poses))
+        return self._pair_losses(model, batch, random)
+
+    def _pair_losses(self, model: PoseDetector, batch: PairBatch, random: Randomness) -> dict[str, Term]:
+        """Losses of pairs, some of whose frames are of different scenes, and of the motion parts."""
+        recipe = self.recipe
+        a, b = pair_features(model, batch.frames_a / 255, batch.frames_b / 255)
+        apart = torch.tensor([torch.rand((), generator=g).item() < recipe.apart for g in random.samples])
+        apart = apart.to(batch.frames_a.device) & (len(batch) > 1)
+        a, b = torn(a, b, apart)
+        found = alignment(model.offset_net, a.levels, b.levels)
+        levels = model.deformable(b.levels, found.dimofs)
+        poses = losses_of_levels(model, levels, a.geometry, batch.people, recipe.sampling, random.samples)
+        return poses | constraint_losses(found, a.levels, levels, batch.moves, apart, recipe.constraints)
 
     def figures(self, model: PoseDetector, batch: PairBatch, random: Randomness) -> dict[str, Term]:
         a, b = batch.frames_a / 255, batch.frames_b / 255
@@ -163,6 +195,21 @@ class PoseTask:
 
     def score(self, figures: dict[str, float]) -> float:
         return sum(figures[name] for name in self.judged) / len(self.judged)
+
+
+def torn(a: Features, b: Features, apart: Tensor) -> tuple[Features, Features]:
+    """The pairs; of those `apart` [N], Frame A becomes Frame B, and the Frame A before it in the batch Frame A."""
+
+    def chosen(yes: Sequence[Tensor], no: Sequence[Tensor]) -> list[Tensor]:
+        return [torch.where(apart[:, None, None, None], x, y) for x, y in zip(yes, no, strict=True)]
+
+    before = [level.roll(1, dims=0) for level in a.levels]
+    return replace(a, levels=chosen(before, a.levels)), replace(b, levels=chosen(a.levels, b.levels))
+
+
+def _nothing(losses: Mapping[str, Term]) -> Term:
+    """A loss of 0 that carries a gradient if the others do."""
+    return Term(0.0 * torch.stack([term.total for term in losses.values()]).sum(), 0)
 
 
 def labels_digest(labels: Mapping[str, Detections]) -> str:

@@ -23,6 +23,8 @@ from dimofs.skeletons import DIMOFS, mirror
 LEAST_SHARE = 0.3
 # ... or if the square root of the area of that part is smaller, in pixels.
 LEAST_SIZE = 10.0
+# Points of a still image whose motion is given with it.
+MOVES = 64
 _MIRROR = torch.tensor(mirror(DIMOFS))
 
 
@@ -74,6 +76,7 @@ def augment(pair: Pair, size: tuple[int, int], random: np.random.Generator, how:
     """
     matrix = placement(pair, size, random, how)
     people = transform(pair.people, matrix, size)
+    moves = _mapped(pair.moves, matrix)
     fill = float(random.uniform(0, 255))
     if pair.delta:
         canvas = warp(torch.stack((pair.frame_a, pair.frame_b)), matrix, size, fill)
@@ -83,8 +86,10 @@ def augment(pair: Pair, size: tuple[int, int], random: np.random.Generator, how:
         if random.random() < how.motion.share:
             second, knots = motion(people.boxes, size, random, how.motion)
             canvas[1:] = warp(frame, compose(second, matrix), size, fill, knots)
+            moves = moves_by(second, knots, size, random)
     frame_a, frame_b = how.colours(canvas, random).to(torch.uint8)
-    return Pair(frame_a=frame_a, frame_b=frame_b, people=people, delta=pair.delta, name=pair.name)
+    moves = within(moves, (0, 0, size[1], size[0]))
+    return Pair(frame_a=frame_a, frame_b=frame_b, people=people, delta=pair.delta, name=pair.name, moves=moves)
 
 
 def placement(pair: Pair, size: tuple[int, int], random: np.random.Generator, how: Augmentation) -> Tensor:
@@ -179,6 +184,35 @@ def motion(boxes: Tensor, size: tuple[int, int], random: np.random.Generator, ho
     shift = torch.from_numpy(random.uniform(-how.translation, how.translation, 2)) * side
     matrix = torch.cat((linear, (centre + shift - linear @ centre)[:, None]), 1)
     return matrix, torch.from_numpy(random.normal(0, how.warp * side, (2, 5, 5))).float()
+
+
+def moves_by(matrix: Tensor, knots: Tensor, size: tuple[int, int], random: np.random.Generator) -> Tensor:
+    """The moves [MOVES, 2, 2] of random points of a canvas whose content `matrix` and `knots` move as `warp` does."""
+    start = torch.from_numpy(random.uniform(0, 1, (MOVES, 2)) * size[::-1]).float()
+    target = start @ matrix[:, :2].float().T + matrix[:, 2].float()
+    field, end = _smooth(knots, size), target
+    # The canvas shows at p what would be at p + d(p): solve p + d(p) = target, where d is smooth and small.
+    for _ in range(8):
+        end = target - _read(field, end)
+    return torch.stack((start, end), dim=1)
+
+
+def _read(field: Tensor, points: Tensor) -> Tensor:
+    """The values [K, C] of a map [C, H, W] at points [K, 2], bilinearly; beyond its borders those at the border."""
+    grid = 2 * points / torch.tensor((field.shape[2], field.shape[1])) - 1
+    return F.grid_sample(field[None], grid[None, None], padding_mode="border", align_corners=False)[0, :, 0].T
+
+
+def _mapped(moves: Tensor, matrix: Tensor) -> Tensor:
+    """Moves [K, 2, 2] on the canvas of `matrix`."""
+    return moves @ matrix[:, :2].float().T + matrix[:, 2].float()
+
+
+def within(moves: Tensor, window: tuple[int, int, int, int]) -> Tensor:
+    """Those of the moves [K, 2, 2] that begin and end inside the window (x1 y1 x2 y2)."""
+    left, top, right, bottom = window
+    shown = inside(moves - torch.tensor((left, top), dtype=torch.float32), bottom - top, right - left)
+    return moves[shown.all(dim=1)]
 
 
 def transform(people: People, matrix: Tensor, size: tuple[int, int]) -> People:

@@ -83,13 +83,14 @@ class Mixture(Dataset[Pair]):
         height, width = self.size
         y, x = round(height * random.uniform(0.35, 0.65)), round(width * random.uniform(0.35, 0.65))
         canvas = torch.empty(2, 3, height, width, dtype=torch.uint8)
-        people, pairs = [], []
+        people, pairs, moves = [], [], []
         for top, bottom in ((0, y), (y, height)):
             for left, right in ((0, x), (x, width)):
                 pair = self._draw((bottom - top, right - left), random, self.augmentation)
                 canvas[0, :, top:bottom, left:right] = pair.frame_a
                 canvas[1, :, top:bottom, left:right] = pair.frame_b
                 people.append(shifted(pair.people, left, top))
+                moves.append(pair.moves + torch.tensor((left, top)))
                 pairs.append(pair)
         delta = next((pair.delta for pair in pairs if pair.delta), 0)
         return Pair(
@@ -98,11 +99,13 @@ class Mixture(Dataset[Pair]):
             people=People.join(people),
             delta=delta,
             name="+".join(pair.name for pair in pairs),
+            moves=torch.cat(moves),
         )
 
 
-def collate(pairs: Sequence[Pair]) -> tuple[Tensor, Tensor, list[People], list[str]]:
-    """N pairs -> frames A and frames B [N, 3, H, W] uint8, the people of each Frame A, and the names."""
+def collate(pairs: Sequence[Pair]) -> tuple[Tensor, Tensor, list[People], list[str], list[Tensor]]:
+    """N pairs -> frames A and frames B [N, 3, H, W] uint8, the people of each Frame A, the names, and the moves."""
     frames_a = torch.stack([pair.frame_a for pair in pairs])
     frames_b = torch.stack([pair.frame_b for pair in pairs])
-    return frames_a, frames_b, [pair.people for pair in pairs], [pair.name for pair in pairs]
+    moves = [pair.moves for pair in pairs]
+    return frames_a, frames_b, [pair.people for pair in pairs], [pair.name for pair in pairs], moves

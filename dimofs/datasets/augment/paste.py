@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from dimofs.boxes import area, covered
-from dimofs.datasets.augment.geometry import shifted, transform
+from dimofs.datasets.augment.geometry import shifted, transform, within
 from dimofs.datasets.people import Pair, People, inside
 
 # People become ignore regions if a larger share of their box is hidden by the pasted window.
@@ -28,12 +28,15 @@ def paste(scene: Pair, other: Pair, window: tuple[int, int, int, int], x: int, y
     front = shifted(transform(other.people, move, (height, width)), x, y)
     behind = hide(scene.people, torch.tensor((x, y, x + width, y + height), dtype=torch.float32))
     people = People.join((behind, front))
+    overpainted = inside(scene.moves - torch.tensor((x, y)), height, width).any(dim=1)
+    in_front = within(other.moves, window) + torch.tensor((x - left, y - top))
     return Pair(
         frame_a=frame_a,
         frame_b=frame_b,
         people=people,
         delta=scene.delta or other.delta,
         name=f"{scene.name}+{other.name}",
+        moves=torch.cat((scene.moves[~overpainted], in_front)),
     )
 
 

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dimofs.datasets.people import Pair, People, draw_frames, labelled_numbers
+from dimofs.datasets.people import Pair, People, draw_frames, labelled_numbers, moves_of
 from dimofs.datasets.synthetic.casting import cast
 from dimofs.datasets.synthetic.gaits import ACTIONS
 from dimofs.datasets.synthetic.scenery import Camera, Scenery, Stage, paint_scenery
@@ -147,9 +147,13 @@ class Synthetic:
         a, b = draw_frames(self.length, random, reach=self.reach, every=self.every, labels=self.per_clip)
         shot = scene.shoot(a)
         frame_a = _tensor(shot.frame)
-        frame_b = frame_a if a == b else _tensor(scene.shoot(b).frame)
+        then = shot if a == b else scene.shoot(b)
+        frame_b = frame_a if a == b else _tensor(then.frame)
         people = _people(shot.boxes, scene.keypoints[a], shot.present, self.height, self.width)
-        return Pair(frame_a=frame_a, frame_b=frame_b, people=people, delta=b - a, name=f"{scene.name}/{a:04d}")
+        seen = torch.from_numpy(shot.visible & then.visible)
+        moves = moves_of(torch.from_numpy(scene.keypoints[a]), torch.from_numpy(scene.keypoints[b]), seen)
+        name = f"{scene.name}/{a:04d}"
+        return Pair(frame_a=frame_a, frame_b=frame_b, people=people, delta=b - a, name=name, moves=moves)
 
     def frames(self) -> Iterator[tuple[str, Tensor]]:
         """Every possible Frame A of every clip, with the name that `pair` gives it."""
