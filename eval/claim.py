@@ -24,13 +24,14 @@ trained on other stills. mAP and MOTA over the number of labelled frames are dra
 Each run is calibrated, then evaluated on JHMDB's test clips or, without data, on synthetic clips that no training sees,
 with the definitions of eval.posetrack --corrected and eval.pck: mAP and MOTA at delta 0 (Tables 1 and 2), PCK, and mAP
 at --deltas of the poses of A found in the features of B, beside poses found in B and copied to A (Figure 6, drawn to
-OUT/figure6.png).
+OUT/figure6.png). --control adds what keeps the claim honest: A's poses found in frames of other clips and in pictures
+without people, where there is no motion to find (see eval.posetrack --control).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import fmean, pstdev
 from typing import Annotated, Any, Literal
@@ -48,6 +49,7 @@ from dimofs.eval.keypoints.undefined import none_for_nan
 from dimofs.eval.models import load_model
 from dimofs.eval.tables.bench import Bench
 from dimofs.eval.tables.compare import EvalOptions, Sweep, pose_scores, track_scores
+from dimofs.eval.tables.control import ControlOptions, control, lines
 from dimofs.eval.tables.joints import JointOptions, person_errors
 from dimofs.eval.tables.labels import Training, few_labels, label_lines, label_runs, parse_counts, plot_labels
 from dimofs.eval.tables.plots import plot_sweep
@@ -90,6 +92,7 @@ OPTIONS = EvalOptions(definition="corrected")
 NEEDS = (
     (("teacher", "every", "jhmdb_labels"), ("jhmdb",), "it belongs to the clips of JHMDB"),
     (("jhmdb",), ("jhmdb_labels",), "the folder of splits, joints and masks"),
+    (("nobody",), ("control",), "it belongs to the control"),
     (("epochs", "clips"), ("labels_per_clip",), "without it --steps and --every say what a run sees"),
 )
 CONFLICTS = (
@@ -127,6 +130,8 @@ def main(
     size: Annotated[
         int | None, "longer side of the evaluated model's input (default: its own)", Range(32, 4096)
     ] = None,
+    control: Annotated[bool, "also find A's poses in frames of other clips and in pictures without people"] = False,
+    nobody: Annotated[str | None, "with --control: a folder of pictures in which nobody is (default: noise)"] = None,
     device: Annotated[str | None, "cpu, cuda, cuda:1, ... (default: a GPU if there is one)"] = None,
     json: Annotated[Path | None, "write the figures here", RESULT] = None,
     html: Annotated[Path | None, "write the tables and Figure 6 here as a page", RESULT] = None,
@@ -153,6 +158,7 @@ def main(
             deltas=[0] if counts else sorted({0, *deltas}),
             size=size,
             device=str(here.device),
+            control=ControlOptions(pictures=nobody) if control else None,
         )
         trained = Training(
             out=out, runs={name: RUNS[name] for name in runs}, seeds=seeds, recipe=recipe, poses=poses,
@@ -226,7 +232,8 @@ def _without_motion(weights: str, folder: Path) -> None:
 class Test:
     """What runs are evaluated on.
 
-    videos: for AP and MOTA; clips: for PCK. size: longer side of the model's input, None for its own.
+    videos: for AP and MOTA; clips: for PCK. size: longer side of the model's input, None for its own. control: how it
+    is measured, see `dimofs.eval.tables.control`; None does without.
     """
 
     videos: list[LabelledVideo]
@@ -234,6 +241,7 @@ class Test:
     deltas: list[int]
     size: int | None
     device: str
+    control: ControlOptions | None = None
 
     def __call__(
         self, folder: Path, steps: int, trained_on: Mapping[str, PairSource], *, pairs: bool, weights: str = MODEL
@@ -247,6 +255,8 @@ class Test:
         """
         of = {"steps": steps, "videos": len(self.videos), "deltas": self.deltas, "size": self.size}
         of["calibrated"] = CALIBRATION
+        if self.control is not None:
+            of["control"] = asdict(self.control)
         path = folder / "scores.json"
         if path.exists() and (kept := read_json(path)).get("of") == of:
             return kept
@@ -280,7 +290,18 @@ class Test:
             "ap": rows[0],
             "mota": _by_joint(tracks, "mota"),
             "pck": [pck(errors, alpha)["mean"] for alpha in ALPHAS],
+            **self._controlled(model, folder, pairs),
         }
+
+    def _controlled(self, model: PoseDetector, folder: Path, pairs: bool) -> dict:
+        """The control of the run at the deltas above 0, which is printed too; nothing without one."""
+        if self.control is None or not pairs:
+            return {}
+        far = [delta for delta in self.deltas if delta > 0]
+        found = control(model, self.videos, far, folder / "control", self.control, self.device)
+        print(*lines(found, folder.name), sep="\n")
+        kept = asdict(found)
+        return {"control": kept | {of: {k: none_for_nan(row) for k, row in kept[of].items()} for of in ("pck", "ap")}}
 
 
 def _by_joint(scores: Sequence[VideoScores], field: str) -> list[float | None]:

@@ -15,6 +15,7 @@ GT and PRED are files, or folders of files with the same names, in the formats o
     python -m eval.posetrack --table 1 --weights runs/single/model runs/dimofs/model
     python -m eval.posetrack --table 2 --weights runs/single/model runs/dimofs/model --plot table2.png
     python -m eval.posetrack --figure 6 --weights runs/single/model runs/dimofs/model
+    python -m eval.posetrack --figure 6 --control --deltas 1 4 10 --weights dimofs_mobile
     python -m eval.posetrack --trackers default iou+oks kalman byte byte+oks iou+dimofs --seeds 0 1 2
 
 Without GT and PRED, models run over videos: POSETRACK's validation set (its folders annotations and images), JHMDB's
@@ -26,6 +27,10 @@ at least --joint-score.
 
 --table compares models, one per row. --figure 6 plots mAP over delta: the last model finds the poses of A in the
 features of B = A + delta; the first, trained on single frames, finds poses in B, which are copied to A, and in A alone.
+
+--control tells whether motion is what --figure 6 shows: A's poses are looked for in the frame delta later, in A itself,
+in a frame of another clip (chosen by --seeds) and in pictures in which nobody is, beside what is found in B and not
+moved. Where B of another clip or with nobody gives A's poses too, the offsets bring A's pose along, whatever B shows.
 
 Definitions. A joint is right within 0.5 head sizes (0.6 times the diagonal of the head box). Head is the mean of head
 top, neck and nose, the other columns are means of left and right; Mean is over those of the 15 joints that have a
@@ -56,8 +61,18 @@ from dimofs.eval.keypoints.order import pairing_notes
 from dimofs.eval.keypoints.pairs import score_pairs
 from dimofs.eval.keypoints.scores import Definition, score_video
 from dimofs.eval.keypoints.undefined import none_for_nan
-from dimofs.eval.tables.bench import CLIPS, SEEDS_APART, Bench, compare, compare_models, figure6, run_models
+from dimofs.eval.tables.bench import (
+    CLIPS,
+    SEEDS_APART,
+    Bench,
+    compare,
+    compare_models,
+    figure6,
+    figure6_controlled,
+    run_models,
+)
 from dimofs.eval.tables.compare import EvalOptions
+from dimofs.eval.tables.control import ControlOptions
 from dimofs.eval.tables.plots import check_plot
 from dimofs.eval.tables.report import line, report
 from dimofs.files import write_json
@@ -72,7 +87,7 @@ FILES = ("gt", "pred")
 DATA = ("root", "jhmdb", "jhmdb_labels")
 MODELS = (
     *DATA, "videos", "seeds", "weights", "delta", "deltas", "tracker", "joint_score", "table", "figure", "trackers",
-    "out", "device", "batch",
+    "out", "device", "batch", "control", "nobody", "every",
 )  # fmt: skip
 CONFLICTS = (
     (FILES, MODELS, "no model runs where files are compared"),
@@ -98,6 +113,8 @@ NEEDS = (
     (("oks",), ("gt",), "files are compared by OKS; give --gt GT and --pred PRED"),
     (("tracking",), ("gt",), "models give tracks; give --gt GT and --pred PRED"),
     (("deltas",), ("figure",), "deltas are those of --figure 6"),
+    (("control",), ("figure",), "it is the control of --figure 6"),
+    (("nobody", "every"), ("control",), "it belongs to the control"),
     (("jhmdb",), ("jhmdb_labels",), "the folder of splits, joints and masks"),
     (("jhmdb_labels",), ("jhmdb",), "the folder of clips"),
 )
@@ -128,6 +145,9 @@ def main(
     joint_score: Annotated[float, "lowest confidence of a joint in a track", Range(0, 1)] = EvalOptions().joint_score,
     table: Annotated[Literal[1, 2] | None, "compare models: 1 by AP, 2 by MOTA"] = None,
     figure: Annotated[Literal[6] | None, "plot AP over delta"] = None,
+    control: Annotated[bool, "with --figure 6: other clips and pictures without people as Frame B"] = False,
+    nobody: Annotated[str | None, "with --control: a folder of pictures in which nobody is (default: noise)"] = None,
+    every: Annotated[int, "with --control: each EVERY-th frame is a Frame A", Range(1)] = ControlOptions().every,
     trackers: Annotated[list[str] | None, "compare these trackers on the same poses"] = None,
     out: Annotated[Path | None, "folder for the poses and tracks of models (default: they are not kept)"] = None,
     device: Annotated[str | None, "cpu, cuda, cuda:1, ... (default: a GPU if there is one)"] = None,
@@ -161,6 +181,9 @@ def main(
                 models = {name: checkpoints.load_as(PoseDetector, name, here) for name in weights}
                 if trackers is not None:
                     result = compare(bench, models, trackers)
+                elif control:
+                    what = ControlOptions(every=every, seed=seeds[0], pictures=nobody)
+                    result = figure6_controlled(bench, models, deltas, what, here)
                 elif figure is not None:
                     result = figure6(bench, models, deltas)
                 elif table is not None:

@@ -13,7 +13,8 @@ from dimofs.datasets.sequences import LabelledVideo, jhmdb_videos, posetrack_vid
 from dimofs.datasets.synthetic.clips import HELD_OUT, Synthetic
 from dimofs.eval.keypoints.scores import GROUPS, VideoScores, by_group, figures
 from dimofs.eval.tables.compare import EvalOptions, compare_trackers, score_model, sweep_deltas, tracker_lines
-from dimofs.eval.tables.plots import plot_rows, plot_sweep
+from dimofs.eval.tables.control import ControlOptions, control, lines
+from dimofs.eval.tables.plots import plot_control, plot_rows, plot_sweep
 from dimofs.eval.tables.report import line, report
 from dimofs.tracking import tracker_named
 from dimofs.zoo.detection.detector import PoseDetector
@@ -88,6 +89,22 @@ def _scores(bench: Bench, models: dict[str, PoseDetector], tracker: str) -> Iter
     for number, (name, detector) in enumerate(models.items()):
         out = bench.out if len(models) == 1 else bench.out / f"model{number}"
         yield name, score_model(detector, videos, out, chosen, bench.options)
+
+
+def figure6_controlled(
+    bench: Bench, models: dict[str, PoseDetector], deltas: Sequence[int], options: ControlOptions, device: str
+) -> dict:
+    """Print and plot the control of each model; returns the content of --json."""
+    videos, results = bench.videos(bench.seeds[0]), {}
+    path = bench.plot or Path("control.png")
+    for number, (name, detector) in enumerate(models.items()):
+        found = control(detector, videos, deltas, bench.out / f"control{number}", options, device)
+        print(*lines(found, f"{name} on {bench.source}"), sep="\n")
+        drawn = path.with_stem(f"{path.stem}{number}") if len(models) > 1 else path
+        plot_control(drawn, found)
+        print(f"-> {drawn}")
+        results[name] = asdict(found)
+    return {"figure": 6, "control": results}
 
 
 def figure6(bench: Bench, models: dict[str, PoseDetector], deltas: Sequence[int]) -> dict:

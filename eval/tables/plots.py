@@ -11,10 +11,11 @@ from dimofs.cli import InputError
 from dimofs.eval.keypoints.ap import curve
 from dimofs.eval.keypoints.scores import GROUPS, VideoScores, by_group, pooled
 from dimofs.eval.tables.compare import Sweep
+from dimofs.eval.tables.control import KINDS, Control
 from dimofs.files import replacing
 from dimofs.formats.posetrack import JOINTS
 
-KINDS = ("png", "pdf", "svg")
+SUFFIXES = ("png", "pdf", "svg")
 
 
 def plot_scores(path: Path, videos: Sequence[VideoScores], result: dict) -> None:
@@ -64,6 +65,23 @@ def plot_sweep(path: Path, sweep: Sweep) -> None:
     save(path, (7, 4.2), draw)
 
 
+def plot_control(path: Path, found: Control) -> None:
+    """Plot the control: PCK@0.1 and mAP over delta, a line for each kind of Frame B. InputError: as `save`."""
+
+    def draw(figure: Any) -> None:
+        for axes, (title, rows) in zip(
+            figure.subplots(1, 2), (("PCK@0.1 in labelled boxes", found.pck), ("mAP", found.ap)), strict=True
+        ):
+            for kind, row in rows.items():
+                axes.plot(found.deltas, row, marker="o", label=KINDS[kind])
+            axes.set(xlabel="delta, frames from A to B", ylabel=f"{title}, %", ylim=(0, 100))
+            axes.xaxis.get_major_locator().set_params(integer=True)
+            axes.grid(alpha=0.3)
+        figure.axes[0].legend(fontsize="small")
+
+    save(path, (11, 4.2), draw)
+
+
 def save(path: Path, size: tuple[float, float], draw: Callable[[Any], None]) -> None:
     """Write a figure of `size` inches, filled by `draw`, to `path`.
 
@@ -80,8 +98,8 @@ def save(path: Path, size: tuple[float, float], draw: Callable[[Any], None]) -> 
 
 def check_plot(path: Path) -> None:
     """InputError: the name of a plot does not end in .png, .pdf or .svg, or matplotlib is missing."""
-    if _kind(path) not in KINDS:
-        raise InputError(f"--plot {path}: the name must end in .{', .'.join(KINDS)}")
+    if _kind(path) not in SUFFIXES:
+        raise InputError(f"--plot {path}: the name must end in .{', .'.join(SUFFIXES)}")
     if find_spec("matplotlib") is None:
         raise InputError("--plot needs matplotlib: pip install 'dimofs[eval]'")
 

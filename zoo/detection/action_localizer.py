@@ -24,6 +24,7 @@ from dimofs.zoo.detection.box_detector import BoxDetector, Boxes, check_features
 from dimofs.zoo.detection.box_head import BoxHead
 from dimofs.zoo.detection.features import Features, Geometry
 from dimofs.zoo.detection.keypoint_head import KeypointHead, decode
+from dimofs.zoo.detection.coarse_to_fine import CoarseToFine
 from dimofs.zoo.detection.offsets import OffsetNet
 from dimofs.zoo.detection.preprocess import Preprocess
 from dimofs.zoo.detection.rpn import RegionProposals
@@ -64,7 +65,7 @@ class ActionLocalizer(BoxDetector):
         *,
         preprocess: Preprocess,
         backbone: nn.Module,
-        offset_net: OffsetNet,
+        offset_net: OffsetNet | CoarseToFine,
         mixing: nn.ModuleList,
         rpn: RegionProposals,
         box_head: BoxHead,
