@@ -22,9 +22,9 @@ from dimofs.zoo.detection import box_coder, box_head
 from dimofs.zoo.detection.action_head import ActionHead, pool
 from dimofs.zoo.detection.box_detector import BoxDetector, Boxes, check_features
 from dimofs.zoo.detection.box_head import BoxHead
+from dimofs.zoo.detection.coarse_to_fine import CoarseToFine
 from dimofs.zoo.detection.features import Features, Geometry
 from dimofs.zoo.detection.keypoint_head import KeypointHead, decode
-from dimofs.zoo.detection.coarse_to_fine import CoarseToFine
 from dimofs.zoo.detection.offsets import OffsetNet
 from dimofs.zoo.detection.preprocess import Preprocess
 from dimofs.zoo.detection.rpn import RegionProposals
