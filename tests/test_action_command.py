@@ -145,3 +145,9 @@ def test_what_cannot_run_is_refused(folder):
         call(action.main, video=[folder / "x.mp4"], weights=folder / "pose")
     with pytest.raises(InputError, match="--tracker dimofs: needs the motion"):
         call(action.main, video=[folder / "x.mp4"], weights=folder / "model", tracker="dimofs")
+
+
+def test_the_shipped_model_loads_and_names_jhmdbs_actions():
+    model = checkpoints.load_as(ActionLocalizer, "action_mobile")
+    assert len(model.action_names) == 21 and model.deltas == (10,)
+    assert (checkpoints.SHIPPED / "action_mobile/model.safetensors").stat().st_size < 8e6
