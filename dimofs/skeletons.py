@@ -5,6 +5,7 @@ joints, and every benchmark can be computed from them.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 COCO = (
     "nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder", "left_elbow",
@@ -47,6 +48,20 @@ OKS_SIGMAS = {
 }  # fmt: skip
 
 
+@dataclass(frozen=True, kw_only=True)
+class Skeleton:
+    """The joints of a kind of thing: people, or what a category of a COCO file describes.
+
+    joints: names in order; those of a left and a right side begin with left_ and right_.
+    limbs:  pairs of names to draw as lines. sigmas: the standard deviation of each joint, see `oks_sigmas`.
+    """
+
+    name: str
+    joints: tuple[str, ...]
+    limbs: tuple[tuple[str, str], ...]
+    sigmas: tuple[float, ...]
+
+
 def indices(source: Sequence[str], target: Sequence[str]) -> list[int]:
     """For each joint of `target` its index in `source`, or -1 where `source` lacks it."""
     where = {name: i for i, name in enumerate(source)}
@@ -66,10 +81,11 @@ def _other_side(name: str) -> str:
     return name
 
 
-def limbs(names: Sequence[str]) -> list[tuple[int, int]]:
-    """Pairs of joint indices to draw as lines. A limb is left out if `names` lacks one of its ends."""
+def limbs(names: Sequence[str], pairs: Sequence[Sequence[str]] = _LIMBS) -> list[tuple[int, int]]:
+    """Pairs of joint indices to draw as lines, by default those of people. A limb is left out if `names` lacks one of
+    its ends."""
     where = {name: i for i, name in enumerate(names)}
-    return [(where[a], where[b]) for a, b in _LIMBS if a in where and b in where]
+    return [(where[a], where[b]) for a, b in pairs if a in where and b in where]
 
 
 def oks_sigmas(names: Sequence[str]) -> list[float]:
@@ -79,3 +95,12 @@ def oks_sigmas(names: Sequence[str]) -> list[float]:
     """
     bare = (name.removeprefix("left_").removeprefix("right_") for name in names)
     return [OKS_SIGMAS.get(name, OKS_SIGMAS["shoulder"]) for name in bare]
+
+
+def _people(joints: tuple[str, ...]) -> Skeleton:
+    drawn = tuple(pair for pair in _LIMBS if set(pair) <= set(joints))
+    return Skeleton(name="person", joints=joints, limbs=drawn, sigmas=tuple(oks_sigmas(joints)))
+
+
+# People with the joints that the shipped models predict, and with COCO's.
+PEOPLE, COCO_PERSON = _people(DIMOFS), _people(COCO)

@@ -6,6 +6,7 @@
     python -m dimofs.eval.coco --gt person_keypoints_val2017.json --pred results.json
     python -m dimofs.eval.coco --gt person_keypoints_val2017.json --images val2017 --boxes labelled --errors
     python -m dimofs.eval.coco --gt people.json --images DIR --nobody PICTURES --score 0.4
+    python -m dimofs.eval.coco --gt mice.json --images photos --weights runs/mice/best
 
 Definition: COCO's, area range "all" unless the column says otherwise, 20 poses and 100 boxes per image. Every image of
 --gt counts. Boxes are ranked by their scores, poses by the box's score times the mean confidence of the joints above
@@ -13,9 +14,11 @@ Definition: COCO's, area range "all" unless the column says otherwise, 20 poses 
 
 A results file is COCO's list of {"image_id", "category_id", "keypoints", "score"} with 17 joints, of {"bbox", "score"},
 or of both. Where an entry has "box_score", its box is ranked by that. People are found by the name of their category
-("person") in --gt; ids of annotations may start anywhere and repeat. An area of 0, a coordinate or score that is no
-number, or an unknown image is an error. COCO puts pixel centres at integers, our models at integer + 0.5: predictions
-are shifted by half a pixel. Needs the extra `dimofs[eval]`.
+("person") in --gt. Another --category, or the only one with joints in a file without people, is scored with its own
+joints and the sigmas of --sigmas or of the file's field "sigmas" (default: a shoulder's). Ids of annotations may start
+anywhere and repeat. An area of 0, a coordinate or score that is no number, or an unknown image is an error. COCO puts
+pixel centres at integers, our models at integer + 0.5: predictions are shifted by half a pixel. Needs the extra
+`dimofs[eval]`.
 
 --errors adds a table of what goes wrong with the joints (see dimofs.eval.keypoints.coco_errors) and what each kind of
 error costs. To learn what bounds a model, compare it with --boxes labelled, where it only places joints in the labelled
@@ -45,6 +48,7 @@ from dimofs.formats.coco_images import CocoImages
 from dimofs.formats.coco_results import to_results
 from dimofs.pages.report import recorded
 from dimofs.pixels import to_tensor
+from dimofs.skeletons import COCO
 from dimofs.zoo.devices import pick_device
 from dimofs.zoo.negatives import pictures_in
 
@@ -52,12 +56,16 @@ from dimofs.zoo.negatives import pictures_in
 STILLS = 60
 # The score from which `dimofs.zoo.pose` reports people.
 REPORTED_SCORE = 0.5
+SIGMAS = Range(1e-6, 1e6)
 MODELS_OWN = ("images", "weights", "size", "device", "save", "boxes", "nobody")
 CONFLICTS = (
     (("pred",), MODELS_OWN, "no model runs where a file is evaluated"),
     (("boxes",), ("nobody",), "given boxes say nothing about the people that a model reports"),
 )
-NEEDS = ((("images", "pred"), ("gt",), "the ground truth"), (("score",), ("nobody",), "it is the score to report at"))
+NEEDS = (
+    (("images", "pred", "category", "sigmas"), ("gt",), "the ground truth"),
+    (("score",), ("nobody",), "it is the score to report at"),
+)
 
 
 def main(
@@ -65,6 +73,8 @@ def main(
     gt: Annotated[Path | None, "ground truth: COCO keypoints, or as train's --coco (default: synthetic stills)"] = None,
     images: Annotated[Path | None, "folder of the images that the ground truth names"] = None,
     weights: Annotated[str, "model to run: a name or a checkpoint folder"] = "dimofs_mobile",
+    category: Annotated[str | None, "what is evaluated (default: person, or the only one with joints)"] = None,
+    sigmas: Annotated[list[float] | None, "of OKS, one for each joint (default: COCO's or the file's)", SIGMAS] = None,
     pred: Annotated[Path | None, "evaluate this results file instead of a model"] = None,
     size: Annotated[int | None, "longer side of the model's input (default: the model's own)", Range(32, 4096)] = None,
     boxes: Annotated[
@@ -85,7 +95,7 @@ def main(
             images = Path(folder)
             truth = parse_truth("synthetic stills", write_stills(images, Synthetic(STILLS, seed=HELD_OUT)))
         else:
-            truth = read_truth(gt, images)
+            truth = read_truth(gt, images, category, sigmas)
         if pred is not None:
             results = read_results(pred, truth)
         elif images is not None:
@@ -97,6 +107,9 @@ def main(
             raise InputError("--gt needs --images DIR, the folder of its images, or --pred FILE")
         if save is not None:
             write_json(save, results)
+        people = truth.skeleton.joints == COCO
+        if errors and not people:
+            raise InputError(f"--errors: is about people, and {gt} labels {truth.skeleton.name}; leave it out")
         figures = evaluate(truth, results)
         stills = "COCO" if gt else "synthetic stills"
         print(f"{stills}, {len(truth.images)} images, {weights if pred is None else pred}")
@@ -111,7 +124,9 @@ def main(
         if model is not None and empty:
             content["reported"] = _reported(model, truth, results, empty, score)
         drawn = (
-            None if images is None else page.picture(None, "The people found worst: labels left, poses right", ".png")
+            page.picture(None, "The people found worst: labels left, poses right", ".png")
+            if images is not None and people
+            else None
         )
         if drawn is not None and images is not None:
             worst_stills(drawn, truth, results, CocoImages(truth.file, truth.images, images))
@@ -150,12 +165,15 @@ def predict(
     InputError: an image is absent, damaged, outside the folder, or of another size than the ground truth states.
     """
     results, images = [], CocoImages(truth.file, truth.images, folder)
+    names, joints = model.keypoint_names, truth.skeleton.joints
+    if not set(names) & set(joints):
+        raise InputError(f"{truth.file}: labels joints that the model lacks ({', '.join(joints)[:200]}); give another")
     boxes = labelled_boxes(truth)
     with torch.inference_mode():
         for number, identity in enumerate(tqdm(images.ids, desc="images", disable=None)):
             image = to_tensor(images.read(number)).to(device) / 255
             people = in_boxes(model, image, boxes[identity]) if labelled else model(image[None])[0]
-            results += to_results(people.to("cpu"), model.keypoint_names, identity, min(truth.person))
+            results += to_results(people.to("cpu"), names, identity, min(truth.person), joints)
     return results
 
 

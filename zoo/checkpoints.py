@@ -89,10 +89,13 @@ def load_as(kind: type[M], source: str | Path, device: str | torch.device = "cpu
 
 
 def from_torchvision(path: str | Path, eps: float | None = None, size: int | None = None) -> nn.Module:
-    """`dimofs_resnet50` from torchvision's `keypointrcnn_resnet50_fpn` state dict (.pth); its motion parts start as
-    the plain detector. `eps`: see `keypointrcnn.read_state_dict`. InputError: not such a file."""
+    """`dimofs_resnet50` from torchvision's `keypointrcnn_resnet50_fpn` state dict (.pth), alone or in a training
+    script's checkpoint, with any number of joints; its motion parts start as the plain detector.
+
+    `eps`: see `keypointrcnn.read_state_dict`. InputError: not such a file.
+    """
     tensors = keypointrcnn.read_state_dict(path, eps)
-    model = _untrained("dimofs_resnet50", {}, size)
+    model = _untrained("dimofs_resnet50", {"keypoint_names": keypointrcnn.joints(tensors)}, size)
     motion = {name: t for name, t in model.state_dict().items() if name.startswith(("offset_net.", "deformable."))}
     return _filled(model, Path(path), motion | tensors)
 

@@ -71,6 +71,10 @@ VARIANTS: dict[str, Variant] = {
 # Longer and shorter sides of a model's input, in pixels.
 Side = Annotated[int, Limits(1, 2**14)]
 
+# Pairs of joints to draw as lines, and the standard deviation of each joint; None is that of people.
+Limbs = Sequence[Sequence[str]] | None
+Sigmas = Sequence[Annotated[float, Limits(1e-6, 1e6)]] | None
+
 P = ParamSpec("P")
 M = TypeVar("M", bound=nn.Module)
 
@@ -114,7 +118,12 @@ def motion_parts(channels: int, variant: str) -> MotionParts:
 
 @preset
 def dimofs_mobile(
-    keypoint_names: Sequence[str] = skeletons.DIMOFS, min_size: Side = 384, max_size: Side = 512, variant: str = "paper"
+    keypoint_names: Sequence[str] = skeletons.DIMOFS,
+    min_size: Side = 384,
+    max_size: Side = 512,
+    variant: str = "paper",
+    limbs: Limbs = None,
+    sigmas: Sigmas = None,
 ) -> PoseDetector:
     """The shipped model: MoveNet's features in a pyramid of 64 channels, with light heads."""
     channels = 64
@@ -141,25 +150,37 @@ def dimofs_mobile(
             smoothing=1.5,
         ),
         keypoint_names=keypoint_names,
+        limbs=limbs,
+        sigmas=sigmas,
         duplicate_oks=0.7,
     )
 
 
 @preset
 def dimofs_resnet50(
-    keypoint_names: Sequence[str] = skeletons.COCO, min_size: Side = 800, max_size: Side = 1333, variant: str = "paper"
+    keypoint_names: Sequence[str] = skeletons.COCO,
+    min_size: Side = 800,
+    max_size: Side = 1333,
+    variant: str = "paper",
+    limbs: Limbs = None,
+    sigmas: Sigmas = None,
 ) -> PoseDetector:
     """The paper's head on ResNet-50 FPN; parameters as torchvision's `keypointrcnn_resnet50_fpn`."""
-    return _paper(resnet50(), keypoint_names, min_size, max_size, variant)
+    return _paper(resnet50(), keypoint_names, min_size, max_size, variant, limbs, sigmas)
 
 
 @preset
 def dimofs_resnet101(
-    keypoint_names: Sequence[str] = skeletons.COCO, min_size: Side = 800, max_size: Side = 1333, variant: str = "paper"
+    keypoint_names: Sequence[str] = skeletons.COCO,
+    min_size: Side = 800,
+    max_size: Side = 1333,
+    variant: str = "paper",
+    limbs: Limbs = None,
+    sigmas: Sigmas = None,
 ) -> PoseDetector:
     """The paper's model: ResNet-101 FPN, 256 displacements per pixel and level, the keypoint head of Detect-and-Track
     (Girdhar et al., 2018)."""
-    return _paper(resnet101(), keypoint_names, min_size, max_size, variant)
+    return _paper(resnet101(), keypoint_names, min_size, max_size, variant, limbs, sigmas)
 
 
 @preset
@@ -223,7 +244,15 @@ def movenet_multipose(people: Annotated[int, Limits(1, 1000)] = 6) -> movenet.Mo
     return movenet.MoveNet(people)
 
 
-def _paper(body: ResNet, keypoint_names: Sequence[str], min_size: int, max_size: int, variant: str) -> PoseDetector:
+def _paper(
+    body: ResNet,
+    keypoint_names: Sequence[str],
+    min_size: int,
+    max_size: int,
+    variant: str,
+    limbs: Limbs,
+    sigmas: Sigmas,
+) -> PoseDetector:
     channels = 256
     return PoseDetector(
         preprocess=Preprocess(min_size, max_size, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)),
@@ -233,6 +262,8 @@ def _paper(body: ResNet, keypoint_names: Sequence[str], min_size: int, max_size:
         box_head=BoxHead(channels, 1024),
         keypoint_head=KeypointHead(channels, len(keypoint_names)),
         keypoint_names=keypoint_names,
+        limbs=limbs,
+        sigmas=sigmas,
     )
 
 

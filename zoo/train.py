@@ -3,6 +3,8 @@
     python -m dimofs.zoo.train pose --out runs/first
     python -m dimofs.zoo.train pose --out runs/mobile --init MOVENET --teacher LABELS --validate 500 --unfreeze 8000 \\
         --jhmdb CLIPS --jhmdb-labels JHMDB --coco people.json --coco-images DIR --lspet DIR --mix jhmdb=0.5 coco=0.2
+    python -m dimofs.zoo.train pose --out runs/mice --coco mice.json --coco-images photos --init dimofs_mobile \\
+        --single 1 --steps 600 --validate 100
     python -m dimofs.zoo.train pose --out runs/videos --init dimofs_mobile --videos DIR --teacher LABELS --every 10
     torchrun --nproc-per-node 8 -m dimofs.zoo.train pose --recipe paper --out runs/paper --posetrack DIR \\
         --model dimofs_resnet50 --init keypointrcnn_resnet50_fpn_coco
@@ -12,8 +14,10 @@
 
 Data: without any it trains on 10,000 synthetic clips, which need no files. Data sets given by path are mixed; --mix
 sets their weights. Your own labelled images can be a COCO keypoint file, the .xml of CVAT ("CVAT for images 1.1"), the
-JSON of Label Studio, or the data.yaml of YOLO-pose labels; --coco takes several files, --coco-images as many folders. A
-teacher's labels (python -m dimofs.zoo.label) add the people and joints that a data set leaves out.
+JSON of Label Studio, or the data.yaml of YOLO-pose labels; --coco takes several files, --coco-images as many folders.
+Its category may be anything with named joints, mice or hands: the model then has these joints, the limbs of the
+category's `skeleton` and, for the similarity of poses, its `sigmas` (default: a shoulder's). A teacher's labels (python
+-m dimofs.zoo.label) add the people and joints that a data set leaves out.
 
 Start: without --init no layer is frozen, since the weights are random. --recipe paper is meant to start
 from weights trained on COCO and does not converge without them.
@@ -32,8 +36,9 @@ frozen, as in --unfreeze 0 --fixed backbone.body.stages.0 backbone.hints.
 
 Results: the run folder --out holds recipe.json, metrics.jsonl (one line per step; also for TensorBoard, if it is
 installed), state.pt, from which the run resumes, and model/, the averaged weights as a checkpoint for every other
-command. --validate measures the model on JHMDB's test part, or on synthetic clips that are not trained on, writes
-validation.jsonl and keeps the best weights in best/. --benchmark writes nothing.
+command. --validate N measures the model every N steps, writes validation.jsonl and keeps the best weights in best/. It
+measures on --validate-coco, or on the share --hold-out of the --coco images (a fifth for own categories), or else on
+JHMDB's test part or synthetic clips that are not trained on. --benchmark writes nothing.
 
 Resuming: the same command on the same folder continues at the last checkpoint, however the run ended. Ctrl-C, SIGTERM
 and SIGHUP finish the step and write a checkpoint; at most --save-every steps are lost otherwise. Of the options that
@@ -61,7 +66,16 @@ from dimofs.zoo.presets import VARIANTS
 from dimofs.zoo.training.action_options import MODELS, ActionOptions, check_unused
 from dimofs.zoo.training.actions import ACTIONS
 from dimofs.zoo.training.constraints import constrained
-from dimofs.zoo.training.data import SYNTHETIC_CLIPS, Paths, Teacher, mixed, taught, unlabelled
+from dimofs.zoo.training.data import (
+    SYNTHETIC_CLIPS,
+    HeldOutPaths,
+    Paths,
+    Teacher,
+    mixed,
+    skeleton_of,
+    taught,
+    unlabelled,
+)
 from dimofs.zoo.training.distributed import join_processes
 from dimofs.zoo.training.poses import POSE_RECIPES, PoseTask
 from dimofs.zoo.training.recipes import RECIPES
@@ -69,6 +83,8 @@ from dimofs.zoo.training.run import RunOptions, benchmark_run, plan, train
 from dimofs.zoo.training.tasks import Task
 
 POSE_MODELS = ("dimofs_mobile", "dimofs_resnet50", "dimofs_resnet101")
+
+NOTHING_HELD_OUT = HeldOutPaths()
 
 
 def describe(planned: Mapping[str, Any], sources: Mapping[str, PairSource]) -> None:
@@ -93,6 +109,7 @@ def main(
     init: Annotated[str | None, "weights to start from: a converted MoveNet, or the model's own"] = None,
     data: Paths,
     actions: ActionOptions,
+    held_out_data: HeldOutPaths = NOTHING_HELD_OUT,
     teacher: Teacher = None,
     mix: Annotated[list[str] | None, "weights of the data sets in the batches, as in jhmdb=0.4 coco=0.25"] = None,
     recipe: Annotated[Literal["mobile", "paper"], "sets the defaults of the options below"] = "mobile",
@@ -149,7 +166,7 @@ def main(
             if value is not None and not init:
                 raise InputError(f"{option} needs --init beside it: without weights to start from nothing is frozen")
         paths = data.or_synthetic(SYNTHETIC_CLIPS)
-        sources = taught(paths.sources(), teacher)
+        sources, held = held_out_data.split(paths, taught(paths.sources(), teacher))
         chosen = RECIPES[recipe].changed(
             **common, unfreeze=unfreeze, fixed=None if fixed is None else tuple(fixed), frozen=None if init else ()
         )
@@ -159,7 +176,7 @@ def main(
             paste=paste, largest=largest, mix=mixed(poses.mix, mix or (), list(sources)), apart=apart,
             constraints=constrained(constrain),
         )  # fmt: skip
-        learned = PoseTask(recipe=poses, sources=sources, held_out_sources=paths.held_out())
+        learned = PoseTask(recipe=poses, sources=sources, held_out_sources=held, skeleton=skeleton_of(sources))
     options = RunOptions(
         init=init, compile=compile, save_every=save_every, validate=validate, held_out=held_out, workers=workers,
         quiet=quiet,

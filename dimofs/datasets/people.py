@@ -23,8 +23,9 @@ class People:
     """P people of one frame, in pixels; continuous coordinates, pixel centres at integer + 0.5.
 
     boxes:     [P, 4] float32, x1 y1 x2 y2.
-    keypoints: [P, 19, 2] float32, x y of the joints of `dimofs.skeletons.DIMOFS`; arbitrary where not labelled.
-    labelled:  [P, 19] bool, whether the joint has a label.
+    keypoints: [P, J, 2] float32, x y of the joints, arbitrary where not labelled. J is 19, the joints of
+               `dimofs.skeletons.DIMOFS`, unless a data set has a skeleton of its own (`CocoKeypoints`).
+    labelled:  [P, J] bool, whether the joint has a label.
     ignore:    [Q, 4] float32, regions where a detector is neither right nor wrong: crowds, and people mostly outside
                the frame or too small.
     """
@@ -48,9 +49,8 @@ class People:
         return People(**{field.name: getattr(self, field.name).to(device) for field in fields(self)})
 
     @staticmethod
-    def empty() -> People:
+    def empty(joints: int = len(DIMOFS)) -> People:
         """Nobody, and no ignore region."""
-        joints = len(DIMOFS)
         labelled = torch.zeros(0, joints, dtype=torch.bool)
         return People(
             boxes=torch.zeros(0, 4), keypoints=torch.zeros(0, joints, 2), labelled=labelled, ignore=torch.zeros(0, 4)

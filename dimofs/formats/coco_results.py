@@ -16,27 +16,42 @@ from dimofs.formats.rounding import PIXEL_DIGITS, rounded_joints, rounded_pixels
 
 # COCO's category id of people.
 PERSON = 1
+# A model whose joints are all among these finds people.
+PEOPLES_JOINTS = {*skeletons.DIMOFS, *skeletons.POSETRACK18, *skeletons.JHMDB, *skeletons.LSP}
 # Joints up to this confidence do not count in the score of their pose: they are hidden or outside the picture.
 COUNTED_CONFIDENCE = 0.2
 
 
-def to_results(people: Detections, names: Sequence[str], image_id: int, category: int = PERSON) -> list[dict]:
+def joints_of(names: Sequence[str]) -> Sequence[str]:
+    """The joints of a results file of a model with the joints `names`: COCO's 17 for people, else the model's own."""
+    return skeletons.COCO if set(names) <= PEOPLES_JOINTS else names
+
+
+def to_results(
+    people: Detections,
+    names: Sequence[str],
+    image_id: int,
+    category: int = PERSON,
+    joints: Sequence[str] | None = None,
+) -> list[dict]:
     """The P people (on the CPU, with joints `names`) of an image as entries of a COCO results file, best box first.
 
-    keypoints: [x, y, v] for COCO's 17 joints, pixel centres at integers (COCO's convention; ours are at integer + 0.5);
-    v is 1, or x = y = v = 0 where the model has no such joint. scores: the joints' confidences. bbox: x y w h.
+    keypoints: [x, y, v] for each of the `joints` (default: `joints_of`), pixel centres at integers (COCO's convention;
+    ours are at integer + 0.5); v is 1, or x = y = v = 0 where the model has no such joint. scores: the joints'
+    confidences. bbox: x y w h.
     """
-    columns = skeletons.indices(names, skeletons.COCO)
-    ranks = zip(rounded_scores(pose_scores(people, names)), rounded_scores(people.scores), strict=True)
+    columns = skeletons.indices(names, joints_of(names) if joints is None else joints)
+    ranks = zip(rounded_scores(pose_scores(people, columns)), rounded_scores(people.scores), strict=True)
     return [
         {"image_id": image_id, "category_id": category, **person, "score": pose_score, "box_score": box_score}
         for person, (pose_score, box_score) in zip(joints_and_boxes(people, columns), ranks, strict=True)
     ]
 
 
-def pose_scores(people: Detections, names: Sequence[str]) -> Tensor:
-    """[P] box score times the mean confidence of those of COCO's joints that are above COUNTED_CONFIDENCE."""
-    known = [column for column in skeletons.indices(names, skeletons.COCO) if column >= 0]
+def pose_scores(people: Detections, columns: Sequence[int]) -> Tensor:
+    """[P] box score times the mean confidence of those joints in `columns` that are above COUNTED_CONFIDENCE; -1 among
+    the columns is a joint that the model lacks."""
+    known = [column for column in columns if column >= 0]
     confidences = people.confidences[:, known]
     counted = confidences > COUNTED_CONFIDENCE
     mean = torch.where(counted, confidences, 0).sum(dim=1) / counted.sum(dim=1).clamp(min=1)

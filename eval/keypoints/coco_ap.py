@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import io
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,16 +20,17 @@ from dimofs import skeletons
 from dimofs.cli import InputError
 from dimofs.files import read_json
 from dimofs.formats.annotations import read_annotations
+from dimofs.formats.coco_categories import Category, choose, joint_name
 from dimofs.formats.coco_results import PERSON
 from dimofs.formats.posefiles import MOST_PIXELS
 from dimofs.formats.records import MISSING, Records, as_list
+from dimofs.skeletons import Skeleton
 
 Kind = Literal["keypoints", "bbox"]
 
 # Column names in the order of COCOeval.stats.
 KEYPOINT_STATS = ("AP", "AP50", "AP75", "APm", "APl", "AR", "AR50", "AR75", "ARm", "ARl")
 BOX_STATS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
-_TRIPLES = 3 * len(skeletons.COCO)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,27 +38,35 @@ class CocoTruth:
     """Checked ground truth.
 
     images: COCO's entries, each with `id` and `file_name`; people: the annotations of people; person: the ids that the
-    file gives to the category "person"; repeated: how many people have the id of another one.
+    file gives to their category; skeleton: its joints, with the sigmas of OKS; repeated: how many people have the id of
+    another one.
     """
 
     file: str | Path
     images: list[dict]
     people: list[dict]
     person: frozenset[int]
+    skeleton: Skeleton
     repeated: int
 
 
-def read_truth(path: Path, images: Path | None = None) -> CocoTruth:
+def read_truth(
+    path: Path, images: Path | None = None, category: str | None = None, sigmas: Sequence[float] | None = None
+) -> CocoTruth:
     """COCO keypoint ground truth from a file that `read_annotations` reads, with the folder of its images.
 
     InputError: as `parse_truth`, or the file cannot be read.
     """
-    return parse_truth(path, read_annotations(path, images))
+    return parse_truth(path, read_annotations(path, images), category, sigmas)
 
 
-def parse_truth(file: str | Path, content: Any) -> CocoTruth:
+def parse_truth(
+    file: str | Path, content: Any, category: str | None = None, sigmas: Sequence[float] | None = None
+) -> CocoTruth:
     """COCO keypoint ground truth from the JSON content of `file`.
 
+    category: what is scored, see `coco_categories.choose`; it is called "people" here, whatever it is. sigmas: of the
+    joints, in place of COCO's or the category's own.
     InputError: a field is missing or malformed, a person cannot be scored (no area, a box without area, a coordinate
     that is no number), an image id occurs twice, or no person is annotated.
     """
@@ -69,42 +78,50 @@ def parse_truth(file: str | Path, content: Any) -> CocoTruth:
     )
     images.column("file_name", {str}, "a text")
     _check_distinct(images)
-    person = _person(file, content)
+    kind = _category(file, content, category, sigmas)
+    person = kind.ids
     chosen = [
         i for i, number in enumerate(annotations.column("category_id", {int}, "a whole number")) if number in person
     ]
     if not chosen:
-        raise InputError(f"{file}: annotates no person; nothing can be scored")
+        raise InputError(f"{file}: annotates no {kind.skeleton.name}; nothing can be scored")
     people = Records(file, [annotations.items[i] for i in chosen], lambda i: annotations.place(chosen[i]))
     _check_images(people, images)
-    _check_people(people)
+    _check_people(people, len(kind.skeleton.joints))
     # As text, since an id may be of any type here: it only names its entry.
     ids = [str(entry["id"]) for entry in people.items if "id" in entry]
     repeated = len(ids) - len(set(ids))
-    return CocoTruth(file=file, images=images.items, people=people.items, person=person, repeated=repeated)
+    return CocoTruth(
+        file=file,
+        images=images.items,
+        people=people.items,
+        person=person,
+        skeleton=kind.skeleton,
+        repeated=repeated,
+    )
 
 
-def _person(file: str | Path, content: dict) -> frozenset[int]:
-    """The ids of the categories called "person"; without a list of categories COCO's 1.
-
-    InputError: no category has the name, or its joints are COCO's in another order.
-    """
-    if "categories" not in content:
-        return frozenset({PERSON})
-    categories = Records(file, as_list(file, content["categories"], "categories"), "categories[{}]".format)
-    names = [name.strip().lower() for name in categories.column("name", {str}, "a text")]
-    ids = categories.column("id", {int}, "a whole number")
-    for i, joints in enumerate(categories.lists("keypoints", [])):
-        if names[i] == "person" and _misplaced(joints):
-            raise categories.error(i, f".keypoints are not in COCO's order: {', '.join(skeletons.COCO)}; reorder them")
-    if "person" not in names:
-        raise InputError(f"{file}: categories has none with the name person; rename the category of people")
-    return frozenset(number for number, name in zip(ids, names, strict=True) if name == "person")
+def _category(file: str | Path, content: dict, wanted: str | None, sigmas: Sequence[float] | None) -> Category:
+    """The category to score. InputError: its joints are COCO's in another order, or there is not a sigma for each."""
+    kind = choose(file, content, wanted)
+    if not kind.own and "categories" in content:
+        categories = Records(file, as_list(file, content["categories"], "categories"), "categories[{}]".format)
+        categories.column("id", {int}, "a whole number")
+        if _misplaced(categories.lists("keypoints", [])[kind.place]):
+            fault = f".keypoints are not in COCO's order: {', '.join(skeletons.COCO)}; reorder them"
+            raise categories.error(kind.place, fault)
+    if sigmas is None:
+        return kind
+    if len(sigmas) != len(kind.skeleton.joints):
+        raise InputError(
+            f"--sigmas: are {len(sigmas)} numbers for {len(kind.skeleton.joints)} joints; give one for each"
+        )
+    return replace(kind, skeleton=replace(kind.skeleton, sigmas=tuple(sigmas)))
 
 
 def _misplaced(joints: list) -> bool:
     """A joint of COCO stands where COCO has another one; names that COCO does not know are no evidence."""
-    names = [str(joint).strip().lower().replace(" ", "_").replace("-", "_") for joint in joints]
+    names = [joint_name(joint) for joint in joints]
     return any(name in skeletons.COCO and skeletons.COCO.index(name) != i for i, name in enumerate(names))
 
 
@@ -123,7 +140,7 @@ def _check_images(records: Records, images: Records) -> None:
             raise records.error(i, ".image_id is the id of no image of the ground truth")
 
 
-def _check_people(people: Records) -> None:
+def _check_people(people: Records, joints: int) -> None:
     crowd = np.array(people.column("iscrowd", {int, bool}, "0 or 1", 0), bool)
     area = people.numbers("area")
     _check_all(people, (area >= 0) & (area <= MOST_PIXELS**2), ".area is not a finite number of square pixels")
@@ -132,7 +149,7 @@ def _check_people(people: Records) -> None:
     box = people.rows("bbox", 4)
     _check_pixels(people, "bbox", box)
     _check_all(people, crowd | np.all(box[:, 2:] > 0, axis=1), ".bbox has no width or height")
-    _check_pixels(people, "keypoints", people.rows("keypoints", _TRIPLES, 0.0))
+    _check_pixels(people, "keypoints", people.rows("keypoints", 3 * joints, 0.0))
 
 
 def _check_pixels(records: Records, field: str, values: np.ndarray) -> None:
@@ -165,7 +182,7 @@ def parse_results(file: str | Path, content: Any, truth: CocoTruth) -> list[dict
     if entries and not kinds:
         raise results.error(0, " has neither keypoints nor bbox")
     for field in kinds:
-        values = results.rows(field, {"bbox": 4, "keypoints": _TRIPLES}[field])
+        values = results.rows(field, 4 if field == "bbox" else 3 * len(truth.skeleton.joints))
         _check_pixels(results, field, values)
         if field == "bbox":
             _check_all(results, np.all(values[:, 2:] >= 0, axis=1), ".bbox has a negative width or height")
@@ -178,7 +195,8 @@ def parse_results(file: str | Path, content: Any, truth: CocoTruth) -> list[dict
     people = [entry for entry in entries if entry["category_id"] in truth.person]
     if entries and not people:
         wanted = " or ".join(map(str, sorted(truth.person)))
-        raise InputError(f"{file}: no entry has category_id {wanted}, which is the person in {truth.file}")
+        name = truth.skeleton.name
+        raise InputError(f"{file}: no entry has category_id {wanted}, which is the {name} in {truth.file}")
     return people
 
 
@@ -220,15 +238,17 @@ def _evaluate(truth: CocoTruth, results: list[dict], kind: Kind, names: tuple[st
         return data
 
     with contextlib.redirect_stdout(io.StringIO()):
-        judge = COCOeval(index(truth.people, _label), index(results, lambda r: _result(r, kind)), kind)
+        truths = index(truth.people, lambda person: _label(person, len(truth.skeleton.joints)))
+        judge = COCOeval(truths, index(results, lambda entry: _result(entry, kind)), kind)
+        judge.params.kpt_oks_sigmas = np.array(truth.skeleton.sigmas)
         judge.evaluate()
         judge.accumulate()
         judge.summarize()
     return {name: None if value < 0 else float(value) for name, value in zip(names, judge.stats, strict=True)}
 
 
-def _label(person: dict) -> dict:
-    joints = person.get("keypoints") or [0] * _TRIPLES
+def _label(person: dict, count: int) -> dict:
+    joints = person.get("keypoints") or [0] * (3 * count)
     return {
         "bbox": person["bbox"],
         "area": person["area"],

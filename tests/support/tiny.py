@@ -40,7 +40,12 @@ class Strides(nn.Module):
 
 
 @preset
-def tiny(keypoint_names: Sequence[str] = DIMOFS, variant: str = "paper") -> PoseDetector:
+def tiny(
+    keypoint_names: Sequence[str] = DIMOFS,
+    variant: str = "paper",
+    limbs: Sequence[Sequence[str]] | None = None,
+    sigmas: Sequence[float] | None = None,
+) -> PoseDetector:
     return PoseDetector(
         preprocess=Preprocess(64, 64, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)),
         backbone=Strides(),
@@ -49,6 +54,8 @@ def tiny(keypoint_names: Sequence[str] = DIMOFS, variant: str = "paper") -> Pose
         box_head=BoxHead(8, 16),
         keypoint_head=KeypointHead(8, len(keypoint_names), hidden=8, dilations=(1,), resolution=7),
         keypoint_names=keypoint_names,
+        limbs=limbs,
+        sigmas=sigmas,
     )
 
 

@@ -6,6 +6,7 @@ import hashlib
 import re
 import shutil
 import urllib.request
+from argparse import Namespace
 from collections.abc import Mapping
 from http.client import HTTPException
 from pathlib import Path
@@ -16,6 +17,7 @@ from tqdm import tqdm
 
 from dimofs.cli import InputError
 from dimofs.files import check_regular
+from dimofs.skeletons import COCO
 from dimofs.zoo.backbones.resnet import FrozenBatchNorm
 
 PUBLIC = "keypointrcnn_resnet50_fpn_coco"
@@ -37,6 +39,9 @@ _NAMES = (
     (r"roi_heads\.box_predictor\.bbox_pred\.(\w+)", r"box_head.deltas.\1"),
     (r"roi_heads\.keypoint_predictor\.kps_score_lowres\.(\w+)", r"keypoint_head.deconv.\1"),
 )
+# Where training scripts put the state dict in their checkpoints, and what DistributedDataParallel puts before names.
+NESTED = ("model", "state_dict", "model_state_dict", "ema_state_dict")
+PARALLEL = "module."
 # Only even indices: the ReLUs between the convolutions are numbered, too.
 _KEYPOINT_CONV = re.compile(r"roi_heads\.keypoint_head\.(\d+)\.(\w+)")
 
@@ -79,6 +84,13 @@ def read_state_dict(path: str | Path, eps: float | None = None) -> dict[str, Ten
     return convert(state, eps)
 
 
+def joints(tensors: Mapping[str, Tensor]) -> list[str]:
+    """The names of the joints of a converted state dict: COCO's if there are 17, else joint_0, joint_1, ..."""
+    last = tensors.get("keypoint_head.deconv.bias")
+    count = len(COCO) if last is None else last.numel()
+    return list(COCO) if count == len(COCO) else [f"joint_{number}" for number in range(count)]
+
+
 def download(path: Path) -> None:
     """Download the public file to `path`. InputError: there is no network, or the file has another hash."""
     try:
@@ -97,14 +109,20 @@ def _tensors(path: Path) -> dict[str, Tensor]:
     """The state dict at `path`. Only tensors are unpickled; a file that asks for code is refused."""
     check_regular(path)
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        # torchvision's own training script stores its arguments beside the weights: a Namespace holds plain values.
+        with torch.serialization.safe_globals([Namespace]):
+            state = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise InputError(f"{path}: cannot read ({error.strerror or error})") from error
     except Exception as error:  # torch's reader of foreign bytes raises a dozen types
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"{path}: not a state dict of tensors alone ({reason})") from error
+    if isinstance(state, dict):
+        state = next((state[key] for key in NESTED if isinstance(state.get(key), dict)), state)
     if not isinstance(state, dict) or not all(isinstance(name, str) and _plain(t) for name, t in state.items()):
         raise InputError(f"{path}: not a state dict; write it by torch.save(model.state_dict(), path)")
+    if state and all(name.startswith(PARALLEL) for name in state):
+        state = {name.removeprefix(PARALLEL): t for name, t in state.items()}
     return state
 
 

@@ -29,7 +29,9 @@ from dimofs.zoo.detection.rpn import RegionProposals
 class PoseDetector(BoxDetector):
     """Keypoint R-CNN with DiMoFs.
 
-    keypoint_names: the joints of `keypoint_head`, in order. limbs: pairs of them to draw as lines.
+    keypoint_names: the joints of `keypoint_head`, in order.
+    limbs: pairs of their names to draw as lines (default: those of people); as an attribute, pairs of their numbers.
+    sigmas: their standard deviations in the similarity of poses (default: `skeletons.oks_sigmas`).
     duplicate_oks: object keypoint similarity (OKS) above which the lower-scoring of two poses is suppressed as a
     duplicate; None disables it.
     """
@@ -45,6 +47,8 @@ class PoseDetector(BoxDetector):
         box_head: BoxHead,
         keypoint_head: KeypointHead,
         keypoint_names: Sequence[str],
+        limbs: Sequence[Sequence[str]] | None = None,
+        sigmas: Sequence[float] | None = None,
         duplicate_oks: float | None = None,
     ):
         super().__init__()
@@ -52,7 +56,10 @@ class PoseDetector(BoxDetector):
         self.offset_net, self.deformable = offset_net, deformable
         self.rpn, self.box_head, self.keypoint_head = rpn, box_head, keypoint_head
         self.keypoint_names, self.duplicate_oks = tuple(keypoint_names), duplicate_oks
-        self.limbs = skeletons.limbs(keypoint_names)
+        self.limbs = skeletons.limbs(keypoint_names) if limbs is None else skeletons.limbs(keypoint_names, limbs)
+        self.sigmas = tuple(sigmas or skeletons.oks_sigmas(keypoint_names))
+        if len(self.sigmas) != len(self.keypoint_names):
+            raise ValueError(f"{len(self.sigmas)} 'sigmas' for {len(self.keypoint_names)} joints; give one for each")
 
     def forward(
         self,
@@ -97,8 +104,7 @@ class PoseDetector(BoxDetector):
         people = self.find_boxes(levels, a.geometry, min_score=min_score, max_people=max_people)
         views = [levels, *(self.align(a, other) for other in beside)]
         points, peaks = self.find_joints(views, [found.boxes for found in people])
-        sigmas = skeletons.oks_sigmas(self.keypoint_names)
-        return finish(a.geometry, people, points, peaks, sigmas, self.duplicate_oks)
+        return finish(a.geometry, people, points, peaks, self.sigmas, self.duplicate_oks)
 
     def find_joints(self, views: Sequence[Sequence[Tensor]], boxes: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """The joints of people whose boxes are known.

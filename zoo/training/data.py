@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
 from typing import Annotated, TypeVar
+from zlib import crc32
 
 import numpy as np
 from torch import Tensor
@@ -22,6 +23,7 @@ from dimofs.datasets.people import Pair, PairSource
 from dimofs.datasets.posetrack import PoseTrack
 from dimofs.datasets.synthetic.clips import HELD_OUT, Synthetic
 from dimofs.datasets.videos import Videos
+from dimofs.skeletons import PEOPLE, Skeleton
 
 # The number of synthetic clips to train on where no data set is given.
 SYNTHETIC_CLIPS = 10_000
@@ -29,6 +31,9 @@ SYNTHETIC_CLIPS = 10_000
 INCOMPLETE = NOISY = {"jhmdb", "lspet"}
 # Data sets that label every person, so that a teacher adds joints only.
 COMPLETE = {"coco", "posetrack"}
+
+# The share of the images of an own category that is held out unless told otherwise.
+OWN_SHARE = 0.2
 
 T = TypeVar("T")
 
@@ -47,6 +52,9 @@ class Paths:
     coco: Annotated[list[str] | None, "COCO keypoints: annotation files, also of CVAT, Label Studio, YOLO-pose"] = None
     coco_images: Annotated[list[str] | None, "COCO keypoints: the folder of images of each annotation file"] = None
     coco_empty: Annotated[bool, "COCO keypoints: also use images that show no people"] = False
+    category: Annotated[str | None, "COCO keypoints: what to find (default: person, or the only one with joints)"] = (
+        None
+    )
     lspet: Annotated[str | None, "LSPET: the folder that holds joints.mat and images/"] = None
     posetrack: Annotated[str | None, "PoseTrack17 or 18: folder of annotations/train/*.json and the images"] = None
     videos: Annotated[str | None, "a folder of videos, whose people a teacher labels"] = None
@@ -89,8 +97,10 @@ class Paths:
             counts = f"{len(files)} annotation files but --coco-images {len(folders)} folders"
             raise InputError(f"--coco has {counts}; give one folder for each file, in the same order")
         pairs = zip(files, folders, strict=True)
-        parts = [CocoKeypoints(file, images, empty=self.coco_empty) for file, images in pairs]
-        return parts[0] if len(parts) == 1 else Concatenation(parts)
+        return joined([self._keypoints(file, images) for file, images in pairs])
+
+    def _keypoints(self, file: str, images: str) -> CocoKeypoints:
+        return CocoKeypoints(file, images, empty=self.coco_empty, category=self.category)
 
     def held_out(self) -> dict[str, PairSource]:
         """What training does not see, to validate on: JHMDB's test part if it is given, else synthetic clips."""
@@ -100,11 +110,93 @@ class Paths:
         return {"synthetic": Synthetic(1000, seed=HELD_OUT)}
 
 
+@dataclass(frozen=True, kw_only=True)
+class HeldOutPaths:
+    """What is held out of training, to validate on."""
+
+    validate_coco: Annotated[list[str] | None, "COCO keypoint files to validate on"] = None
+    validate_images: Annotated[list[str] | None, "the folder of images of each of these files"] = None
+    hold_out: Annotated[float | None, "share of the --coco images that is validated on instead", Range(0, 0.9)] = None
+
+    def split(
+        self, paths: Paths, sources: Mapping[str, PairSource]
+    ) -> tuple[dict[str, PairSource], dict[str, PairSource]]:
+        """The sources to train on, of those of `paths`, and those to validate on.
+
+        Without options own categories hold out a fifth of their images, and people are validated on as
+        `Paths.held_out` says.
+        """
+        if self.validate_coco or self.validate_images:
+            other = replace(paths, coco=self.validate_coco, coco_images=self.validate_images)
+            return dict(sources), {"coco": other._coco()}
+        own = skeleton_of(sources) != PEOPLE
+        share = self.hold_out if self.hold_out is not None else OWN_SHARE if own else 0.0
+        if not share:
+            return dict(sources), paths.held_out()
+        if "coco" not in sources:
+            raise InputError("--hold-out: is a share of the images of --coco; give that too")
+        train, validate = held_apart(sources["coco"], share)
+        return {**sources, "coco": train}, {"coco": validate}
+
+
+class Part:
+    """Those items of a source whose numbers are given."""
+
+    def __init__(self, source: PairSource, numbers: Sequence[int]):
+        self.source, self.numbers = source, numbers
+        self.skeleton = getattr(source, "skeleton", PEOPLE)
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def pair(self, index: int, random: np.random.Generator) -> Pair:
+        """The pair of item `index` among those."""
+        return self.source.pair(self.numbers[index], random)
+
+    def frames(self) -> Iterator[tuple[str, Tensor]]:
+        """Of images each one's frame."""
+        nothing = np.random.default_rng(0)
+        for number in self.numbers:
+            pair = self.source.pair(number, nothing)
+            yield pair.name, pair.frame_a
+
+
+def held_apart(source: PairSource, share: float) -> tuple[Part, Part]:
+    """Two parts of the images of a source, the second with about this share of them.
+
+    A checksum of its number decides for each image, so that the same images are held out again. InputError: there are
+    fewer than two.
+    """
+    if len(source) < 2:
+        raise InputError("--coco: has one image; label more, so that some can be held out")
+    order = sorted(range(len(source)), key=lambda number: crc32(str(number).encode()))
+    count = min(max(round(share * len(source)), 1), len(source) - 1)
+    return Part(source, sorted(order[count:])), Part(source, sorted(order[:count]))
+
+
+def skeleton_of(sources: Mapping[str, PairSource]) -> Skeleton:
+    """The skeleton that all sources label. InputError: they label several."""
+    found = {name: getattr(source, "skeleton", PEOPLE) for name, source in sources.items()}
+    first, *others = found
+    for other in others:
+        if found[other] != found[first]:
+            kinds = f"{first} labels {found[first].name}, {other} {found[other].name}"
+            raise InputError(f"{kinds}, with other joints; train a model for each")
+    return found[first]
+
+
+def joined(parts: Sequence[PairSource]) -> PairSource:
+    """The parts as one source. InputError: they label different skeletons."""
+    skeleton_of({f"--coco file {number}": part for number, part in enumerate(parts, 1)})
+    return parts[0] if len(parts) == 1 else Concatenation(parts)
+
+
 class Concatenation:
     """Several sources as one. Names of frames begin with the number of their source, counted from 1."""
 
     def __init__(self, parts: Sequence[PairSource]):
         self.parts = parts
+        self.skeleton = getattr(parts[0], "skeleton", PEOPLE)
         self.ends = list(accumulate(map(len, parts)))
 
     def __len__(self) -> int:
@@ -140,6 +232,9 @@ def taught(sources: Mapping[str, PairSource], labels: str | Path | None) -> dict
     if labels and not used:
         wanted = ", ".join(file.name for file in files.values())
         raise InputError(f"--teacher {labels}: holds no labels of the data sets given ({wanted}); label them first")
+    kind = skeleton_of(sources)
+    if used and kind != PEOPLE:
+        raise InputError(f"--teacher {labels}: knows people, and the data sets label {kind.name}; leave it out")
     merged = dict(sources)
     for name in used:
         people = teacher.load(files[name])

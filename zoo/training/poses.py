@@ -21,7 +21,7 @@ from dimofs.datasets.augment.mixture import Mixture, collate
 from dimofs.datasets.people import Pair, PairSource, People
 from dimofs.datasets.teacher import Taught
 from dimofs.detections import Detections
-from dimofs.skeletons import DIMOFS
+from dimofs.skeletons import DIMOFS, PEOPLE, Skeleton, mirror
 from dimofs.zoo.detection.coarse_to_fine import alignment
 from dimofs.zoo.detection.detector import PoseDetector
 from dimofs.zoo.detection.features import Features
@@ -113,12 +113,13 @@ class PairBatch:
 class PoseTask:
     """Train on pairs from `sources`, validate on pairs from `held_out_sources`; see `Task` for the methods.
 
-    judged: the figures whose mean is the score.
+    skeleton: what all of them label. judged: the figures whose mean is the score.
     """
 
     recipe: PoseRecipe
     sources: Mapping[str, PairSource]
     held_out_sources: Mapping[str, PairSource] = field(default_factory=dict)
+    skeleton: Skeleton = PEOPLE
     judged: Sequence[str] = ("pck", "pck_pairs")
     name = "pose"
 
@@ -130,11 +131,17 @@ class PoseTask:
                 del plan[name]
         plan["mix"] = {name: self.recipe.mix[name] for name in self.sources}
         taught = {name: source for name, source in self.sources.items() if isinstance(source, Taught)}
+        if self.skeleton != PEOPLE:
+            plan["skeleton"] = asdict(self.skeleton)
         plan["teacher"] = {name: labels_digest(source.labels) for name, source in taught.items()}
         return plan | {"data": {name: len(source) for name, source in self.sources.items()}}
 
     def build(self) -> PoseDetector:
-        model = PRESETS[self.recipe.preset](keypoint_names=DIMOFS, **self.recipe.arguments)
+        own = (
+            {} if self.skeleton == PEOPLE else {"limbs": _lists(self.skeleton.limbs), "sigmas": [*self.skeleton.sigmas]}
+        )
+        joints = DIMOFS if self.skeleton == PEOPLE else [*self.skeleton.joints]
+        model = PRESETS[self.recipe.preset](keypoint_names=joints, **own, **self.recipe.arguments)
         return model.to(memory_format=torch.channels_last)
 
     def start(self, model: PoseDetector, weights: str) -> None:
@@ -148,12 +155,16 @@ class PoseTask:
         mixed = [(source, recipe.mix[name]) for name, source in self.sources.items()]
         # If every batch is of single frames, nothing reads Frame B, so warping it would be wasted time.
         motion = Jitter(share=0.0) if recipe.single == 1 else Jitter()
-        how = Augmentation(person=(Augmentation.person[0], recipe.largest), motion=motion)
+        how = Augmentation(person=(Augmentation.person[0], recipe.largest), motion=motion, swap=self._swap)
         return Mixture(mixed, self._size, count, seed=seed, mosaic=recipe.mosaic, paste=recipe.paste, augmentation=how)
 
     def held_out(self, count: int) -> Mixture:
         equal = [(source, 1.0) for source in self.held_out_sources.values()]
-        return Mixture(equal, self._size, count, mosaic=0.0, augmentation=CALM)
+        return Mixture(equal, self._size, count, mosaic=0.0, augmentation=replace(CALM, swap=self._swap))
+
+    @property
+    def _swap(self) -> tuple[int, ...]:
+        return tuple(mirror(self.skeleton.joints))
 
     @property
     def _size(self) -> tuple[int, int]:
@@ -210,6 +221,11 @@ def torn(a: Features, b: Features, apart: Tensor) -> tuple[Features, Features]:
 def _nothing(losses: Mapping[str, Term]) -> Term:
     """A loss of 0 that carries a gradient if the others do."""
     return Term(0.0 * torch.stack([term.total for term in losses.values()]).sum(), 0)
+
+
+def _lists(pairs: Sequence[tuple[str, str]]) -> list[list[str]] | None:
+    """Pairs as JSON has them; no pairs are those of people, of whom this skeleton has none."""
+    return [list(pair) for pair in pairs] or None
 
 
 def labels_digest(labels: Mapping[str, Detections]) -> str:

@@ -7,6 +7,7 @@ coordinates. It mirrors if its determinant is negative; left and right joints th
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -25,7 +26,8 @@ LEAST_SHARE = 0.3
 LEAST_SIZE = 10.0
 # Points of a still image whose motion is given with it.
 MOVES = 64
-_MIRROR = torch.tensor(mirror(DIMOFS))
+# The joints of people in a mirror.
+MIRROR = tuple(mirror(DIMOFS))
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,7 @@ class Augmentation:
     cover:    the image covers at least this share of the canvas in one direction.
     motion:   the motion given to Frame B if it is the same picture as Frame A.
     colours:  changes of colour and sharpness, the same for both frames.
+    swap:     the permutation of the joints in mirrored pairs, see `skeletons.mirror`.
     """
 
     mirror: float = 0.5
@@ -66,6 +69,7 @@ class Augmentation:
     cover: float = 0.75
     motion: Jitter = field(default_factory=Jitter)
     colours: Colours = field(default_factory=Colours)
+    swap: Sequence[int] = MIRROR
 
 
 def augment(pair: Pair, size: tuple[int, int], random: np.random.Generator, how: Augmentation) -> Pair:
@@ -75,7 +79,7 @@ def augment(pair: Pair, size: tuple[int, int], random: np.random.Generator, how:
     the labels of Frame A as recorded.
     """
     matrix = placement(pair, size, random, how)
-    people = transform(pair.people, matrix, size)
+    people = transform(pair.people, matrix, size, how.swap)
     moves = _mapped(pair.moves, matrix)
     fill = float(random.uniform(0, 255))
     if pair.delta:
@@ -215,8 +219,8 @@ def within(moves: Tensor, window: tuple[int, int, int, int]) -> Tensor:
     return moves[shown.all(dim=1)]
 
 
-def transform(people: People, matrix: Tensor, size: tuple[int, int]) -> People:
-    """The people mapped by `matrix` onto a canvas of `size` = (height, width).
+def transform(people: People, matrix: Tensor, size: tuple[int, int], swap: Sequence[int] = MIRROR) -> People:
+    """The people mapped by `matrix` onto a canvas of `size` = (height, width). swap: see `Augmentation`.
 
     A rotated box becomes the extent of the ellipse inscribed in it, widened to hold the labelled joints. Boxes are
     clipped to the canvas, joints outside it lose their label, and people mostly outside or too small become ignore
@@ -229,7 +233,8 @@ def transform(people: People, matrix: Tensor, size: tuple[int, int]) -> People:
     half = ((people.boxes[:, 2:] - people.boxes[:, :2]) / 2).square() @ linear.T.square()
     boxes = _hold(torch.cat((centre - half.sqrt(), centre + half.sqrt()), 1), keypoints, labelled)
     if linear.det() < 0:
-        keypoints, labelled = keypoints[:, _MIRROR], labelled[:, _MIRROR]
+        order = torch.tensor(swap)
+        keypoints, labelled = keypoints[:, order], labelled[:, order]
     seen = clip(boxes, *size)
     visible = area(seen)
     kept = (visible >= LEAST_SHARE * area(boxes)) & (visible >= LEAST_SIZE**2)
