@@ -216,7 +216,7 @@ def without(part: str, number: int, field: str) -> dict:
         (content(images=[4]), r"images\[0\] is not an object"),
         (content(annotations={}), "annotations is not a list"),
         (content(annotations=[]), "annotates no person"),
-        (content(categories=[]), "categories has none named 'person'"),
+        (content(categories=[]), r"categories has no 'person' and none with keypoints; name one by --category"),
         (without("categories", 0, "name"), r"categories\[0\].name is missing"),
         (changed("categories", 0, "keypoints", ["tail"]), r"categories\[0\].keypoints names no joint known here"),
         (changed("images", 1, "id", 4), r"images\[1\].id 4 is another image's too"),

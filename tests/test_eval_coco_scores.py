@@ -162,7 +162,7 @@ NAN, INF = float("nan"), float("inf")
         (("annotations", 1, "bbox", 2), 0, r"annotations\[1\].bbox has no width or height"),
         (("annotations", 1, "keypoints", 3), INF, r"annotations\[1\].keypoints has a number"),
         (("annotations", 1, "category_id"), "1", r"annotations\[1\].category_id is not a whole number"),
-        (("categories", 0, "name"), "human", r"gt.json: categories has none with the name person"),
+        (("categories", 0, "name"), "human", r"gt.json: categories has no 'person' and none with keypoints"),
         (("categories",), 3, r"gt.json: categories is not a list"),
         (("images",), [{"id": 7, "file_name": "a"}] * 2, r"images\[1\].id 7 is another image's too"),
         (("annotations",), [], r"gt.json: annotates no person"),
