@@ -7,8 +7,10 @@ from importlib.util import find_spec
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from dimofs.boxes import iou
 from dimofs.cli import InputError
 from dimofs.datasets.synthetic.clips import synthetic_clip
 from dimofs.detections import Detections
@@ -153,6 +155,45 @@ def test_onnx_finds_any_number_of_people(mobile, clip, exported, tmp_path):
     assert_equals_eager(mobile, run, inputs(clip, pair))
 
 
+@pytest.fixture(scope="module", params=[False, True], ids=["delta 0", "pair"])
+def any_size(request, mobile):
+    """Whether of pairs, and the program of frames of any size."""
+    return request.param, export.export_any_size(mobile, request.param)
+
+
+def assert_nearly_eager(detector: PoseDetector, program, clip: Tensor, pair: bool) -> None:
+    """In frames of other sizes and shapes the same people are found. What lies beyond the frame differs, so at this
+    small size boxes may be off by a few pixels."""
+    for size in ((96, 128), (150, 90), (71, 133)):
+        frames = [F.interpolate(clip[n : n + 1], size, mode="bilinear") for n in ((0, 2) if pair else (0,))]
+        with torch.no_grad():
+            (expected,), found = detector(*frames), program(*frames)
+        sure = int((expected.scores > 0.6).sum())
+        assert sure and (found["scores"][:sure] - expected.scores[:sure]).abs().max() < 0.2
+        assert iou(found["boxes"], expected.boxes[:sure]).amax(dim=0).min() > 0.6
+        assert (found["keypoints"][:sure] - expected.keypoints[:sure]).norm(dim=-1).median() < 2
+        assert found["boxes"][:, 0::2].max() <= size[1] and found["boxes"][:, 1::2].max() <= size[0]
+
+
+def test_a_program_reads_frames_of_any_size(mobile, clip, any_size):
+    pair, program = any_size
+    assert_nearly_eager(mobile, program.module(), clip, pair)
+
+
+def test_onnx_reads_frames_of_any_size(mobile, clip, any_size, tmp_path):
+    pytest.importorskip("onnxscript", reason="needs pip install 'dimofs[onnx]'")
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pair, program = any_size
+    export.to_onnx(program).save(tmp_path / "x.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "x.onnx")
+
+    def run(*frames: Tensor) -> dict[str, Tensor]:
+        found = session.run(None, dict(zip(("frame_a", "frame_b"), (f.numpy() for f in frames), strict=False)))
+        return dict(zip(export.FIELDS, map(torch.from_numpy, found), strict=True))
+
+    assert_nearly_eager(mobile, run, clip, pair)
+
+
 @torch.no_grad()
 def test_a_detector_exports_as_it_is(clip):
     """Its detections are a pytree."""
@@ -215,6 +256,7 @@ def test_traceable_suppression_keeps_what_the_operator_keeps():
     [
         ({"out": "x.onnx"}, "name a file .pt2 for --format pt2"),
         ({"out": "x.pt2", "format": "onnx"}, "name a file .onnx for --format onnx"),
+        ({"out": "x.pt2", "format": "aoti", "any_size": True}, "--any-size: compiled programs have one size"),
         ({"out": "x.pt2", "height": 0}, "--height 0: must be at least 1"),
         ({"out": "x.pt2", "weights": "nothing"}, "nothing"),
         ({"out": "none/x.pt2", "height": 32, "width": 32}, "none/x.pt2: cannot write"),

@@ -3,7 +3,7 @@
     python -m dimofs.zoo.export --out mobile.pt2
     python -m dimofs.zoo.export --out mobile.pt2 --pair
     python -m dimofs.zoo.export --out mobile.pt2 --format aoti
-    python -m dimofs.zoo.export --out mobile.onnx --format onnx
+    python -m dimofs.zoo.export --out mobile.onnx --format onnx --any-size
 
 The program reads one frame, float RGB [1, 3, HEIGHT, WIDTH] in [0, 1]; with --pair it reads two and finds the people of
 the first in the features of the second. It returns the frame's P people, best first: boxes [P, 4] and scores [P],
@@ -13,8 +13,9 @@ keypoints [P, J, 2] and keypoint_scores [P, J], in pixels of the frame. How to r
     aoti: torch._inductor.aoti_load_package("mobile.pt2")(frame)["boxes"], or from C++; exporting needs a C++ compiler
     onnx: onnxruntime.InferenceSession("mobile.onnx").run(None, {"frame_a": frame})
 
-Every program refuses frames of another size, number or type with an error. The compiled one (aoti) also refuses frames
-that are not contiguous in memory; an image [H, W, 3] becomes a frame by
+With --any-size the program of format pt2 or onnx reads frames of any height and width. Every other program refuses
+frames of another size, and every program those of another number or type, with an error. The compiled one (aoti) also
+refuses frames that are not contiguous in memory; an image [H, W, 3] becomes a frame by
 
     torch.from_numpy(image).permute(2, 0, 1)[None].contiguous().float() / 255
 
@@ -31,6 +32,7 @@ from typing import Annotated, Any, Literal
 from unittest import mock
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
@@ -39,6 +41,7 @@ from dimofs.files import replacing
 from dimofs.kernels.nms_traceable import batched_nms_traceable
 from dimofs.zoo import checkpoints
 from dimofs.zoo.detection.detector import PoseDetector
+from dimofs.zoo.detection.preprocess import STRIDE
 
 FIELDS = ("boxes", "scores", "keypoints", "keypoint_scores")
 SUFFIX = {"pt2": ".pt2", "aoti": ".pt2", "onnx": ".onnx"}
@@ -51,16 +54,19 @@ def main(
     format: Annotated[Literal["pt2", "aoti", "onnx"], "PyTorch program, compiled program, or ONNX"] = "pt2",
     height: Annotated[int, "height of the frames, pixels"] = 480,
     width: Annotated[int, "width of the frames, pixels"] = 640,
+    any_size: Annotated[bool, "read frames of any height and width (not aoti)"] = False,
     pair: Annotated[bool, "find the people of a first frame in the features of a second one (delta != 0)"] = False,
 ) -> None:
     check_ranges(height=(height, 1, 2**14), width=(width, 1, 2**14))
     if Path(out).suffix != SUFFIX[format]:
         raise InputError(f"--out {out}: name a file {SUFFIX[format]} for --format {format}")
+    if any_size and format == "aoti":
+        raise InputError("--any-size: compiled programs have one size; use --format pt2 or onnx")
     _check_tools(format)
     detector = checkpoints.load_as(PoseDetector, weights)
     with replacing(out) as temporary, tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"model{SUFFIX[format]}"
-        program = export(detector, height, width, pair)
+        program = export_any_size(detector, pair) if any_size else export(detector, height, width, pair)
         if format == "onnx":
             to_onnx(program).save(path)
         elif format == "aoti":
@@ -92,6 +98,61 @@ def export(detector: PoseDetector, height: int, width: int, pair: bool = False) 
     """
     frames = tuple(torch.zeros(1, 3, height, width) for _ in range(1 + pair))
     return torch.export.export(ExportedDetector(detector), frames)
+
+
+class AnySizeDetector(nn.Module):
+    """An `ExportedDetector` of frames of any size, which fits them into one square canvas before all else.
+
+    The network then has one size, as programs need it. The canvas costs more time than a frame that is not square, and
+    people at the right or lower edge may be placed a little differently.
+    """
+
+    def __init__(self, detector: PoseDetector):
+        super().__init__()
+        self.detector = detector
+        self.side = -(-detector.preprocess.max_size // STRIDE) * STRIDE
+
+    def forward(self, frame_a: Tensor, frame_b: Tensor | None = None) -> dict[str, Tensor]:
+        size, zoom = self._zoom(frame_a)
+        a = self.detector.features(self._fitted(frame_a, size, zoom), resize=False)
+        b = None if frame_b is None else self.detector.features(self._fitted(frame_b, size, zoom), resize=False)
+        (people,) = self.detector.detect(a, b)
+        # From pixels of the canvas to pixels of the frame, x before y.
+        back, limit = (1 / zoom).flip(0), size.flip(0)
+        low, high = (people.boxes.unflatten(1, (2, 2)) * back).minimum(limit).unbind(1)
+        return {
+            "boxes": torch.cat((low, high), dim=1),
+            "scores": people.scores,
+            "keypoints": people.keypoints * back,
+            "keypoint_scores": people.keypoint_scores,
+        }
+
+    def _zoom(self, frame: Tensor) -> tuple[Tensor, Tensor]:
+        """(height, width) of a frame, and how much it is enlarged in y and x: the arithmetic of `Preprocess.size`."""
+        size = torch.stack([torch.scalar_tensor(side, dtype=torch.float64) for side in frame.shape[-2:]])
+        preprocess = self.detector.preprocess
+        scale = torch.minimum(preprocess.min_size / size.min(), preprocess.max_size / size.max())
+        return size.float(), ((size * scale).floor().clamp(min=1) / size).float()
+
+    def _fitted(self, frame: Tensor, size: Tensor, zoom: Tensor) -> Tensor:
+        """The frame enlarged bilinearly into the upper left corner of a canvas whose rest becomes 0 when normalized."""
+        centres = torch.arange(self.side, device=frame.device) + 0.5
+        # `grid_sample` puts -1 and 1 on the outer edges of the frame.
+        y, x = ((2 / size)[:, None] * (centres / zoom[:, None]) - 1).unbind(0)
+        grid = torch.stack(torch.meshgrid(y, x, indexing="ij")[::-1], dim=2)[None]
+        inside = centres[None] < (size * zoom).round()[:, None]
+        sampled = F.grid_sample(frame, grid, padding_mode="border", align_corners=False)
+        return torch.where(inside[0][:, None] & inside[1], sampled, self.detector.preprocess.mean)
+
+
+@torch.no_grad()
+def export_any_size(detector: PoseDetector, pair: bool = False) -> ExportedProgram:
+    """The program of `detector` for one frame, or a pair of one size, of any height and width up to 16384; see
+    `export`."""
+    frames = tuple(torch.zeros(1, 3, 480, 640) for _ in range(1 + pair))
+    sides = {2: torch.export.Dim("height", min=2, max=2**14), 3: torch.export.Dim("width", min=2, max=2**14)}
+    shapes = tuple(sides for _ in frames)
+    return torch.export.export(AnySizeDetector(detector), frames, dynamic_shapes=shapes)
 
 
 @torch.no_grad()
@@ -177,7 +238,9 @@ def _check_tools(format: str) -> None:
     """InputError unless what `format` needs is installed."""
     missing = [name for name in ("onnx", "onnxscript") if format == "onnx" and find_spec(name) is None]
     if missing:
-        raise InputError(f"--format onnx: needs packages that are not installed; pip install {' '.join(missing)}")
+        raise InputError(
+            f"--format onnx: needs packages that are not installed; pip install {' '.join(missing)}, or dimofs[onnx]"
+        )
     compiler = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
     if format == "aoti" and shutil.which(compiler) is None:
         raise InputError(f"--format aoti: needs a C++ compiler, {compiler} is not there; install it or set CXX")
