@@ -1,5 +1,6 @@
 """The examples run and print what they say."""
 
+import json
 import runpy
 import sys
 from pathlib import Path
@@ -33,6 +34,18 @@ def test_poses_to_pandas(monkeypatch, capsys, tmp_path):
     assert table["joint"].nunique() == 19 and len(table) == 19 * len(table[["frame", "person"]].drop_duplicates())
     assert table["x"].between(0, 160).mean() > 0.9 and table["time"].max() <= 0.12
     assert f"{table['frame'].nunique()} frames with people" in capsys.readouterr().out
+
+
+def test_the_notebook_runs_from_its_first_cell_to_its_last(capsys):
+    """Without Jupyter: its cells are plain Python, run one after the other in one namespace."""
+    book = json.loads((EXAMPLES / "tour.ipynb").read_text())
+    names: dict = {}
+    for cell in book["cells"]:
+        if cell["cell_type"] == "code":
+            assert not cell["outputs"] and cell["execution_count"] is None
+            exec(compile("".join(cell["source"]), cell["id"], "exec"), names)
+    assert len(capsys.readouterr().out.splitlines()) == 6
+    assert names["motion"].flow.shape == (2, 180, 320) and len(names["later"]) == 6
 
 
 def test_train_on_own_clips(monkeypatch, capsys, tmp_path):

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 import dimofs
+from dimofs import __main__ as console
 from dimofs.cli import parser
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -32,6 +33,7 @@ def _modules() -> dict[str, Path]:
 
 
 MODULES = _modules()
+NAMES = console.commands()
 RUNS_MAIN = '\nif __name__ == "__main__":\n    run(main)'
 COMMANDS = sorted(name for name, path in MODULES.items() if RUNS_MAIN in (ROOT / path).read_text())
 
@@ -153,13 +155,20 @@ def _commands(text: str) -> list[str]:
     """The commands `python -m ...` and `torchrun ... -m ...` in a text, continued lines joined."""
     text = text.replace("\\\n", " ")
     pattern = r"(?m)^ *(?:python|torchrun .*?) -m ((?:dimofs\.)?(?:zoo|eval)\.[^\n#]*)"
-    return [command.strip() for command in re.findall(pattern, text)]
+    found = [command.strip() for command in re.findall(pattern, text)]
+    for line in re.findall(r"(?m)^ *dimofs ([a-z][^\n#]*)", text):
+        words = line.split()
+        name = next((words[:n] for n in (2, 1) if tuple(words[:n]) in NAMES), None)
+        if name is not None:
+            found.append(" ".join([NAMES[tuple(name)], *words[len(name) :]]))
+    return found
 
 
 def _documented() -> list[str]:
     texts = [(ROOT / "README.md").read_text()]
     texts += [importlib.import_module(name).__doc__ or "" for name in COMMANDS]
     texts += [card.read_text() for card in ROOT.glob("zoo/weights/*/README.md")]
+    texts += [page.read_text() for page in ROOT.glob("docs/**/*.md")]
     return sorted({command for text in texts for command in _commands(text)})
 
 
@@ -179,3 +188,12 @@ def test_commands_start_from_the_root(module):
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("usage: python -m")
+
+
+def test_links_in_the_documents_lead_somewhere():
+    """To files of this repository; addresses elsewhere are not tried."""
+    pages = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("zoo/weights/*/README.md")]
+    links = [(page, link) for page in pages for link in re.findall(r"\]\(([^)#\s]+)\)", page.read_text())]
+    assert len(links) > 8
+    lost = [(str(page), link) for page, link in links if ":" not in link and not (page.parent / link).exists()]
+    assert not lost
