@@ -60,7 +60,7 @@ from torch.distributed.rendezvous import rendezvous
 from dimofs.cli import InputError, Range, check_choices, check_ranges, run
 from dimofs.drawing import MIN_CONFIDENCE, Style
 from dimofs.memory import keep_freed_memory
-from dimofs.selection import Selection
+from dimofs.selection import EVERYBODY, Selection
 from dimofs.tracking import TRACKERS, tracker_named
 from dimofs.zoo import checkpoints
 from dimofs.zoo.detection.detector import PoseDetector
@@ -100,6 +100,9 @@ class Drawing:
         )
 
 
+USUAL_DRAWING = Drawing()
+
+
 def main(
     *,
     video: Annotated[list[str], "videos, images, folders, globs, webcam numbers or URLs"],
@@ -110,14 +113,14 @@ def main(
     save_frames: Annotated[bool, "also write each frame with its poses as a picture"] = False,
     show: Annotated[bool, "show the frames with the poses in a window"] = False,
     clip: Annotated[bool | None, "the images of a folder are the frames of a clip, not photographs"] = None,
-    drawing: Drawing,
+    drawing: Drawing = USUAL_DRAWING,
     resume: Annotated[bool, "skip inputs whose results are complete; use the same options"] = False,
     weights: Annotated[str, "a shipped model, keypointrcnn_resnet50_fpn_coco, a folder or a .pth"] = "dimofs_mobile",
     size: Annotated[int | None, "longer side of the model's input, pixels (default: the model's own)", SIDES] = None,
     delta: Annotated[int, "find the poses of frame t in the features of frame t + DELTA", DELTAS] = 0,
     aggregate: Annotated[int, "place joints with frames t - AGGREGATE and t + AGGREGATE too", AGGREGATES] = 0,
     score: Annotated[float | None, "minimum score of a person (default: 0.5; for coco 0.05, drawn from 0.5)"] = None,
-    select: Selection,
+    select: Selection = EVERYBODY,
     tracker: Annotated[str, f"how people are linked: {', '.join(TRACKERS)} (see dimofs.tracking)"] = "default",
     gate: Annotated[float | None, "maximum cost of a link (default: the tracker's)"] = None,
     patience: Annotated[int | None, "frames of the source that a track may miss (default: the tracker's)"] = None,
