@@ -164,13 +164,13 @@ def any_size(request, mobile):
 def assert_nearly_eager(detector: PoseDetector, program, clip: Tensor, pair: bool) -> None:
     """In frames of other sizes and shapes the same people are found. What lies beyond the frame differs, so at this
     small size boxes may be off by a few pixels."""
-    for size in ((96, 128), (150, 90), (71, 133)):
+    for size in ((120, 160), (150, 90), (90, 151)):
         frames = [F.interpolate(clip[n : n + 1], size, mode="bilinear") for n in ((0, 2) if pair else (0,))]
         with torch.no_grad():
             (expected,), found = detector(*frames), program(*frames)
-        sure = int((expected.scores > 0.6).sum())
-        assert sure and (found["scores"][:sure] - expected.scores[:sure]).abs().max() < 0.2
-        assert iou(found["boxes"], expected.boxes[:sure]).amax(dim=0).min() > 0.6
+        sure = int((expected.scores > 0.5).sum())
+        assert sure and (found["scores"][:sure] - expected.scores[:sure]).abs().max() < 0.1
+        assert iou(found["boxes"], expected.boxes[:sure]).amax(dim=0).min() > 0.7
         assert (found["keypoints"][:sure] - expected.keypoints[:sure]).norm(dim=-1).median() < 2
         assert found["boxes"][:, 0::2].max() <= size[1] and found["boxes"][:, 1::2].max() <= size[0]
 
