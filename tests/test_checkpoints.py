@@ -71,7 +71,14 @@ def test_what_is_written(folder):
     assert json.loads((folder / "config.json").read_text()) == {
         "format": 1,
         "model": "dimofs_mobile",
-        "arguments": {"keypoint_names": ["nose", "left_knee"], "min_size": 96, "max_size": 128, "variant": "paper"},
+        "arguments": {
+            "keypoint_names": ["nose", "left_knee"],
+            "min_size": 96,
+            "max_size": 128,
+            "variant": "paper",
+            "limbs": None,
+            "sigmas": None,
+        },
         "keypoint_names": ["nose", "left_knee"],
     }
     with safe_open(folder / "model.safetensors", "pt") as file:

@@ -73,7 +73,7 @@ def test_what_ships_is_told_from_its_files(capsys):
     assert called(["models"]) == 0
     printed = capsys.readouterr().out
     assert re.search(
-        r"^dimofs_mobile\n  .*; 19 joints\n  \d\.\d million weights, \d+ MB, licence Apache-2\.0\n", printed
+        r"(?m)^dimofs_mobile\n  .*; 19 joints\n  \d\.\d million weights, \d+ MB, licence Apache-2\.0\n", printed
     )
     assert "keypoint AP 0." in printed and "keypointrcnn_resnet50_fpn_coco" in printed
     assert called(["models", "--card", "dimofs_mobile"]) == 0

@@ -44,7 +44,8 @@ def facts(name: str) -> list[str]:
     stated = licence[1] if licence else "see its card"
     title = card.splitlines()[0].lstrip("# ")
     megabytes = (folder / WEIGHTS).stat().st_size / 1e6
-    lines = [f"{title}; {len(names)} joints", f"{weights:.1f} million weights, {megabytes:.0f} MB, licence {stated}"]
+    joints = f"; {len(names)} joints" if names else ""
+    lines = [f"{title}{joints}", f"{weights:.1f} million weights, {megabytes:.0f} MB, licence {stated}"]
     return lines + figures(card) + [f"card: {folder / CARD}"]
 
 
