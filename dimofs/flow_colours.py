@@ -53,6 +53,20 @@ def legend(side: int) -> np.ndarray:
     return picture
 
 
+def tinted(image: np.ndarray, flow: np.ndarray, scale: float) -> np.ndarray:
+    """A frame [H, W, 3] uint8 with motion [2, H, W] drawn over it: pixels at rest stay, faster ones take the colour of
+    their motion, entirely from `scale` on. A wheel in the lower right corner is the legend."""
+    rest = (1 - np.clip(np.nan_to_num(np.hypot(*flow)) / max(scale, 1e-9), 0, 1))[..., None]
+    colours = flow_colours(flow * (1 / np.maximum(np.hypot(*flow), 1e-9)), 1 + 1e-6)
+    picture = np.rint(image * rest + colours * (1 - rest)).astype(np.uint8)
+    side = min(image.shape[:2]) // 5
+    if side > 8:
+        corner = legend(side)
+        disc = (corner != 255).any(2, keepdims=True)
+        picture[-side:, -side:] = np.where(disc, corner, picture[-side:, -side:])
+    return picture
+
+
 def magnitude_colours(magnitude: np.ndarray, scale: float) -> np.ndarray:
     """A map [H, W] >= 0 -> RGB [H, W, 3] uint8, black through red and yellow to white at `scale` and beyond."""
     value = np.clip(np.nan_to_num(magnitude) / max(scale, 1e-9), 0, 1)[..., None]

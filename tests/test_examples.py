@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from dimofs.datasets.synthetic.clips import synthetic_clip
+from dimofs.flow_files import read_flow
 from tests.support.clips import write_video
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
@@ -52,3 +53,10 @@ def test_train_on_own_clips(monkeypatch, capsys, tmp_path):
     run("train_on_own_clips.py", monkeypatch, "--out", str(tmp_path), "--clips", "2", "--steps", "1")
     assert (tmp_path / "run/model/model.safetensors").is_file()
     assert "people found" in capsys.readouterr().out
+
+
+def test_motion(monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    run("motion.py", monkeypatch)
+    assert read_flow(tmp_path / "motion.flo").shape == (2, 240, 320)
+    assert "points 2 moved" in capsys.readouterr().out

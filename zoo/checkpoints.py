@@ -2,7 +2,8 @@
 
 Loading is strict: the file must hold every tensor of the model with its shape and type, finite, and nothing else;
 float32 may be stored as float16, at half the size. No code from a file is ever run: from torchvision's .pth files only
-tensors are read.
+tensors are read. motion.safetensors beside them is the detector's motion read-out; one that was fitted to other tensors
+is left out, with a warning.
 """
 
 import hashlib
@@ -11,6 +12,7 @@ import json
 import os
 import shutil
 import tempfile
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,6 +27,8 @@ from dimofs.files import check_regular, read_json
 from dimofs.zoo.arguments import check_arguments
 from dimofs.zoo.converters import keypointrcnn
 from dimofs.zoo.detection.action_localizer import shared_with_pose
+from dimofs.zoo.detection.box_detector import BoxDetector
+from dimofs.zoo.detection.motion_readout import READOUT, read_readout
 from dimofs.zoo.devices import pick_device
 from dimofs.zoo.presets import PRESETS
 
@@ -138,7 +142,14 @@ def _read(weights: Path, size: int | None) -> nn.Module:
     """The model whose tensors are in `weights`, with config.json beside it, and for the rest in the model's base."""
     config = weights.with_name(CONFIG)
     model = _build(config, size)
-    return _filled(model, weights, _shared_tensors(config, model) | _verified(weights))
+    _filled(model, weights, _shared_tensors(config, model) | _verified(weights))
+    readout = weights.with_name(READOUT)
+    if isinstance(model, BoxDetector) and readout.exists():
+        model.readout = read_readout(readout, model)
+        if model.readout is None:
+            fault = "fitted to other weights, so it is not used; fit it again with python -m eval.motion --fit"
+            warnings.warn(f"{readout}: {fault}", stacklevel=4)
+    return model
 
 
 def _without_base(tensors: dict[str, Tensor], base: str) -> tuple[dict[str, str], dict[str, Tensor]]:

@@ -18,6 +18,7 @@ from dimofs.zoo.backbones.fpn import pooled
 from dimofs.zoo.detection.box_head import BoxHead
 from dimofs.zoo.detection.coarse_to_fine import CoarseToFine
 from dimofs.zoo.detection.features import Features, Geometry
+from dimofs.zoo.detection.motion_readout import MotionReadout, in_pixels
 from dimofs.zoo.detection.offsets import OffsetNet
 from dimofs.zoo.detection.preprocess import Preprocess
 from dimofs.zoo.detection.rpn import Prediction, RegionProposals
@@ -37,10 +38,23 @@ def check_features(*given: object) -> None:
             raise TypeError(f"expected Features, not {type(one).__name__}; call detector.features(frames) first")
 
 
+def mean_motion(dimofs: Sequence[Tensor]) -> Tensor:
+    """The mean over the channels' DiMoFs on the finest level: [N, 2, h, w], (dx, dy) in pixels of the input."""
+    return in_pixels(dimofs)[0].unflatten(1, (-1, 2)).mean(dim=1).flip(1)
+
+
+def in_frame(fields: Tensor, geometry: Geometry) -> list[Motion]:
+    """Fields [N, 2, h, w] that cover the padded input, (dx, dy) in its pixels, in pixels of the frame."""
+    height, width = (geometry.padded[i] * geometry.frame[i] / geometry.resized[i] for i in (0, 1))
+    scale = fields.new_tensor([width / geometry.padded[1], height / geometry.padded[0]])
+    return [Motion(flow, height, width) for flow in fields * scale[:, None, None]]
+
+
 class BoxDetector(nn.Module):
     """A two-stage detector without what it does in the boxes. A subclass registers the modules declared here.
 
-    `backbone` gives P2..P5 of one channel count from a preprocessed image.
+    `backbone` gives P2..P5 of one channel count from a preprocessed image. `readout`, if there is one, estimates motion
+    from the DiMoFs; it is no part of the state dict.
     """
 
     preprocess: Preprocess
@@ -48,6 +62,10 @@ class BoxDetector(nn.Module):
     offset_net: OffsetNet | CoarseToFine
     rpn: RegionProposals
     box_head: BoxHead
+
+    def __init__(self):
+        super().__init__()
+        self.readout: MotionReadout | None = None
 
     def features(self, images: Tensor, resize: bool = True, frame_size: tuple[int, int] | None = None) -> Features:
         """Pyramid features of RGB frames [N, 3, H, W], uint8 or float in [0, 1]: one backbone pass.
@@ -76,13 +94,13 @@ class BoxDetector(nn.Module):
         return self.offset_net(a.levels, b.levels)
 
     def motion(self, a: Features, b: Features) -> list[Motion]:
-        """Where what is seen in each Frame A has moved in Frame B: the mean over the channels' DiMoFs on P2."""
-        field = self.dimofs(a, b)[0].float().unflatten(1, (-1, 2)).mean(dim=1).flip(1)  # [N, 2, h, w], (dx, dy)
-        sizes = a.geometry
-        # The level covers the padded input; in pixels of the frame that is this many.
-        height, width = (sizes.padded[i] * sizes.frame[i] / sizes.resized[i] for i in (0, 1))
-        cell = field.new_tensor([width / field.shape[3], height / field.shape[2]])
-        return [Motion(flow, height, width) for flow in field * cell[:, None, None]]
+        """Where what is seen in each Frame A has moved in Frame B: the best estimate there is.
+
+        By the detector's read-out or, without one, the mean over the channels' DiMoFs on P2.
+        """
+        dimofs = self.dimofs(a, b)
+        field = mean_motion(dimofs) if self.readout is None else self.readout(a.levels, b.levels, dimofs)
+        return in_frame(field, a.geometry)
 
     def propose(self, levels: Sequence[Tensor], geometry: Geometry) -> tuple[Prediction, list[Tensor]]:
         """What the RPN predicts for levels [N, C, h, w], and each image's proposals [K, 4] in pixels of the input."""

@@ -1,0 +1,1 @@
+"""Measuring motion: pairs with known displacements, estimators, fits, tracks, masks and pictures."""

@@ -1,0 +1,50 @@
+"""Area under the ROC curve, exactly, and intervals by the bootstrap over clips."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.stats import rankdata
+
+ROUNDS = 2000
+
+
+def auroc(scores: np.ndarray, right: np.ndarray) -> float:
+    """The chance that a random member of `right` (bool) scores more than a random other one; ties count half.
+
+    NaN if there is no member or no other.
+    """
+    positives = int(right.sum())
+    negatives = right.size - positives
+    if not positives or not negatives:
+        return float("nan")
+    ranks = rankdata(scores.ravel())
+    return float((ranks[right.ravel()].sum() - positives * (positives + 1) / 2) / (positives * negatives))
+
+
+def by_clip(clips: Sequence[str], values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Sums and counts of the values [K, E] of each of C clips, both [C, E]; NaN counts as absent."""
+    names = {name: row for row, name in enumerate(dict.fromkeys(clips))}
+    rows = np.array([names[clip] for clip in clips], dtype=int)
+    sums, counts = np.zeros((len(names), values.shape[1])), np.zeros((len(names), values.shape[1]))
+    np.add.at(sums, rows, np.nan_to_num(values))
+    np.add.at(counts, rows, np.isfinite(values))
+    return sums, counts
+
+
+def resampled_means(sums: np.ndarray, counts: np.ndarray, rounds: int = ROUNDS, seed: int = 0) -> np.ndarray:
+    """[R, E]: the means over R draws of C clips with replacement."""
+    clips = len(sums)
+    drawn = np.random.default_rng(seed).multinomial(clips, np.full(clips, 1 / clips), size=rounds)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return (drawn @ sums) / (drawn @ counts)
+
+
+def interval(draws: np.ndarray) -> tuple[float, float]:
+    """The middle 95 % of draws [R]; NaN if there are none."""
+    known = draws[np.isfinite(draws)]
+    if not len(known):
+        return float("nan"), float("nan")
+    low, high = np.quantile(known, (0.025, 0.975))
+    return float(low), float(high)
