@@ -59,7 +59,12 @@ def test_an_offset_net_that_looks_at_nothing_is_found_out(tmp_path):
     """Without motion parts the true B at delta 0 is A, and B with nobody gives no person that is A's."""
     model = tiny_model().eval()
     found = control(model, clips(tmp_path), [0, 2], tmp_path, ControlOptions(every=3))
-    assert found.frames == 4 and set(found.pck) == set(found.ap) == set(KINDS)
+    # Frames 0 and 3 of 6 in each of two clips; with delta 3 only frame 0.
+    assert (
+        found.frames == 4
+        and control(model, clips(tmp_path), [3], tmp_path, ControlOptions(every=3)).frames == 2
+        and set(found.pck) == set(found.ap) == set(KINDS)
+    )
     assert found.pck["same"] == [found.pck["same"][0]] * 2
     assert found.pck["true"][0] == found.pck["same"][0] == found.pck["copied"][0]
     assert found.pck["true"] == found.pck["copied"]
@@ -90,6 +95,8 @@ def test_the_command_writes_table_and_plot(tmp_path, capsys, monkeypatch):
 def test_what_cannot_be_controlled_is_said(tmp_path):
     with pytest.raises(InputError, match="--control: needs two videos or more"):
         control(tiny_model(), clips(tmp_path, 1), [1], tmp_path, ControlOptions())
+    with pytest.raises(InputError, match="--deltas -9: no video is that long"):
+        control(tiny_model(), clips(tmp_path), [1, -9], tmp_path, ControlOptions())
     with pytest.raises(InputError, match="no video and no image there"):
         control(tiny_model(), clips(tmp_path), [1], tmp_path, ControlOptions(pictures=str(tmp_path / "truth")))
     with pytest.raises(InputError, match="--control needs --figure"):

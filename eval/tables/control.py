@@ -56,8 +56,9 @@ class Control:
 
 @dataclass(frozen=True, kw_only=True)
 class ControlOptions:
-    """every: each `every`-th frame is a Frame A. seed: chooses the other clips, their frames, and the pictures.
-    pictures: a folder of pictures in which nobody is; without, noise with the spectrum of photographs."""
+    """every: each `every`-th frame is a Frame A, where B = A + delta is in the clip for every delta. seed: chooses the
+    other clips, their frames, and the pictures. pictures: a folder of pictures in which nobody is; without, noise with
+    the spectrum of photographs."""
 
     every: int = 10
     seed: int = 0
@@ -75,7 +76,7 @@ def control(
 ) -> Control:
     """Look for the poses of Frames A of `videos` in every kind of Frame B. `folder` gets the poses.
 
-    InputError: there are fewer than two videos, or `options.pictures` holds no picture.
+    InputError: there are fewer than two videos, `options.pictures` holds no picture, or all videos are too short.
     """
     if len(videos) < 2:
         raise InputError("--control: needs two videos or more, since Frame B is also taken from another clip")
@@ -85,7 +86,11 @@ def control(
     for number, video in enumerate(tqdm(videos, "control", disable=None)):
         random = np.random.default_rng((options.seed, number))
         pixels = _pixels(video)
-        chosen = list(range(0, len(pixels), options.every))
+        # Frames A whose B would lie beyond the clip's ends are left out: it would be another delta.
+        first, beyond = max(0, -min(deltas)), len(pixels) - max(0, max(deltas))
+        chosen = list(range(first, beyond, options.every))
+        if not chosen:
+            continue
         frames += len(chosen)
         other = _stranger(videos, number, random, len(chosen), pixels.shape[2:])
         nobody = empty(random, len(chosen), (pixels.shape[2], pixels.shape[3]))
@@ -95,11 +100,12 @@ def control(
         truth = _only(video.truth, chosen)
         people = [video.people(frame, *pixels.shape[2:]) for frame in chosen]
         for delta in deltas:
-            later = [min(max(frame + delta, 0), len(pixels) - 1) for frame in chosen]
-            b = detector.features(pixels[later].to(device) / 255)
+            b = detector.features(pixels[[frame + delta for frame in chosen]].to(device) / 255)
             views = {"same": (a, None), "true": (a, b), "copied": (b, None)}
             for kind, (from_, to) in (views | {kind: (a, x) for kind, x in seen.items()}).items():
                 tallies[kind, delta].add(detector, from_, to, truth, people)
+    if not frames:
+        raise InputError(f"--deltas {max(deltas, key=abs)}: no video is that long; give smaller ones")
     counted = {kind: [tallies[kind, delta] for delta in deltas] for kind in KINDS}
     return Control(
         deltas=list(deltas),
