@@ -14,7 +14,7 @@ tubes linked from the detections (`dimofs.eval.actions.tubes`), at an overlap of
 ... .95. Means are over the classes that have labels.
 
 A model (--weights of an action localizer) runs over the test clips. --table 3 instead trains the heads of all columns,
-once for each seed, on the same regions of the same frozen pose detector (--weights, by default dimofs_mobile), and
+once for each seed, on the same regions of the same frozen pose detector (--weights, by default dimofs_mobile_v2), and
 prints their frame-mAP with differences and intervals over resampled clips. --figure 7 trains heads on pairs of random
 delta and tests them at each delta. --twins takes motion twins in place of JHMDB: synthetic clips of nine classes that
 have the same Frame A, bit for bit, so that motion alone tells them apart and chance is 11.1 % (see
@@ -112,7 +112,7 @@ def main(
             longest = max((*deltas, LONGEST) if figure else (10,))
             bench = ActionBench(
                 jhmdb=jhmdb, jhmdb_labels=jhmdb_labels, twins=twins, length=longest + 1 if twins else 0, split=split,
-                weights=weights or "dimofs_mobile", every=every, most=most, cells=cells, hidden=hidden, steps=steps,
+                weights=weights or "dimofs_mobile_v2", every=every, most=most, cells=cells, hidden=hidden, steps=steps,
                 seeds=list(seeds), cache=cache,
             )  # fmt: skip
             if table:

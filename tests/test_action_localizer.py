@@ -115,7 +115,7 @@ def localizer() -> ActionLocalizer:
     torch.manual_seed(0)
     model = action_mobile(["wave", "sit", "run"], streams=ALL, min_size=96, max_size=96).eval()
     nn.init.normal_(model.box_head.logits.weight, std=0.2)
-    for conv in model.offset_net.convs:
+    for conv in model.offset_net.convs:  # type: ignore[union-attr]
         nn.init.normal_(conv.weight, std=0.02)  # type: ignore[arg-type]
     return model
 
@@ -175,8 +175,8 @@ def test_people_are_those_of_the_pose_detector():
 def test_start_copies_a_shipped_detector_and_refuses_others(tmp_path):
     model = action_mobile(["wave", "sit"])
     head = {name: t.clone() for name, t in model.head.state_dict().items()}
-    start(model, "dimofs_mobile")
-    shipped = checkpoints.load("dimofs_mobile").state_dict()
+    start(model, "dimofs_mobile_v2")
+    shipped = checkpoints.load("dimofs_mobile_v2").state_dict()
     assert torch.equal(model.mixing[0].weight, shipped["deformable.convs.0.weight"])  # type: ignore[arg-type]
     assert torch.equal(model.backbone.fpn.output[0].weight, shipped["backbone.fpn.output.0.weight"])  # type: ignore
     assert all(torch.equal(t, model.head.state_dict()[name]) for name, t in head.items())
@@ -187,10 +187,10 @@ def test_start_copies_a_shipped_detector_and_refuses_others(tmp_path):
 
 def test_heads_alone_are_saved_above_their_base(tmp_path):
     model = action_mobile(["wave", "sit"], hidden=8).eval()
-    with pytest.raises(InputError, match="dimofs_mobile: has another backbone"):
-        checkpoints.save(model, tmp_path / "heads", {}, base="dimofs_mobile")
-    start(model, "dimofs_mobile")
-    checkpoints.save(model, tmp_path / "heads", {}, base="dimofs_mobile")
+    with pytest.raises(InputError, match="dimofs_mobile_v2: has another backbone"):
+        checkpoints.save(model, tmp_path / "heads", {}, base="dimofs_mobile_v2")
+    start(model, "dimofs_mobile_v2")
+    checkpoints.save(model, tmp_path / "heads", {}, base="dimofs_mobile_v2")
     assert (tmp_path / "heads/model.safetensors").stat().st_size < 2**17
     loaded = checkpoints.load_as(ActionLocalizer, tmp_path / "heads")
     assert loaded.action_names == ("wave", "sit")
@@ -202,14 +202,14 @@ def test_heads_alone_are_saved_above_their_base(tmp_path):
     [
         (3, '"base" is not an object'),
         ({"weights": "nothing"}, "nothing: is no base"),
-        ({"weights": "dimofs_mobile", "sha256": "0"}, "was trained above other weights of dimofs_mobile"),
+        ({"weights": "dimofs_mobile_v2", "sha256": "0"}, "was trained above other weights of dimofs_mobile_v2"),
         (None, "tensor .* is missing"),
     ],
 )
 def test_a_base_that_does_not_fit_is_refused(tmp_path, base, message):
     model = action_mobile(["wave", "sit"], hidden=8)
-    start(model, "dimofs_mobile")
-    checkpoints.save(model, tmp_path / "heads", {}, base="dimofs_mobile")
+    start(model, "dimofs_mobile_v2")
+    checkpoints.save(model, tmp_path / "heads", {}, base="dimofs_mobile_v2")
     config = json.loads((tmp_path / "heads/config.json").read_text())
     (tmp_path / "heads/config.json").write_text(json.dumps(config | {"base": base}))
     with pytest.raises(InputError, match=message):

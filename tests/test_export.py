@@ -32,9 +32,9 @@ def mobile() -> PoseDetector:
     weights = checkpoints.load("dimofs_mobile").state_dict()
     weights["keypoint_head.deconv.weight"] = weights["keypoint_head.deconv.weight"][:, : len(JOINTS)]
     weights["keypoint_head.deconv.bias"] = weights["keypoint_head.deconv.bias"][: len(JOINTS)]
-    model = dimofs_mobile(JOINTS, min_size=144, max_size=192)
+    model = dimofs_mobile(JOINTS, min_size=144, max_size=192, variant="matching")
     model.load_state_dict(weights)
-    vars(model.box_head)["min_score"] = 0.3
+    vars(model.box_head)["min_score"] = 0.4
     return model.eval()
 
 
@@ -163,14 +163,14 @@ def any_size(request, mobile):
 
 def assert_nearly_eager(detector: PoseDetector, program, clip: Tensor, pair: bool) -> None:
     """In frames of other sizes and shapes the same people are found. What lies beyond the frame differs, so at this
-    small size boxes may be off by a few pixels."""
+    small size boxes may be off by a few pixels, and matching too."""
     for size in ((120, 160), (150, 90), (90, 151)):
         frames = [F.interpolate(clip[n : n + 1], size, mode="bilinear") for n in ((0, 2) if pair else (0,))]
         with torch.no_grad():
             (expected,), found = detector(*frames), program(*frames)
         sure = int((expected.scores > 0.5).sum())
-        assert sure and (found["scores"][:sure] - expected.scores[:sure]).abs().max() < 0.1
-        assert iou(found["boxes"], expected.boxes[:sure]).amax(dim=0).min() > 0.7
+        assert sure and (found["scores"][:sure] - expected.scores[:sure]).abs().max() < (0.25 if pair else 0.1)
+        assert iou(found["boxes"], expected.boxes[:sure]).amax(dim=0).min() > (0.5 if pair else 0.7)
         assert (found["keypoints"][:sure] - expected.keypoints[:sure]).norm(dim=-1).median() < 2
         assert found["boxes"][:, 0::2].max() <= size[1] and found["boxes"][:, 1::2].max() <= size[0]
 

@@ -45,10 +45,10 @@ and SIGHUP finish the step and write a checkpoint; at most --save-every steps ar
 define the result only --steps may change, to train longer; the learning rate then follows the new schedule.
 
 Actions: the head of an `action_mobile` or `action_resnet101` learns above the frozen parts of a pose detector, --init
-(default: dimofs_mobile). --clips holds one folder of videos for each class; the actor is the person that the detector
-is surest of, or --boxes gives an array [frames, 4] (x1 y1 x2 y2) for each "<class>/<video without ending>". Features
-are computed once and kept in --cache under a hash of weights, size and clip. --validate keeps every fourth clip of each
-class out of training. The result is for python -m dimofs.zoo.action.
+(default: dimofs_mobile_v2). --clips holds one folder of videos for each class; the actor is the person that the
+detector is surest of, or --boxes gives an array [frames, 4] (x1 y1 x2 y2) for each "<class>/<video without ending>".
+Features are computed once and kept in --cache under a hash of weights, size and clip. --validate keeps every fourth
+clip of each class out of training. The result is for python -m dimofs.zoo.action.
 
 torchrun spreads each batch over its processes, with the same losses and weights as one process.
 """
@@ -77,6 +77,7 @@ from dimofs.zoo.training.data import (
     unlabelled,
 )
 from dimofs.zoo.training.distributed import join_processes
+from dimofs.zoo.training.initialize import variant_of
 from dimofs.zoo.training.poses import POSE_RECIPES, PoseTask
 from dimofs.zoo.training.recipes import RECIPES
 from dimofs.zoo.training.run import RunOptions, benchmark_run, plan, train
@@ -154,7 +155,7 @@ def main(
             task, teacher=teacher, mix=mix, recipe=recipe != "mobile", canvas=canvas, single=single, paste=paste,
             largest=largest, unfreeze=unfreeze, fixed=fixed, recompute=recompute, apart=apart, constrain=constrain,
         )  # fmt: skip
-        init = init or "dimofs_mobile"
+        init = init or "dimofs_mobile_v2"
         preset = _model_of(task, model or MODELS[0], MODELS)
         learned: Task = actions.task(
             data, preset=preset, weights=init, variant=variant, validate=validate > 0, device=device
@@ -172,7 +173,8 @@ def main(
         )
         poses = POSE_RECIPES[recipe]
         poses = poses.changed(
-            preset=model and _model_of(task, model, POSE_MODELS), variant=variant, canvas=canvas, single=single,
+            preset=model and _model_of(task, model, POSE_MODELS), canvas=canvas, single=single,
+            variant=variant or variant_of(init),
             paste=paste, largest=largest, mix=mixed(poses.mix, mix or (), list(sources)), apart=apart,
             constraints=constrained(constrain),
         )  # fmt: skip

@@ -63,6 +63,11 @@ def forget_motion(model: PoseDetector) -> None:
     model.offset_net.reset()
 
 
+def variant_of(weights: str | None) -> str | None:
+    """The variant of the motion parts of the checkpoint `weights`; None where it has none or there is no checkpoint."""
+    return (_variant(checkpoints.load(weights)) or None) if weights else None
+
+
 def _variant(model: nn.Module) -> str:
     """The model's variant of the motion parts, one of VARIANTS; "" if it has none."""
     preset = getattr(model, "preset", None)
