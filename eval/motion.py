@@ -104,7 +104,7 @@ def main(
     masks: Annotated[Path | None, "JHMDB: folder of puppet masks, <class>/<clip>.mat"] = None,
     weights: Annotated[str, "model to measure: a name or a checkpoint folder"] = "dimofs_mobile",
     fit: Annotated[bool, "fit the read-outs of the weights and write them beside"] = False,
-    carrier: Annotated[Literal["dimofs", "matching", "both"], "what --fit lets detector.motion read"] = "matching",
+    carrier: Annotated[Literal["dimofs", "matching", "both"], "what --fit lets detector.motion read"] = "both",
     track: Annotated[bool, "follow points through clips"] = False,
     localize: Annotated[bool, "find moving people: AUROC of their masks"] = False,
     channels_by_joint: Annotated[bool, "do different joints prefer different channels?"] = False,
