@@ -291,7 +291,7 @@ class Placed(SimpleNamespace):
         heatmaps[:, :, 28, 0 if levels.any() else 28] = 9
         return heatmaps
 
-    keypoint_head.smoothing = 0.0  # type: ignore[attr-defined]
+    keypoint_head.smoothing = None  # type: ignore[attr-defined]
 
     def find_joints(self, views, boxes):
         return PoseDetector.find_joints(self, views, boxes)  # type: ignore[arg-type]
