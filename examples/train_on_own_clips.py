@@ -25,6 +25,7 @@ from dimofs.picture import png
 from dimofs.skeletons import DIMOFS, POSETRACK18, indices
 from dimofs.zoo import checkpoints, train
 from dimofs.zoo.detection.detector import PoseDetector
+from dimofs.zoo.training.action_options import ActionOptions
 from dimofs.zoo.training.data import Paths
 
 
@@ -73,7 +74,8 @@ def main() -> None:
         write_labels(data, f"clip{number}", *clip)
     run = str(Path(options.out) / "run")
     paths = Paths(posetrack=str(data))
-    train.main("pose", out=run, init="dimofs_mobile", data=paths, steps=options.steps, batch=2, workers=0)
+    own = {"data": paths, "actions": ActionOptions()}
+    train.main("pose", out=run, init="dimofs_mobile", steps=options.steps, batch=2, workers=0, **own)
 
     detector = checkpoints.load_as(PoseDetector, f"{run}/model")
     frames, _, labelled = next(made_up_clips(1))
