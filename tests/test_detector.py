@@ -36,6 +36,7 @@ def mobile() -> PoseDetector:
     with torch.no_grad():
         for layer in (model.rpn.objectness, model.rpn.deltas, model.box_head.logits):
             layer.weight.mul_(30)
+        assert isinstance(model.offset_net, OffsetNet)
         for conv in model.offset_net.convs:
             conv.weight.normal_(std=0.02)  # type: ignore[operator, union-attr]
     return model
@@ -497,6 +498,7 @@ def test_every_trained_part_gets_a_gradient(pair):
     torch.manual_seed(0)
     model = dimofs_mobile()
     with torch.no_grad():  # from exact zeros nothing would flow back through the offsets
+        assert isinstance(model.offset_net, OffsetNet)
         for conv in model.offset_net.convs:
             conv.weight.normal_(std=0.01)  # type: ignore[operator, union-attr]
     a, b = frames(2, 128, 128), frames(2, 128, 128, seed=5)

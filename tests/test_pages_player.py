@@ -258,10 +258,10 @@ def test_a_click_on_a_track_goes_there_and_shows_that_person(view):
     assert height == 36
     x = view.run("return xOf(30.5)")
     # The second line is that of person 3.
-    ActionChains(view.driver).move_to_element_with_offset(rows, x - width / 2, 27 - height / 2).click().perform()
+    ActionChains(view.driver).move_to_element_with_offset(rows, int(x - width / 2), 27 - height // 2).click().perform()
     view.wait("current === 30")
     assert view.run("return about.ids[chosen]") == 3
-    ActionChains(view.driver).move_to_element_with_offset(rows, 5 - width / 2, 27 - height / 2).click().perform()
+    ActionChains(view.driver).move_to_element_with_offset(rows, 5 - width // 2, 27 - height // 2).click().perform()
     assert view.run("return [current, chosen]") == [30, None]
     assert view.run("return stretches()") == [[[0, FRAMES - 1]], [[DOUBTFUL_FROM, FRAMES - 1]]]
 

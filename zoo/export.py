@@ -207,7 +207,10 @@ def to_onnx(program: ExportedProgram) -> "torch.onnx.ONNXProgram":
 def _onnx_batched_nms(boxes, scores, idxs, iou_threshold: float):
     """Suppression per class: each class is shifted by more than the extent of all boxes, so that boxes of two classes
     never overlap, wherever they lie."""
-    from onnxscript import opset18 as op  # pyright: ignore[reportMissingImports]
+    from onnxscript import opset18  # pyright: ignore[reportMissingImports]
+
+    # The types that onnxscript gives its operators are those of its own language, not of Python.
+    op: Any = opset18
 
     extent = op.Sub(op.ReduceMax(boxes, keepdims=0), op.ReduceMin(boxes, keepdims=0))
     apart = op.Mul(op.CastLike(idxs, boxes), op.Add(extent, op.Constant(value_float=1.0)))
@@ -223,7 +226,9 @@ def _onnx_embedding_bag(
     weight, indices, offsets, scaled=False, mode=0, sparse=False, per_sample_weights=None, last=False, padding_idx=-1
 ):
     """`embedding_bag` as ONNX. Assumes equal-sized bags, which is what `roi_align` produces."""
-    from onnxscript import opset18 as op  # pyright: ignore[reportMissingImports]
+    from onnxscript import opset18  # pyright: ignore[reportMissingImports]
+
+    op: Any = opset18
 
     one = op.Constant(value_ints=[1])
     rows = op.Mul(op.Gather(weight, indices), op.Unsqueeze(per_sample_weights, one))
