@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from dimofs import skeletons
 from dimofs.cli import InputError
 from dimofs.datasets.augment.mixture import Mixture
 from dimofs.datasets.coco import CocoKeypoints
@@ -282,10 +283,12 @@ def test_any_value_anywhere_is_read_or_named(tmp_path):
 def test_evaluation_reads_images_by_the_same_rules(tmp_path):
     picture(tmp_path / "four.png")
     label = {"image_id": 4, "category_id": 1, "bbox": [2, 3, 10, 20], "area": 9, "keypoints": [1] * 51}
+    blind: Any = torch.nn.Identity()
+    blind.keypoint_names = skeletons.COCO
     for entry, message in (
         ({"file_name": "../four.png"}, r"images\[0\].file_name '../four.png' is not a file inside"),
         ({"file_name": "four.png", "width": 7, "height": 9}, r"four.png: has 60 x 40 pixels, .* 7 x 9"),
     ):
         truth = parse_truth("gt.json", content(images=[{"id": 4, **entry}], annotations=[label]))
         with pytest.raises(InputError, match=message):
-            predict(torch.nn.Identity(), truth, tmp_path)  # type: ignore[arg-type]
+            predict(blind, truth, tmp_path)

@@ -2,7 +2,8 @@
 
 The softmax that trains a heatmap does not change if a constant is added to its logits, so their sigmoid means nothing
 at first. For each joint, a logistic regression on the peak logits of labelled people (given their labelled boxes) finds
-a slope and a shift, which go into the weights of the last layer. The places of the joints do not change.
+a slope and a shift, which go into the weights of the last layer. The peaks of the heatmaps stay where they are; joints
+that are found in smoothed probabilities move a little, since the slope makes these sharper or blunter.
 """
 
 from collections.abc import Iterator, Mapping
