@@ -36,7 +36,7 @@ def test_recipes_can_be_run_and_written(name):
     recipe, poses = RECIPES[name], POSE_RECIPES[name]
     assert poses.preset in PRESETS
     json.dumps([asdict(recipe), asdict(poses)], allow_nan=False)
-    used = {f.name for f in fields(Paths)} - {"jhmdb_labels", "coco_images", "coco_empty", "every"}
+    used = {f.name for f in fields(Paths)} - {"jhmdb_labels", "coco_images", "coco_empty", "category", "every"}
     assert set(poses.mix) == used
 
 
