@@ -141,6 +141,7 @@ def test_onnx_suppression_keeps_classes_apart_at_negative_coordinates(tmp_path):
     assert kept.tolist() == [0, 1]
 
 
+@pytest.mark.slow
 def test_onnx_finds_any_number_of_people(mobile, clip, exported, tmp_path):
     pytest.importorskip("onnxscript", reason="needs pip install onnx onnxscript onnxruntime")
     onnxruntime = pytest.importorskip("onnxruntime")
@@ -155,7 +156,9 @@ def test_onnx_finds_any_number_of_people(mobile, clip, exported, tmp_path):
     assert_equals_eager(mobile, run, inputs(clip, pair))
 
 
-@pytest.fixture(scope="module", params=[False, True], ids=["delta 0", "pair"])
+@pytest.fixture(
+    scope="module", params=[pytest.param(False, id="delta 0"), pytest.param(True, marks=pytest.mark.slow, id="pair")]
+)
 def any_size(request, mobile):
     """Whether of pairs, and the program of frames of any size."""
     return request.param, export.export_any_size(mobile, request.param)
