@@ -3,7 +3,9 @@
 import os
 import shutil
 import sys
+from collections.abc import Callable
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 import torch
@@ -141,19 +143,24 @@ def test_onnx_suppression_keeps_classes_apart_at_negative_coordinates(tmp_path):
     assert kept.tolist() == [0, 1]
 
 
-@pytest.mark.slow
-def test_onnx_finds_any_number_of_people(mobile, clip, exported, tmp_path):
-    pytest.importorskip("onnxscript", reason="needs pip install onnx onnxscript onnxruntime")
+def as_onnx(program, path: Path) -> Callable[..., dict[str, Tensor]]:
+    """`program` as ONNX in onnxruntime, called with frames as the program is. Skips where its packages are missing."""
+    pytest.importorskip("onnxscript", reason="needs pip install 'dimofs[onnx]'")
     onnxruntime = pytest.importorskip("onnxruntime")
-    pair, program = exported
-    export.to_onnx(program).save(tmp_path / "x.onnx")
-    session = onnxruntime.InferenceSession(tmp_path / "x.onnx")
+    export.to_onnx(program).save(path)
+    session = onnxruntime.InferenceSession(path)
 
     def run(*frames: Tensor) -> dict[str, Tensor]:
         found = session.run(None, dict(zip(("frame_a", "frame_b"), (f.numpy() for f in frames), strict=False)))
         return dict(zip(export.FIELDS, map(torch.from_numpy, found), strict=True))
 
-    assert_equals_eager(mobile, run, inputs(clip, pair))
+    return run
+
+
+@pytest.mark.slow
+def test_onnx_finds_any_number_of_people(mobile, clip, exported, tmp_path):
+    pair, program = exported
+    assert_equals_eager(mobile, as_onnx(program, tmp_path / "x.onnx"), inputs(clip, pair))
 
 
 @pytest.fixture(
@@ -184,17 +191,8 @@ def test_a_program_reads_frames_of_any_size(mobile, clip, any_size):
 
 
 def test_onnx_reads_frames_of_any_size(mobile, clip, any_size, tmp_path):
-    pytest.importorskip("onnxscript", reason="needs pip install 'dimofs[onnx]'")
-    onnxruntime = pytest.importorskip("onnxruntime")
     pair, program = any_size
-    export.to_onnx(program).save(tmp_path / "x.onnx")
-    session = onnxruntime.InferenceSession(tmp_path / "x.onnx")
-
-    def run(*frames: Tensor) -> dict[str, Tensor]:
-        found = session.run(None, dict(zip(("frame_a", "frame_b"), (f.numpy() for f in frames), strict=False)))
-        return dict(zip(export.FIELDS, map(torch.from_numpy, found), strict=True))
-
-    assert_nearly_eager(mobile, run, clip, pair)
+    assert_nearly_eager(mobile, as_onnx(program, tmp_path / "x.onnx"), clip, pair)
 
 
 @torch.no_grad()
