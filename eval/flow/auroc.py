@@ -1,8 +1,9 @@
-"""Area under the ROC curve, exactly, and intervals by the bootstrap over clips."""
+"""Area under the ROC curve, exactly; intervals by the bootstrap over clips, and tables of them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from scipy.stats import rankdata
@@ -48,3 +49,32 @@ def interval(draws: np.ndarray) -> tuple[float, float]:
         return float("nan"), float("nan")
     low, high = np.quantile(known, (0.025, 0.975))
     return float(low), float(high)
+
+
+def interval_table(
+    title: str,
+    groups: Mapping[str, Mapping[str, Any]],
+    names: Mapping[str, str],
+    fields: tuple[str, str],
+    *,
+    digits: tuple[int, int],
+    column: int,
+) -> list[str]:
+    """Lines of a table: a column a group, a row a name, each cell a mean with its interval over clips.
+
+    groups: by heading, with `clips`, a count and `rows`. names: titles of the rows. fields: of the count and of the
+    mean. digits: of the mean and of the interval. column: width of a column.
+    """
+    width = max(map(len, names.values()))
+    counted, field = fields
+    printed = [f"{title:{width}}" + "".join(f"{heading:>{column}}" for heading in groups)]
+    counts = [f"{group[counted]} in {group['clips']} clips" for group in groups.values()]
+    printed.append(f"{counted:{width}}" + "".join(f"{cell:>{column}}" for cell in counts))
+    for name, row_title in names.items():
+        cells = []
+        for group in groups.values():
+            row = group["rows"][name]
+            low, high = (float("nan") if limit is None else limit for limit in row["interval"])
+            cells.append(f"{row[field]:.{digits[0]}f} [{low:.{digits[1]}f}-{high:.{digits[1]}f}]")
+        printed.append(f"{row_title:{width}}" + "".join(f"{cell:>{column}}" for cell in cells))
+    return printed

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from dimofs.camera import median_motion
 from dimofs.cli import InputError
-from dimofs.eval.flow.auroc import auroc, by_clip, interval, resampled_means
+from dimofs.eval.flow.auroc import auroc, by_clip, interval, interval_table, resampled_means
 from dimofs.eval.flow.estimators import Seen, random_offset_net, see
 from dimofs.eval.flow.fitting import FARTHER, feature_difference, moved_by, on_cells, within_frame
 from dimofs.eval.flow.methods import read_out
@@ -201,15 +201,4 @@ def _summary(owners: Sequence[str], values: np.ndarray, moving: np.ndarray) -> d
 
 def lines(result: dict[str, Any]) -> list[str]:
     """The table of `measure`."""
-    width = max(map(len, ROWS.values()))
-    printed = [f"{'AUROC of the mask':{width}}" + "".join(f"{name:>20}" for name in result)]
-    counts = [f"{group['pairs']} in {group['clips']} clips" for group in result.values()]
-    printed.append(f"{'pairs':{width}}" + "".join(f"{cell:>20}" for cell in counts))
-    for name, title in ROWS.items():
-        cells = []
-        for group in result.values():
-            row = group["rows"][name]
-            low, high = (float("nan") if limit is None else limit for limit in row["interval"])
-            cells.append(f"{row['auroc']:.3f} [{low:.2f}-{high:.2f}]")
-        printed.append(f"{title:{width}}" + "".join(f"{cell:>20}" for cell in cells))
-    return printed
+    return interval_table("AUROC of the mask", result, ROWS, ("pairs", "auroc"), digits=(3, 2), column=20)

@@ -13,7 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from dimofs.cli import InputError
-from dimofs.eval.flow.auroc import by_clip, interval, resampled_means
+from dimofs.eval.flow.auroc import by_clip, interval, interval_table, resampled_means
 from dimofs.eval.flow.methods import NAMES, Method, View, methods, views
 from dimofs.eval.flow.probes import Clip
 from dimofs.eval.keypoints.undefined import none_for_nan
@@ -88,15 +88,5 @@ def _summary(owners: Sequence[str], errors: np.ndarray) -> dict[str, Any]:
 
 def lines(result: dict[str, Any]) -> list[str]:
     """The table of `measure`."""
-    width = max(map(len, NAMES.values()))
-    head = [f"after {number} frames" for number in result]
-    printed = [f"{'drift, px':{width}}" + "".join(f"{cell:>24}" for cell in head)]
-    counts = [f"{group['points']} in {group['clips']} clips" for group in result.values()]
-    printed.append(f"{'points':{width}}" + "".join(f"{cell:>24}" for cell in counts))
-    for name, title in NAMES.items():
-        cells = []
-        for group in result.values():
-            low, high = group["rows"][name]["interval"]
-            cells.append(f"{group['rows'][name]['drift']:.1f} [{low:.1f}-{high:.1f}]")
-        printed.append(f"{title:{width}}" + "".join(f"{cell:>24}" for cell in cells))
-    return printed
+    titles = {f"after {number} frames": group for number, group in result.items()}
+    return interval_table("drift, px", titles, NAMES, ("points", "drift"), digits=(1, 1), column=24)
