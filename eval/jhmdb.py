@@ -5,6 +5,8 @@
     python -m dimofs.eval.jhmdb --jhmdb CLIPS --jhmdb-labels JHMDB --weights runs/jhmdb/model --save detections.json
     python -m dimofs.eval.jhmdb --jhmdb CLIPS --jhmdb-labels JHMDB --table 3 --json table3.json
     python -m dimofs.eval.jhmdb --jhmdb CLIPS --jhmdb-labels JHMDB --table 3 --columns appearance DiMoFs --split 2
+    python -m dimofs.eval.jhmdb --jhmdb CLIPS --jhmdb-labels JHMDB --table 3 --part held-out --weights dimofs_mobile \\
+        --columns appearance+dimofs@10 appearance+dimofs@5+dimofs@-5 --hidden 512 --tracks
     python -m dimofs.eval.jhmdb --jhmdb CLIPS --jhmdb-labels JHMDB --figure 7 --every 10 --plot figure7.png
     python -m dimofs.eval.jhmdb --table 3 --twins 100
 
@@ -15,12 +17,18 @@ tubes linked from the detections (`dimofs.eval.actions.tubes`), at an overlap of
 
 A model (--weights of an action localizer) runs over the test clips. --table 3 instead trains the heads of all columns,
 once for each seed, on the same regions of the same frozen pose detector (--weights, by default dimofs_mobile_v2), and
-prints their frame-mAP with differences and intervals over resampled clips. --figure 7 trains heads on pairs of random
-delta and tests them at each delta. --twins takes motion twins in place of JHMDB: synthetic clips of nine classes that
-have the same Frame A, bit for bit, so that motion alone tells them apart and chance is 11.1 % (see
-`dimofs.datasets.synthetic.twins`). Whatever is computed is kept in --cache: a command that was stopped continues where
-it was, and another set of columns reads what they share. On one CPU core the backbone's pass takes 15 minutes, the
-table an hour.
+prints their frame-mAP with differences and intervals over resampled clips. "random offsets" are those of an offset net
+of the detector's own kind with random weights; a detector whose offset net aligns also has columns of that net before
+training and of the paper's with random weights. With --part held-out the heads train on three quarters of the training
+clips and are judged on the others, to choose a recipe before the test clips are looked at; --columns takes streams too
+(`dimofs.eval.tables.action_columns`).
+
+--figure 7 trains heads on pairs of random delta and tests them at each delta. --twins takes motion twins in place of
+JHMDB: synthetic clips of nine classes that have the same Frame A, bit for bit, so that motion alone tells them apart
+and chance is 11.1 % (`dimofs.datasets.synthetic.twins`).
+
+Whatever is computed is kept in --cache: a command that was stopped continues where it was, and another set of columns
+reads what they share. On one CPU core the backbone's pass takes 15 minutes, the table an hour.
 """
 
 from __future__ import annotations
@@ -38,7 +46,7 @@ from dimofs.eval.actions.files import Truth, read_found, read_truth, write_found
 from dimofs.eval.actions.frame_map import DEFINITIONS, Definition, LabelledBoxes, frame_ap, suppressed
 from dimofs.eval.actions.tubes import STRICT, link, true_tubes, video_ap
 from dimofs.eval.exclusions import check_options
-from dimofs.eval.tables.action_streams import LONGEST
+from dimofs.eval.tables.action_columns import check_stream, chosen_columns
 from dimofs.eval.tables.actions import run_localizer
 from dimofs.eval.tables.plots import check_plot
 from dimofs.eval.tables.table3 import FIGURE7, ActionBench, figure7, plot_confusion, table3
@@ -48,7 +56,7 @@ from dimofs.zoo.training.data import JhmdbClips, JhmdbLabels, need
 
 # Options of a model that runs, of heads that are trained, and of how detections are judged.
 RUN = ("jhmdb", "jhmdb_labels", "weights", "split", "every", "most", "cache", "save")
-TRAIN = ("seeds", "cells", "hidden", "steps")
+TRAIN = ("part", "seeds", "cells", "hidden", "steps", "tracks")
 JUDGE = ("definition", "iou", "nms", "video", "matrix")
 CONFLICTS = (
     (("gt", "pred"), (*RUN, "table", "figure"), "no model runs"),
@@ -74,10 +82,11 @@ def main(
     weights: Annotated[str | None, "action localizer to run; with --table or --figure the pose detector"] = None,
     table: Annotated[Literal[3] | None, "print this table of the paper"] = None,
     figure: Annotated[Literal[7] | None, "plot this figure of the paper"] = None,
+    part: Annotated[Literal["test", "held-out"], "judge on the test clips, or on a quarter of the others"] = "test",
     twins: Annotated[
         int | None, "for --table and --figure: N scenes of motion twins instead", Range(2, 100_000)
     ] = None,
-    columns: Annotated[list[str] | None, "columns of --table, by name (default: all)"] = None,
+    columns: Annotated[list[str] | None, "columns of --table: names, or streams joined by + (default: all)"] = None,
     kinds: Annotated[list[str], "streams of --figure"] = ("dimofs", "later"),  # type: ignore[assignment]
     deltas: Annotated[list[int], "points of --figure", Range(-1000, 1000)] = FIGURE7,  # type: ignore[assignment]
     split: Annotated[int, "which of JHMDB's splits", Range(1, 3)] = 1,
@@ -87,6 +96,7 @@ def main(
     cells: Annotated[int, "side of the pooled grid of each stream", Range(1, 7)] = 5,
     hidden: Annotated[int, "width of the heads' layers", Range(1, 4096)] = 256,
     steps: Annotated[int, "training steps of each head", Range(1)] = 900,
+    tracks: Annotated[bool, "average each person's actions over the frames of a clip"] = False,
     cache: Annotated[Path, "folder of cached features; safe to delete"] = Path("runs/features"),
     plot: Annotated[Path, "the plot of --figure (.png, .pdf or .svg)", RESULT] = Path("figure7.png"),
     definition: Annotated[Literal["voc", "yowo", "act"], "definition of the table of classes"] = "voc",
@@ -108,16 +118,16 @@ def main(
         need(jhmdb_labels, "--jhmdb-labels", "--jhmdb")
     with recorded(html, "Action detection on JHMDB") as page:
         if table or figure:
-            # Of twins the first frame is Frame A, and those after it are read as far as a stream needs.
-            longest = max((*deltas, LONGEST) if figure else (10,))
             bench = ActionBench(
-                jhmdb=jhmdb, jhmdb_labels=jhmdb_labels, twins=twins, length=longest + 1 if twins else 0, split=split,
+                jhmdb=jhmdb, jhmdb_labels=jhmdb_labels, twins=twins, split=split,
                 weights=weights or "dimofs_mobile_v2", every=every, most=most, cells=cells, hidden=hidden, steps=steps,
-                seeds=list(seeds), cache=cache,
+                seeds=list(seeds), cache=cache, part=part, tracks=tracks,
             )  # fmt: skip
             if table:
-                result = table3(bench, columns)
+                result = table3(bench, chosen_columns(columns, bench.aligning))
             else:
+                for kind in kinds:
+                    check_stream("--kinds", f"{kind}@random", bench.aligning)
                 result = figure7(bench, list(kinds), list(deltas), page.picture(plot, "Figure 7") or plot)
         else:
             if gt is not None and pred is not None:

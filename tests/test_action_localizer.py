@@ -9,7 +9,7 @@ from torch import nn
 from dimofs.cli import InputError
 from dimofs.zoo import checkpoints
 from dimofs.zoo.detection.action_head import ActionHead, Standardize, pool
-from dimofs.zoo.detection.action_localizer import ActionLocalizer, Stream, shared_with_pose, stream_width
+from dimofs.zoo.detection.action_localizer import ActionLocalizer, Stream, shared_with_pose, steadied, stream_width
 from dimofs.zoo.detection.box_detector import Boxes
 from dimofs.zoo.detection.features import Features, Geometry
 from dimofs.zoo.presets import PRESETS, action_mobile, dimofs_mobile
@@ -17,7 +17,7 @@ from dimofs.zoo.training.actions import start
 
 SQUARE = torch.tensor([[0.0, 0, 32, 32]])
 GEOMETRY = Geometry(frame=(64, 64), resized=(64, 64), padded=(64, 64))
-ALL = ("appearance", "dimofs@10", "difference@-3", "later@10", "pose@2")
+ALL = ("appearance", "dimofs@10", "steady@10", "difference@-3", "later@10", "pose@2")
 
 
 def constant(*values: float, channels: int = 2) -> list[torch.Tensor]:
@@ -48,6 +48,9 @@ def test_standardize_by_hand():
     standard = Standardize(3)
     standard.fit(torch.tensor([[1.0, 5, 2], [3, 5, 2]]))
     torch.testing.assert_close(standard(torch.tensor([[4.0, 5, 99]])), torch.tensor([[2.0, 0, 5]]))
+    # Rounding is not spread out to the size of a signal.
+    standard.fit(torch.tensor([[1e-6, 0, 0], [-1e-6, 0, 0]]))
+    torch.testing.assert_close(standard(torch.tensor([[1e-6, 0, 0]])), torch.tensor([[1e-6, 0, 0]]))
 
 
 def test_head_by_hand():
@@ -79,6 +82,19 @@ def hand_made(head: ActionHead, streams: tuple[str, ...]) -> ActionLocalizer:
         preprocess=whole.preprocess, backbone=Fixed(), offset_net=offsets, mixing=whole.mixing, rpn=whole.rpn,
         box_head=whole.box_head, keypoint_head=None, head=head, streams=streams, cells=1, action_names=["wave", "sit"],
     ).eval()  # fmt: skip
+
+
+def test_the_cameras_motion_is_taken_out_by_hand():
+    """Everything moves by (2, -1) and zooms, but for one cell that moves by (3, 4) more: a length of 5."""
+    y, x = torch.meshgrid(torch.arange(8.0), torch.arange(8.0), indexing="ij")
+    field = torch.stack((2 + 0.5 * y, -1 + 0.5 * x))[None]
+    field[0, :, 2, 5] += torch.tensor([3.0, 4])
+    expected = torch.zeros(1, 3, 8, 8)
+    expected[0, :, 2, 5] = torch.tensor([3.0, 4, 5])
+    torch.testing.assert_close(steadied(field), expected, atol=0.02, rtol=0)
+    # Each group of channels has its own camera.
+    both = steadied(torch.cat((2 * field, field), dim=1))
+    torch.testing.assert_close(both[:, [2, 3, 5]], steadied(field), atol=1e-5, rtol=0)
 
 
 def test_localizer_by_hand(monkeypatch):

@@ -11,10 +11,16 @@ from torch import nn
 from dimofs.cli import InputError, arguments
 from dimofs.eval import jhmdb
 from dimofs.eval.actions.frame_map import LabelledBoxes
-from dimofs.eval.tables.action_streams import StreamSources, flow_stream
+from dimofs.eval.tables.action_columns import Column, chosen_columns, reach
+from dimofs.eval.tables.action_streams import StreamSources, controls, flow_stream
+from dimofs.eval.tables.action_tracks import along_tracks, followed
 from dimofs.eval.tables.actions import Comparison, Part, bootstrap, limited, mean_ap, truth_of
+from dimofs.eval.tables.table3 import ActionBench
 from dimofs.zoo.backbones.inflated import InflatedConv, inflate
 from dimofs.zoo.backbones.mobilenet import SameConv2d
+from dimofs.zoo.detection.coarse_to_fine import CoarseToFine
+from dimofs.zoo.detection.offsets import OffsetNet
+from dimofs.zoo.presets import motion_parts
 from dimofs.zoo.training.action_data import LabelledClip, Regions
 from dimofs.zoo.training.actions import ACTIONS
 from tests.support.clips import write_video
@@ -110,6 +116,66 @@ def test_flow_is_pooled_as_the_dimofs_are(tmp_path, method):
     assert (found[::2, 0] - 3).abs().mean() < 0.7 and found[::2, 1].abs().mean() < 0.5
 
 
+def test_columns_by_name_and_by_streams():
+    """A detector whose offset net aligns has two more; streams may be put together at will."""
+    assert [len(chosen_columns(None, aligning)) for aligning in (False, True)] == [14, 16]
+    named, own = chosen_columns(["f_B", "appearance+dimofs@-20+steady@5"], aligning=True)
+    assert named.streams == ("appearance", "later@10") and own.streams == ["appearance", "dimofs@-20", "steady@5"]
+    assert reach([named]) == 10 and reach([own]) == 5 and reach([Column("x", ["dimofs@random"])]) == 40
+    assert reach([Column("x", ["appearance"])]) == 0
+
+
+def test_controls_are_of_the_same_kind():
+    """Random weights throughout; an aligning net also has itself before training, and the paper's beside it."""
+    torch.manual_seed(1)
+    levels = [[torch.rand(1, 8, 16 >> i, 16 >> i) for i in range(4)] for _ in range(2)]
+    paper, aligning = (motion_parts(8, variant)["offset_net"] for variant in ("paper", "matching"))
+    assert list(controls(paper, 8, 0)) == ["random"]
+    nets = controls(aligning, 8, 0)
+    assert [type(net) for net in nets.values()] == [CoarseToFine, CoarseToFine, OffsetNet]
+    # Before training the convolutions add nothing to what matching finds.
+    added = {
+        name: [p.std().item() for key, p in nets[name].named_parameters() if "residual" in key]
+        for name in ("random", "untrained")
+    }
+    assert min(added["random"]) > 0.01 and max(added["untrained"]) == 0
+    shapes = {name: net(*levels)[0].shape[1] for name, net in nets.items()}
+    assert shapes == {"random": 2, "untrained": 2, "channels": 16}
+    assert nets["random"](levels[0], levels[0])[0].abs().max() < 1e-4
+    first, again = (torch.cat([p.flatten() for p in controls(paper, 8, 0)["random"].parameters()]) for _ in range(2))
+    assert torch.equal(first, again) and first.std() > 0.01
+
+
+def test_actions_are_averaged_along_tracks():
+    """Two people who stand still, listed in another order in each frame, and a clip that begins anew."""
+    given = regions(4)
+    order = torch.tensor([0, 1, 3, 2, 4, 5, 6, 7])
+    given = replace(given, boxes=given.boxes[order], clips=torch.tensor([0, 0, 0, 1]))
+    assert followed(given).tolist() == [0, 1, 1, 0, 0, 1, 2, 3]
+    values = torch.tensor([[1.0], [10], [20], [2], [6], [30], [7], [8]])
+    assert along_tracks(given, values).flatten().tolist() == [3, 20, 20, 3, 3, 20, 7, 8]
+    # Who is elsewhere is somebody else.
+    away = replace(given, boxes=given.boxes + 40 * given.frames[:, None])
+    assert followed(away).unique().tolist() == list(range(8))
+
+
+def test_a_recipe_is_chosen_without_the_test_clips(tmp_path, monkeypatch):
+    """Held-out clips are training clips; the test part's are not asked for."""
+    asked = []
+
+    def clips(self, name, length):
+        asked.append(name)
+        return part(tmp_path, 16).clips, ["wave", "sit"]
+
+    monkeypatch.setattr(ActionBench, "_clips", clips)
+    bench = ActionBench(
+        jhmdb="x", jhmdb_labels="y", split=1, weights="x", every=1, most=None, cells=3, hidden=8, steps=1, seeds=[0],
+        cache=tmp_path, part="held-out",
+    )  # fmt: skip
+    kept, held, _ = bench._parts(None)
+    assert asked == ["train"] and [clip.name for clip in held] == ["0/12", "1/13", "0/14", "1/15"] and len(kept) == 12
+
+
 def test_streams_by_name(tmp_path):
     torch.manual_seed(0)
     model = tiny_action(["wave", "sit"]).eval()
@@ -171,9 +237,18 @@ def test_a_clip_of_equal_frames_has_the_features_of_its_frame(make):
         ("--jhmdb x", "--jhmdb needs --jhmdb-labels"),
         ("--jhmdb x --jhmdb-labels y", "without --gt, --table and --figure this command needs --weights"),
         ("--jhmdb x --jhmdb-labels y --table 3 --columns flow", "--columns 'flow': is none of inflated 3D"),
+        (
+            "--jhmdb x --jhmdb-labels y --table 3 --columns appearance+dimofs",
+            "--columns 'dimofs': expected appearance, ",
+        ),
+        (
+            "--jhmdb x --jhmdb-labels y --table 3 --columns appearance+untrained@5",
+            "untrained@5: is of offset nets that",
+        ),
+        ("--part held-out", "--part needs --table or --figure"),
         ("--jhmdb x --jhmdb-labels absent --table 3", "absent/splits: holds no lists"),
         ("--jhmdb x --jhmdb-labels y --figure 7 --plot x.doc", "--plot x.doc: the name must end in"),
-        ("--jhmdb x --jhmdb-labels y --figure 7 --kinds flow", "--kinds 'flow': is none of"),
+        ("--jhmdb x --jhmdb-labels y --figure 7 --kinds flow", "--kinds 'flow@random': expected appearance, "),
     ],
 )
 def test_options_that_would_be_ignored_are_refused(line, message):

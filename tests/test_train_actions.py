@@ -92,10 +92,11 @@ def test_two_classes_are_needed(tmp_path):
         folder_clips(root)
 
 
-def test_every_fourth_clip_of_a_class_is_held_out(tmp_path):
+def test_the_last_quarter_of_each_class_is_held_out(tmp_path):
     clips = [LabelledClip(name=f"{i}", path=tmp_path, label=i % 2, length=1) for i in range(18)]
     kept, held = held_out_clips(clips)
-    assert [clip.name for clip in held] == ["6", "7", "14", "15"] and len(kept) == 14
+    assert [clip.name for clip in held] == ["14", "15", "16", "17"] and len(kept) == 14
+    assert held_out_clips(clips[:6])[1] == []
 
 
 def test_frames_later_stay_in_the_clip():

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from copy import copy
-from dataclasses import dataclass
+from copy import copy, deepcopy
 from pathlib import Path
 from zlib import crc32
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dimofs.flow import METHODS
 from dimofs.reader import read_frames
 from dimofs.zoo.backbones.inflated import clip_features
 from dimofs.zoo.detection.action_head import pool
 from dimofs.zoo.detection.action_localizer import ActionLocalizer
+from dimofs.zoo.detection.coarse_to_fine import CoarseToFine
+from dimofs.zoo.detection.matching import Matching
 from dimofs.zoo.detection.offsets import OffsetNet
 from dimofs.zoo.training.action_data import LabelledClip, Regions, later
 from dimofs.zoo.training.action_streams import Partner, StreamCache, kept
@@ -29,34 +30,6 @@ CELL = 4
 RANDOM, SPACING, LONGEST = None, 5, 40
 
 
-@dataclass(frozen=True)
-class Column:
-    """A column of Table 3. paper: its frame-mAP in the paper, if it is there."""
-
-    name: str
-    streams: Sequence[str]
-    paper: float | None = None
-
-
-# Streams are those of `StreamSources.named`.
-TABLE3 = (
-    Column("inflated 3D", ("inflated",), 43.8),
-    Column("appearance", ("appearance",)),
-    Column("random offsets, delta 0", ("appearance", "random@0"), 44.3),
-    Column("random offsets", ("appearance", "random@10"), 44.7),
-    Column("DiMoFs, delta 0", ("appearance", "dimofs@0"), 49.6),
-    Column("DiMoFs", ("appearance", "dimofs@10"), 54.4),
-    Column("Farneback", ("appearance", "farneback@10"), 50.6),
-    Column("DIS", ("appearance", "dis@10"), 50.6),
-    Column("|f_A - f_B|", ("appearance", "difference@10")),
-    Column("f_B", ("appearance", "later@10")),
-    Column("B of another clip", ("appearance", "stranger@10")),
-    Column("pose", ("appearance", "pose@10")),
-    Column("DiMoFs and pose", ("appearance", "dimofs@10", "pose@10")),
-    Column("best", ("appearance", "dimofs@5", "dimofs@10", "dimofs@20", "pose@10")),
-)
-
-
 class StreamSources:
     """Streams by name, from the features of one backbone.
 
@@ -66,16 +39,22 @@ class StreamSources:
     def __init__(self, model: ActionLocalizer, folder: Path, strangers: Sequence[LabelledClip], seed: int = 0):
         features = FeatureCache(folder, model)
         self.trained, self.strangers = StreamCache(model, features), strangers
-        self.random = StreamCache(_with_random_offsets(model, seed), features)
+        nets = controls(model.offset_net, model.mixing[0].in_channels, seed)  # type: ignore[arg-type, union-attr]
+        self.controls = {name: StreamCache(_with_offsets(model, net), features) for name, net in nets.items()}
 
     def named(self, name: str) -> StreamSource:
-        """The stream "appearance", "<kind>@<delta>" or "<kind>@random"."""
+        """The stream "appearance", "<kind>@<delta>" or "<kind>@random"; kinds are those of the localizer and others:
+
+        random, untrained, channels: DiMoFs of another offset net, see `controls`. stranger: DiMoFs to a Frame B of
+        another clip. farneback, dis: optical flow. inflated: features of the 3-d backbone.
+        """
         kind, _, delta = name.partition("@")
         shift = RANDOM if delta == "random" else int(delta or 0)
         if kind in METHODS:
             return lambda clip, regions: self._flow(clip, regions, kind, shift or 0)
-        if kind == "random":
-            return lambda clip, regions: self.random.stream(clip, regions, "dimofs", _later(clip, regions, shift))
+        if kind in self.controls:
+            other = self.controls[kind]
+            return lambda clip, regions: other.stream(clip, regions, "dimofs", _later(clip, regions, shift))
         if kind == "stranger":
             return lambda clip, regions: self.trained.stream(clip, regions, "dimofs", self._stranger(clip, regions))
         if kind == "inflated":
@@ -133,12 +112,36 @@ def _later(clip: LabelledClip, regions: Regions, delta: int | None) -> Partner |
     return Partner(clip.path, later(regions.numbers, clip.length, delta)) if delta else None
 
 
-def _with_random_offsets(model: ActionLocalizer, seed: int) -> ActionLocalizer:
-    """The same model with an offset net of random weights, as PyTorch draws them; all other parts are shared."""
-    other = copy(model)
-    other._modules = dict(model._modules)
+def controls(net: nn.Module, channels: int, seed: int) -> dict[str, OffsetNet | CoarseToFine]:
+    """Offset nets in the place of `net`, for features of so many channels.
+
+    random: of the same kind, with convolutions as PyTorch draws them. untrained: the same as before training, by
+    matching of features as they are; channels: the paper's, with random weights. The last two are there only if `net`
+    aligns, since the paper's starts with all displacements 0.
+    """
+    assert isinstance(net, OffsetNet | CoarseToFine)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        channels = model.mixing[0].in_channels  # type: ignore[union-attr]
-        other.offset_net = OffsetNet(channels, zero=False).eval()  # type: ignore[arg-type]
+        found: dict[str, OffsetNet | CoarseToFine] = {"random": _random(net)}
+        if isinstance(net, CoarseToFine):
+            found["untrained"] = deepcopy(net)
+            found["untrained"].reset()
+            found["channels"] = OffsetNet(channels, zero=False)
+    return {name: other.eval() for name, other in found.items()}
+
+
+def _random(net: OffsetNet | CoarseToFine) -> OffsetNet | CoarseToFine:
+    """The same kind of offset net with random weights."""
+    other = deepcopy(net)
+    for module in other.modules():
+        if isinstance(module, nn.Conv2d | Matching):
+            module.reset_parameters()
+    return other
+
+
+def _with_offsets(model: ActionLocalizer, net: OffsetNet | CoarseToFine) -> ActionLocalizer:
+    """The same model with another offset net; all other parts are shared."""
+    other = copy(model)
+    other._modules = dict(model._modules)
+    other.offset_net = net
     return other

@@ -17,6 +17,7 @@ from dimofs.datasets.jhmdb import Jhmdb
 from dimofs.eval.actions.files import Truth
 from dimofs.eval.actions.frame_map import Definition, LabelledBoxes, frame_ap, matched
 from dimofs.eval.tables.action_streams import StreamSource
+from dimofs.eval.tables.action_tracks import along_tracks
 from dimofs.zoo import checkpoints
 from dimofs.zoo.detection import box_coder, box_head
 from dimofs.zoo.detection.action_head import ActionHead
@@ -84,14 +85,16 @@ def train_head(task: ActionTask, recipe: Recipe, seed: int) -> nn.Module:
 
 
 @torch.inference_mode()
-def predict(model: nn.Module, table: RegionTable) -> LabelledBoxes:
+def predict(model: nn.Module, table: RegionTable, tracks: bool = False) -> LabelledBoxes:
     """The detections of a head: each region with each class, ranked by the product of person and action.
 
+    tracks: average the actions over the regions of one person, see `along_tracks`.
     Boxes are in pixels of the frame and inclusive of their last pixel, as JHMDB's.
     """
     regions = table.regions
     logits, deltas = model.head([x.float() for x in table.streams])  # type: ignore[operator, union-attr]
-    scores = regions.scores[:, None] * logits.softmax(1)[:, 1:]
+    actions = logits.softmax(1)[:, 1:]
+    scores = regions.scores[:, None] * (along_tracks(regions, actions) if tracks else actions)
     boxes = box_coder.decode(deltas, regions.boxes, deltas.new_tensor(box_head.WEIGHTS))
     found = _flattened(0, boxes * regions.scale[regions.frames].repeat(1, 2), scores)
     return replace(found, frames=regions.frames.repeat_interleave(scores.shape[1]).numpy())
@@ -156,7 +159,10 @@ class Trial:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """Heads for columns on the same parts. recipe, hidden: of the heads. folder: where what they find is kept."""
+    """Heads for columns on the same parts. recipe, hidden: of the heads. folder: where what they learned is kept.
+
+    tracks: see `predict`.
+    """
 
     train: Part
     test: Part
@@ -165,12 +171,15 @@ class Comparison:
     hidden: int
     seeds: Sequence[int]
     folder: Path
+    tracks: bool = False
 
-    def trial(self, streams: Sequence[StreamSource]) -> Trial:
+    def trial(self, streams: Sequence[StreamSource], tracks: bool = False) -> Trial:
         """Heads trained and tested on `streams`, one for each seed."""
-        return self.trials(streams, [streams])[0]
+        return self.trials(streams, [streams], tracks)[0]
 
-    def trials(self, streams: Sequence[StreamSource], tests: Sequence[Sequence[StreamSource]]) -> list[Trial]:
+    def trials(
+        self, streams: Sequence[StreamSource], tests: Sequence[Sequence[StreamSource]], tracks: bool = False
+    ) -> list[Trial]:
         """Heads trained on `streams`, and run on each of `tests`, streams of the same widths."""
         task = HeadTask(
             recipe=ActionRecipe(), table=self.train.table(streams), classes=len(self.classes), hidden=self.hidden
@@ -180,7 +189,7 @@ class Comparison:
         trials = []
         for test in tests:
             judged = self.test.table(test)
-            found = [predict(head, judged) for head in heads]
+            found = [predict(head, judged, tracks or self.tracks) for head in heads]
             accuracy = [clip_accuracy(boxes, judged, len(self.classes)) for boxes in found]
             trials.append(Trial(found=found, accuracy=accuracy))
         return trials

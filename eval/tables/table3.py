@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -14,24 +14,24 @@ from tqdm import tqdm
 from dimofs.cli import InputError
 from dimofs.datasets.jhmdb import Jhmdb
 from dimofs.datasets.synthetic.clips import HELD_OUT
-from dimofs.datasets.synthetic.twins import CLASSES, twin_path, write_twins
+from dimofs.datasets.synthetic.twins import CLASSES, LENGTH, twin_path, write_twins
 from dimofs.eval.actions.files import Truth
 from dimofs.eval.actions.frame_map import DEFINITIONS
-from dimofs.eval.tables.action_streams import TABLE3, Column, StreamSources
+from dimofs.eval.tables.action_columns import Column, reach
+from dimofs.eval.tables.action_streams import LONGEST, StreamSources
 from dimofs.eval.tables.actions import Comparison, Part, Trial, bootstrap, limited, mean_ap, truth_of
 from dimofs.eval.tables.plots import save
-from dimofs.flow import METHODS
-from dimofs.zoo.presets import action_mobile
-from dimofs.zoo.training.action_data import LabelledClip, jhmdb_clips
+from dimofs.zoo.detection.coarse_to_fine import CoarseToFine
+from dimofs.zoo.presets import VARIANTS, action_mobile
+from dimofs.zoo.training.action_data import LabelledClip, held_out_clips, jhmdb_clips
 from dimofs.zoo.training.actions import ACTIONS, start
+from dimofs.zoo.training.initialize import variant_of
 from dimofs.zoo.training.recipes import Recipe
 
 # Differences of other columns are to this one.
 APPEARANCE, DIMOFS = "appearance", "DiMoFs"
 # The paper's Figure 7 peaks here; the ends of its curve are columns 4 and 6 of Table 3.
 PAPER_PEAK = 12
-# Streams that Figure 7 can show.
-CURVES = ("dimofs", "random", "difference", "later", "pose", *METHODS)
 FIGURE7 = tuple(range(0, 41, 2))
 
 
@@ -40,13 +40,14 @@ class ActionBench:
     """The data and the heads of a comparison; the fields are options of the command.
 
     most: clips of each class and part, None for all. every: Frame A is one of every `every`-th frame.
-    twins: seeds of motion twins to train on, half as many to test on, in place of JHMDB; length: their frames.
+    twins: seeds of motion twins to train on, half as many to test on, in place of JHMDB.
+    part: "test", or "held-out" to train on three quarters of the training clips and to judge on the others.
+    tracks: average actions along tracks in all columns.
     """
 
     jhmdb: str | None
     jhmdb_labels: str | None
     twins: int | None = None
-    length: int = 0
     split: int
     weights: str
     every: int
@@ -56,25 +57,39 @@ class ActionBench:
     steps: int
     seeds: Sequence[int]
     cache: Path
+    part: Literal["test", "held-out"] = "test"
+    tracks: bool = False
 
     @property
     def recipe(self) -> Recipe:
         return ACTIONS.changed(steps=self.steps)
 
-    def prepare(self) -> tuple[Comparison, StreamSources]:
-        """Regions of both parts, and where their streams come from. InputError: data or weights are missing."""
-        train, classes = self._clips("train")
-        test, others = self._clips("test")
-        if classes != others:
-            raise InputError(f"--jhmdb-labels {self.jhmdb_labels}: training and test clips have other classes")
-        model = action_mobile(classes, cells=self.cells, hidden=self.hidden).eval()
+    @property
+    def variant(self) -> str:
+        """The weights' variant of the motion parts."""
+        return variant_of(self.weights) or "paper"
+
+    @property
+    def aligning(self) -> bool:
+        """Whether the offset net gives all channels one displacement, found by aligning."""
+        return VARIANTS[self.variant].kind is CoarseToFine
+
+    def prepare(self, reach: int) -> tuple[Comparison, StreamSources]:
+        """Regions of both parts, and where their streams come from, of which none looks further than `reach` frames.
+
+        InputError: data or weights are missing.
+        """
+        # Of twins the first frame is Frame A, and as many are drawn as the streams read.
+        length = None if self.twins is None else min(reach + 1, LENGTH)
+        train, test, classes = self._parts(length)
+        model = action_mobile(classes, cells=self.cells, hidden=self.hidden, variant=self.variant).eval()
         start(model, self.weights)
         sources = StreamSources(model, self.cache, train)
         parts = [
             Part(
                 clips=clips,
                 parts=[
-                    sources.trained.regions(clip, every=self.length or self.every, train=part == "train")
+                    sources.trained.regions(clip, every=length or self.every, train=part == "train")
                     for clip in tqdm(clips, f"{part} regions", unit="clip", leave=False, disable=None)
                 ],
             )
@@ -82,13 +97,26 @@ class ActionBench:
         ]
         comparison = Comparison(
             train=parts[0], test=parts[1], classes=classes, recipe=self.recipe, hidden=self.hidden, seeds=self.seeds,
-            folder=self.cache,
+            folder=self.cache, tracks=self.tracks,
         )  # fmt: skip
         return comparison, sources
 
-    def _clips(self, part: Any) -> tuple[list[LabelledClip], list[str]]:
-        if self.twins is not None:
-            return twin_clips(self.cache / "twins", self.twins, part, self.length)
+    def _parts(self, length: int | None) -> tuple[list[LabelledClip], list[LabelledClip], list[str]]:
+        """The clips to train on and to judge on, and the names of their classes."""
+        train, classes = self._clips("train", length)
+        if self.part == "held-out":
+            kept, held = held_out_clips(train)
+            if not held:
+                raise InputError("--part held-out: needs four training clips of a class; give more")
+            return kept, held, classes
+        test, others = self._clips("test", length)
+        if classes != others:
+            raise InputError(f"--jhmdb-labels {self.jhmdb_labels}: training and test clips have other classes")
+        return train, test, classes
+
+    def _clips(self, part: Any, length: int | None) -> tuple[list[LabelledClip], list[str]]:
+        if self.twins is not None and length is not None:
+            return twin_clips(self.cache / "twins", self.twins, part, length)
         assert self.jhmdb is not None and self.jhmdb_labels is not None
         clips, classes = jhmdb_clips(Jhmdb(self.jhmdb, self.jhmdb_labels, split=self.split, part=part))
         return limited(clips, self.most), classes
@@ -112,25 +140,26 @@ def twin_clips(folder: Path, seeds: int, part: str, length: int) -> tuple[list[L
     return clips, list(CLASSES)
 
 
-def table3(bench: ActionBench, names: Sequence[str] | None) -> dict[str, Any]:
-    """Print Table 3; returns the content of --json. names: of the columns, None for all. InputError: unknown name."""
-    known = {column.name: column for column in TABLE3}
-    if unknown := [name for name in names or () if name not in known]:
-        raise InputError(f"--columns {unknown[0]!r}: is none of {', '.join(known)}")
-    columns = [known[name] for name in names] if names else list(TABLE3)
-    comparison, sources = bench.prepare()
+def table3(bench: ActionBench, columns: Sequence[Column]) -> dict[str, Any]:
+    """Print these columns of Table 3; returns the content of --json."""
+    comparison, sources = bench.prepare(reach(columns))
     truth = truth_of(comparison.test, comparison.classes)
     trials: dict[str, Trial] = {}
     rows: dict[str, Any] = {}
+    width = max(len(column.name) for column in columns)
+    # The paper has no figures on twins.
+    paper = bench.twins is None
     print(f"Table 3: {_about(bench, comparison)}")
-    print(f"{'':24}{'frame-mAP@.5 voc':>18}{'yowo':>7}{'act':>7}{'clips':>7}{'paper':>7}")
+    head = f"{'':{width}}{'frame-mAP@.5 voc':>18}{'yowo':>7}{'act':>7}{'clips':>7}"
+    print(head + (f"{'paper':>7}" if paper else ""))
     for column in columns:
-        trials[column.name] = comparison.trial([sources.named(stream) for stream in column.streams])
-        rows[column.name] = row = _row(truth, trials[column.name], column)
+        trials[column.name] = comparison.trial([sources.named(stream) for stream in column.streams], column.tracks)
+        rows[column.name] = row = _row(truth, trials[column.name], column, paper)
         cells = "".join(f"{row[name]['mean']:7.1f}" for name in ("yowo", "act", "clips"))
-        paper = "-" if column.paper is None else f"{column.paper:.1f}"
+        if paper:
+            cells += f"{'-' if column.paper is None else f'{column.paper:.1f}':>7}"
         voc = f"{row['voc']['mean']:.1f} ± {row['voc']['sd']:.1f}"
-        print(f"{column.name:24}{voc:>18}{cells}{paper:>7}", flush=True)
+        print(f"{column.name:{width}}{voc:>18}{cells}", flush=True)
     gains = {base: _gains(truth, trials, base) for base in (APPEARANCE, DIMOFS) if base in trials}
     return {"table": 3, "about": _about(bench, comparison), "rows": rows, "gains": gains}
 
@@ -139,17 +168,20 @@ def _about(bench: ActionBench, comparison: Comparison) -> str:
     frames = [sum(len(regions.numbers) for regions in part.parts) for part in (comparison.train, comparison.test)]
     train, test = comparison.train, comparison.test
     source = f"JHMDB split {bench.split}" if bench.twins is None else "motion twins"
+    judged = "test" if bench.part == "test" else "held-out training"
     return (
-        f"{source}, {len(train.clips)} training clips ({frames[0]} frames), {len(test.clips)} test "
-        f"clips ({frames[1]} frames), {bench.weights} frozen, seeds {list(bench.seeds)}"
+        f"{source}, {len(train.clips)} training clips ({frames[0]} frames), {len(test.clips)} {judged} "
+        f"clips ({frames[1]} frames), {bench.weights} frozen, {bench.cells}x{bench.cells} cells, {bench.hidden} wide, "
+        f"{bench.steps} steps, seeds {list(bench.seeds)}{', averaged along tracks' if bench.tracks else ''}"
     )
 
 
-def _row(truth: Truth, trial: Trial, column: Column) -> dict[str, Any]:
+def _row(truth: Truth, trial: Trial, column: Column, paper: bool) -> dict[str, Any]:
     figures = {name: [mean_ap(truth, found, name) for found in trial.found] for name in DEFINITIONS}
     figures["clips"] = list(trial.accuracy)
     means = {name: {"mean": float(np.mean(x)), "sd": _spread(x), "seeds": x} for name, x in figures.items()}
-    return {"streams": list(column.streams), "paper": column.paper, **means}
+    about = {"streams": list(column.streams), "tracks": column.tracks, "paper": column.paper if paper else None}
+    return {**about, **means}
 
 
 def _spread(values: Sequence[float]) -> float:
@@ -172,7 +204,7 @@ def _gains(truth: Truth, trials: dict[str, Trial], base: str) -> dict[str, Any]:
         gain = np.mean([mean_ap(truth, f) for f in trials[name].found])
         gain -= np.mean([mean_ap(truth, f) for f in trials[base].found])
         gains[name] = {"gain": float(gain), "low": float(low), "high": float(high)}
-        print(f"{name:24}{gain:+6.1f} [{low:+.1f}, {high:+.1f}]")
+        print(f"{name:{max(map(len, means))}}{gain:+6.1f} [{low:+.1f}, {high:+.1f}]")
     return gains
 
 
@@ -181,9 +213,7 @@ def figure7(bench: ActionBench, kinds: Sequence[str], deltas: Sequence[int], plo
 
     Heads are trained on frames of random delta, so that none of the points is the one that was trained for.
     """
-    if unknown := [kind for kind in kinds if kind not in CURVES]:
-        raise InputError(f"--kinds {unknown[0]!r}: is none of {', '.join(CURVES)}")
-    comparison, sources = bench.prepare()
+    comparison, sources = bench.prepare(max(*deltas, LONGEST))
     truth = truth_of(comparison.test, comparison.classes)
     curves: dict[str, list[dict[str, float]]] = {}
     print(f"Figure 7, frame-mAP@.5 (voc): {_about(bench, comparison)}")

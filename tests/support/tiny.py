@@ -77,6 +77,10 @@ TINY_TASK = PoseTask(recipe=TINY_POSES, sources={})
 
 @preset
 def tiny_action(
-    action_names: Sequence[str], streams: Sequence[str] = ("appearance", "dimofs@2"), cells: int = 3, hidden: int = 16
+    action_names: Sequence[str],
+    streams: Sequence[str] = ("appearance", "dimofs@2"),
+    cells: int = 3,
+    hidden: int = 16,
+    variant: str = "random",
 ) -> ActionLocalizer:
-    return localizer(tiny(DIMOFS, "random"), action_names, streams, cells, hidden)
+    return localizer(tiny(DIMOFS, variant), action_names, streams, cells, hidden)

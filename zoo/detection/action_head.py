@@ -17,6 +17,8 @@ from dimofs.zoo.backbones.fpn import SCALES
 
 # Cells of a side of the RoIAlign, which are then averaged to the stream's own resolution.
 POOLED = 7
+# A spread below this is rounding: between equal frames an aligning offset net finds displacements of a millionth.
+LEAST_SPREAD = 1e-4
 # Standardized values are limited to this: displacements at the border of a map can be far out.
 LIMIT = 5.0
 
@@ -84,7 +86,7 @@ class Standardize(nn.Module):
         return ((x.float() - self.mean) / self.spread).clamp(-LIMIT, LIMIT)
 
     def fit(self, x: Tensor) -> None:
-        """Mean and standard deviation of the columns of x [K, width]; numbers that never change are not scaled."""
+        """Mean and standard deviation of the columns of x [K, width]; numbers that do not change are not scaled."""
         spread, mean = torch.std_mean(x.float(), dim=0, correction=0)
         self.mean.copy_(mean)
-        self.spread.copy_(torch.where(spread > 0, spread, 1))
+        self.spread.copy_(torch.where(spread > LEAST_SPREAD, spread, 1))

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from dimofs import boxes as box
 from dimofs.actions import ActionDetections
+from dimofs.camera import affine_motion
 from dimofs.zoo.detection import box_coder, box_head
 from dimofs.zoo.detection.action_head import ActionHead, pool
 from dimofs.zoo.detection.box_detector import BoxDetector, Boxes, check_features
@@ -29,8 +30,9 @@ from dimofs.zoo.detection.offsets import OffsetNet
 from dimofs.zoo.detection.preprocess import Preprocess
 from dimofs.zoo.detection.rpn import RegionProposals
 
-# Kinds of streams. The first reads Frame A alone, the others a Frame B too.
-KINDS = ("appearance", "dimofs", "difference", "later", "pose")
+# Kinds of streams. The first reads Frame A alone, the others a Frame B too: its DiMoFs, DiMoFs without the camera's
+# motion (`steadied`), |f_A - f_B|, f_B, and the joints of both.
+KINDS = ("appearance", "dimofs", "steady", "difference", "later", "pose")
 
 
 class Stream(NamedTuple):
@@ -128,6 +130,7 @@ class ActionLocalizer(BoxDetector):
         maps = {
             "appearance": lambda: a.levels,
             "dimofs": lambda: self.dimofs(a, b),
+            "steady": lambda: [steadied(field) for field in self.dimofs(a, b)],
             "difference": lambda: [(x - y).abs() for x, y in zip(a.levels, b.levels, strict=True)],
             "later": lambda: b.levels,
         }
@@ -160,7 +163,19 @@ def stream_width(stream: Stream, channels: int, dimof_channels: int, joints: int
     """
     if stream.kind == "pose":
         return 5 * joints
-    return (dimof_channels if stream.kind == "dimofs" else channels) * cells**2
+    maps = {"dimofs": dimof_channels, "steady": dimof_channels + dimof_channels // 2}
+    return maps.get(stream.kind, channels) * cells**2
+
+
+def steadied(field: Tensor) -> Tensor:
+    """DiMoFs [N, 2G, h, w] less the camera's motion, and the lengths of what is left: [N, 3G, h, w].
+
+    The camera's motion is the affine one that most of each group's field agrees with. The lengths are there because
+    the means over a cell of the RoIAlign cancel motions that differ within it.
+    """
+    pairs = field.unflatten(1, (-1, 2))
+    moved = pairs - affine_motion(pairs)
+    return torch.cat((moved.flatten(1, 2), moved.norm(dim=2)), dim=1)
 
 
 def shared_with_pose(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

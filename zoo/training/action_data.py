@@ -7,6 +7,7 @@ are the detector's three best.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import accumulate
@@ -145,11 +146,16 @@ def _track(known: Mapping[str, np.ndarray], name: str, length: int, file: Path) 
 
 
 def held_out_clips(clips: Sequence[LabelledClip], share: float = 0.25) -> tuple[list[LabelledClip], list[LabelledClip]]:
-    """The clips in two parts, of which the second has every n-th clip of each class: the one to choose a recipe on."""
-    step, seen, kept, held = round(1 / share), dict[int, int](), [], []
+    """The clips in two parts, of which the second has the last `share` of each class: the one to choose a recipe on.
+
+    Clips cut from one recording have neighbouring names and so stay together, but for those at the border.
+    """
+    count = Counter(clip.label for clip in clips)
+    seen, kept, held = Counter[int](), list[LabelledClip](), list[LabelledClip]()
     for clip in clips:
-        seen[clip.label] = seen.get(clip.label, 0) + 1
-        (held if seen[clip.label] % step == 0 else kept).append(clip)
+        seen[clip.label] += 1
+        last = seen[clip.label] > count[clip.label] - int(share * count[clip.label])
+        (held if last else kept).append(clip)
     return kept, held
 
 

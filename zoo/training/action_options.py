@@ -17,6 +17,7 @@ from dimofs.zoo.training.action_streams import StreamCache
 from dimofs.zoo.training.actions import ActionRecipe, ActionTask, build_table, start
 from dimofs.zoo.training.data import Paths, need
 from dimofs.zoo.training.feature_cache import FeatureCache
+from dimofs.zoo.training.initialize import variant_of
 
 # Of each class every fourth clip is validated on.
 HELD_OUT = 0.25
@@ -48,7 +49,7 @@ class ActionOptions:
         InputError: clips, boxes or weights are missing or malformed.
         """
         clips, classes = self._labelled(paths)
-        arguments = self._arguments(classes, variant)
+        arguments = self._arguments(classes, variant or variant_of(weights))
         model = PRESETS[preset](**arguments).eval()
         start(model, weights)
         cache = StreamCache(model, FeatureCache(self.cache, model.to(pick_device(device))))

@@ -35,7 +35,8 @@ class StreamCache:
     def __init__(self, model: ActionLocalizer, features: FeatureCache):
         self.model, self.features = model, features
         self._people = " ".join(digest(part) for part in (model.mixing, model.rpn, model.box_head))
-        self._kinds = {"dimofs": digest(model.offset_net), "pose": self._people}
+        offsets = digest(model.offset_net)
+        self._kinds = {"dimofs": offsets, "steady": offsets, "pose": self._people}
         if model.keypoint_head is not None:
             self._kinds["pose"] += digest(model.keypoint_head)
 
