@@ -10,6 +10,8 @@ from __future__ import annotations
 from functools import lru_cache
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 
 # Hues from one corner of the RGB cube to the next: red, yellow, green, cyan, blue, magenta and back to red.
 STEPS = (15, 6, 4, 11, 13, 6)
@@ -54,11 +56,19 @@ def legend(side: int) -> np.ndarray:
 
 
 def tinted(image: np.ndarray, flow: np.ndarray, scale: float) -> np.ndarray:
-    """A frame [H, W, 3] uint8 with motion [2, H, W] drawn over it: pixels at rest stay, faster ones take the colour of
-    their motion, entirely from `scale` on. A wheel in the lower right corner is the legend."""
-    rest = (1 - np.clip(np.nan_to_num(np.hypot(*flow)) / max(scale, 1e-9), 0, 1))[..., None]
-    colours = flow_colours(flow * (1 / np.maximum(np.hypot(*flow), 1e-9)), 1 + 1e-6)
-    picture = np.rint(image * rest + colours * (1 - rest)).astype(np.uint8)
+    """A copy of a frame [H, W, 3] uint8 with motion [2, h, w], which covers it, drawn over it.
+
+    Pixels at rest stay, faster ones take the colour of their motion, entirely from `scale` on. A wheel in the lower
+    right corner is the legend. The motion may have fewer pixels than the frame; its colours are then enlarged.
+    """
+    length = np.nan_to_num(np.hypot(*flow))[..., None]
+    hidden = np.clip(length / max(scale, 1e-9), 0, 1)
+    colours = flow_colours(flow / np.maximum(length[..., 0], 1e-9), 1 + 1e-6)
+    layer = torch.from_numpy(np.concatenate((hidden * colours, hidden), axis=2, dtype=np.float32)).permute(2, 0, 1)
+    if layer.shape[1:] != image.shape[:2]:
+        layer = F.interpolate(layer[None], image.shape[:2], mode="bilinear")[0]
+    blended = torch.from_numpy(image).permute(2, 0, 1) * (1 - layer[3]) + layer[:3]
+    picture = blended.round().byte().permute(1, 2, 0).contiguous().numpy()
     side = min(image.shape[:2]) // 5
     if side > 8:
         corner = legend(side)

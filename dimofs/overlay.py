@@ -19,7 +19,9 @@ from dimofs.cli import InputError
 from dimofs.detections import Detections
 from dimofs.drawing import USUAL, Style, draw, draw_trails
 from dimofs.files import replacing
+from dimofs.flow_colours import tinted
 from dimofs.formats.writers import About, Write
+from dimofs.motion import Motion
 from dimofs.picture import encoded, png
 from dimofs.shrinking import shrunk, shrunk_size
 from dimofs.video import Frame
@@ -28,6 +30,10 @@ from dimofs.video import Frame
 TICKS = 90_000
 # The H.264 code of the colours of HD television.
 BT709 = 1
+# The length of motion, as a share of the frame's longer side, at which its colours hide the frame.
+FASTEST = 0.03
+# Pixels of the longer side at which motion is coloured, before it is enlarged to the frame.
+FINEST = 256
 
 
 @contextmanager
@@ -123,6 +129,20 @@ def drawn(
     scaled = replace(people, boxes=people.boxes * scale.repeat(2), keypoints=people.keypoints * scale)
     draw(image, scaled, limbs, names, style)
     return image
+
+
+def with_motion(frame: Frame, motion: Motion, frames: int = 1) -> Frame:
+    """The frame with its motion drawn over it, in the colours of Middlebury's wheel, which is in a corner: pixels at
+    rest stay, those that move by FASTEST a frame or more are hidden.
+
+    motion: in pixels of `frame.size`. frames: from the frame to the one that the motion leads to.
+    """
+    height, width = frame.size
+    # The motion itself has fewer pixels than this.
+    part = min(1.0, FINEST / max(height, width))
+    rows, columns = max(1, round(height * part)), max(1, round(width * part))
+    coarse = Motion(motion.flow, motion.height * rows / height, motion.width * columns / width).dense(rows, columns)
+    return replace(frame, pixels=tinted(frame.pixels, coarse.numpy(), FASTEST * max(height, width) * abs(frames)))
 
 
 @contextmanager

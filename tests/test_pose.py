@@ -55,6 +55,13 @@ class StandIn(PoseDetector):
         views = (a, b or a, *beside)
         return [self._people(view, a.geometry.frame) for view in zip(*(v.levels[0] for v in views), strict=True)]
 
+    def motion(self, a, b) -> list[Motion]:
+        """Everything moves right by the difference of the numbers, in cells of 8."""
+        height, width = a.geometry.frame
+        fields = torch.zeros(len(a), 2, height // 8, width // 8)
+        fields[:, 0] = (b.levels[0] - a.levels[0]).view(-1, 1, 1)
+        return [Motion(field, float(height), float(width)) for field in fields]
+
     def _people(self, pair, size) -> Detections:
         height, width = size
         numbers = torch.stack(pair).flatten()
@@ -492,7 +499,7 @@ def test_aggregation_looks_before_and_after(network, delta, batch):
 def test_a_sweep_finds_what_each_delta_finds(network, batch):
     frames = [Frame(picture(i), i, i / 25, 0.04) for i in range(7)]
     deltas = (-3, 0, 2)
-    found = [[p.keypoints[0, 0].tolist() for p in people] for _, people, _ in sweep(network, frames, deltas, batch)]
+    found = [[p.keypoints[0, 0].tolist() for p in people] for _, people, *_ in sweep(network, frames, deltas, batch)]
     assert network.passes == 7
     each = [[f.people.keypoints[0, 0].tolist() for f in poses(network, frames, delta, batch)] for delta in deltas]
     assert found == [list(row) for row in zip(*each, strict=True)]

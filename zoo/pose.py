@@ -6,14 +6,15 @@
     python -m dimofs.zoo.pose --video x.mp4 --format html --embed --score 0.2
     python -m dimofs.zoo.pose --video x.mp4 --smooth 1 --trails 25 --joint-score 0.3 --save-frames
     python -m dimofs.zoo.pose --video x.mp4 --aggregate 2
+    python -m dimofs.zoo.pose --video x.mp4 --motion --save-motion flo
     python -m dimofs.zoo.pose --video x.mp4 --delta -5 --start 1 --end 2.5 --every 2 --device cpu
     python -m dimofs.zoo.pose --video x.mp4 --format posetrack --tracker detect-and-track --out results
     torchrun --nproc-per-node 2 -m dimofs.zoo.pose --video 'clips/*.mp4' --resume
 
 An input is a video file, an image, a folder, a quoted glob, a webcam's number, a URL, or `-` for a video on standard
 input, whose results then go to standard output. The images of a folder are photographs, each on its own, with one file
-of results. With --clip, or what needs neighbouring frames (--delta, --aggregate, --format posetrack or html), they are
-one clip of 25 frames a second in the order of their names.
+of results. With --clip, or what needs neighbouring frames (--delta, --aggregate, --motion, --save-motion, --format
+posetrack or html), they are one clip of 25 frames a second in the order of their names.
 
 Results are written beside each input, or to --out. NAME.poses.jsonl has a header line and then a line per frame,
 
@@ -37,6 +38,12 @@ drawn. --smooth F is a One-Euro filter: joints follow slow motion up to F Hz and
 With --delta D the poses of each frame are found in the features of the frame D later (earlier if negative; frames are
 counted after --every), or of the last (first) frame where the clip ends before that. With --aggregate D the joints are
 placed with the help of the frames D before and D after, which is slower and more accurate.
+
+--motion draws the predicted motion over the frames, below the poses: hues say the direction, as the wheel in the corner
+shows, and the colour hides the frame where something moves by 3 % of the longer side a frame or more. It is the motion
+to the next frame that is read or, with --delta D, to the frame D later. --save-motion writes it for every pixel, in
+pixels of the frame: NAME.motion/000007.flo is how far each pixel of frame 7 moves (Middlebury's format; png is KITTI's
+with 16 bits, npz the array "flow" [height, width, 2]). Frames that no such frame follows have none.
 
 An input that fails is reported in one line, the other inputs are still processed, and the exit status is 2. A file
 under its own name is always whole. Ctrl-C, SIGTERM and SIGHUP end the run: what the current input has so far is kept
@@ -87,6 +94,7 @@ class Drawing:
     joint_score: Annotated[float, "minimum confidence of a joint that is drawn", Range(0, 1)] = MIN_CONFIDENCE
     thickness: Annotated[float, "of lines and joints, in units of the usual one", Range(0.1, 10)] = 1.0
     trails: Annotated[int, "frames that the path of a person stays drawn", Range(0, 10_000)] = 0
+    motion: Annotated[bool, "draw the predicted motion, too"] = False
 
     def style(self, score: float) -> Style:
         """The style that draws people from this score up."""
@@ -112,6 +120,7 @@ def main(
     embed: Annotated[bool, "let the page of --format html hold its film"] = False,
     save_frames: Annotated[bool, "also write each frame with its poses as a picture"] = False,
     show: Annotated[bool, "show the frames with the poses in a window"] = False,
+    save_motion: Annotated[Literal["flo", "png", "npz"] | None, "also write the motion of each frame"] = None,
     clip: Annotated[bool | None, "the images of a folder are the frames of a clip, not photographs"] = None,
     drawing: Drawing = USUAL_DRAWING,
     resume: Annotated[bool, "skip inputs whose results are complete; use the same options"] = False,
@@ -145,15 +154,20 @@ def main(
     check_choices(dtype=(dtype, DTYPES))
     if embed and format != "html":
         raise InputError("--embed puts a film into a page; give --format html too")
+    if drawing.motion and (format == "html" or not (overlay or save_frames or show)):
+        raise InputError("--motion draws into frames; leave out --no-overlay and --format html")
     check_ranges(end=(end, start, inf))
     select.check()
     if threads is not None:
         torch.set_num_threads(threads)
     joins = tracker_named(tracker, gate=gate, patience=patience, birth=birth, sure=sure)
     least = score if score is not None else COCO_SCORE if format == "coco" else SCORE
-    apart = not (bool(delta or aggregate) or format in ("posetrack", "html")) if clip is None else not clip
-    if apart and (delta or aggregate):
-        raise InputError("--no-clip: --delta and --aggregate need the frames of one clip; leave one of them out")
+    moving = drawing.motion or save_motion is not None
+    needing = {"--delta and --aggregate": delta or aggregate, "--motion and --save-motion": moving}
+    apart = not (any(needing.values()) or format in ("posetrack", "html")) if clip is None else not clip
+    for names, given in needing.items():
+        if apart and given:
+            raise InputError(f"--no-clip: {names} need the frames of one clip; leave one of them out")
     options = PoseOptions(
         model=weights,
         delta=delta,
@@ -171,13 +185,17 @@ def main(
         apart=apart,
         smooth=smooth,
         style=drawing.style(max(least, SCORE) if score is None else least),
+        motion=drawing.motion,
+        save_motion=save_motion,
         format=format,
         embed=embed,
         show=show,
         profile=profile,
         quiet=quiet,
     )
-    planned = plan_jobs(video, out, format, overlay and not embed, apart=apart, each=save_frames)
+    planned = plan_jobs(
+        video, out, format, overlay and not embed, apart=apart, each=save_frames, motion=save_motion is not None
+    )
     mine = list(planned)[rank::world]
     faults = [fault for fault in mine if isinstance(fault, InputError)]
     for fault in faults:

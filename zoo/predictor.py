@@ -170,7 +170,7 @@ class Model:
             stack.enter_context(closing(found))
             window = stack.enter_context(Window(str(video))) if show else None
             pen = Pen(self.detector.limbs, self.keypoint_names)
-            for frame, people, _ in tracked(found, joins, fps=fps):
+            for frame, people, *_ in tracked(found, joins, fps=fps):
                 yield self._result(frame, people)
                 if window is not None and not window.show(pen.draw(frame, people)):
                     break
@@ -197,7 +197,7 @@ class Model:
         joins = replace(tracker_named("default"), score=score)
         least = joins.least - 1e-6
         found = poses(self.detector, map(reduced, frames), 0, self.batch, dtype=self.dtype, min_score=least)
-        for frame, people, _ in tracked(found, joins, apart=True):
+        for frame, people, *_ in tracked(found, joins, apart=True):
             yield self._result(frame, replace(people, ids=None))
 
     def _result(self, frame: Frame, people: Detections) -> Result:

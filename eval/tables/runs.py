@@ -43,7 +43,7 @@ def find_all(
 ) -> dict[int, Run]:
     """A run for each delta; each frame passes the backbone only once."""
     runs = {delta: Run([], [], (1, 1)) for delta in deltas}
-    for frame, found, move in sweep(detector, video.frames(), list(runs), batch, motion=motion):
+    for frame, found, move, _ in sweep(detector, video.frames(), list(runs), batch, motion=motion):
         for run, people in zip(runs.values(), found, strict=True):
             run.people.append(people)
             run.motions.append(move)

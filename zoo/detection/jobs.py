@@ -6,7 +6,7 @@ import json
 import shutil
 import signal
 import sys
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from dataclasses import dataclass, field
 from itertools import chain
@@ -16,6 +16,7 @@ from time import perf_counter
 import torch
 from tqdm import tqdm
 
+from dimofs import flow_folder
 from dimofs.ahead import ahead, behind
 from dimofs.cli import InputError
 from dimofs.detections import Detections
@@ -24,7 +25,8 @@ from dimofs.files import check_writable, replacing
 from dimofs.formats.partial import partial_path
 from dimofs.formats.writers import FORMATS, STDOUT, About, Write, check_own
 from dimofs.interrupts import StopRequest, stop_requests
-from dimofs.overlay import Pen, film, picture, pictures
+from dimofs.motion import Motion
+from dimofs.overlay import Pen, film, picture, pictures, with_motion
 from dimofs.pages.player import page, plain_film
 from dimofs.selection import EVERYBODY, Selection
 from dimofs.smoothing import OneEuro
@@ -45,13 +47,14 @@ class Job:
     """A source, and where its results go.
 
     results: the file of the poses, or `STDOUT`. overlay: the film, or the picture of a still. pictures: the folder of
-    the drawn frames. The latter two are None where nobody asked for them.
+    the drawn frames. motion: the folder of flow files. The last three are None where nobody asked for them.
     """
 
     source: Source
     results: Path
     overlay: Path | None
     pictures: Path | None = None
+    motion: Path | None = None
 
     @property
     def streamed(self) -> bool:
@@ -73,7 +76,8 @@ class PoseOptions:
     delta, aggregate, dtype: see `stream.poses`. batch: frames that go through the network together.
     start, end: the part of the source in seconds; every: take each n-th frame of it.
     select: the people who are kept. apart: the images of a folder are photographs, not the frames of a clip.
-    smooth: lowest cutoff of a One-Euro filter on the joints, Hz. style: what is drawn.
+    smooth: lowest cutoff of a One-Euro filter on the joints, Hz. style: what is drawn. motion: draw motion, too.
+    save_motion: the kind of flow files, as `flow_folder.saving` has it.
     format: a key of `NAMES`. embed: a page holds its film. show: also show the frames in a window. profile: also tell
     the time of each stage. quiet: no progress and no summary.
     """
@@ -91,20 +95,34 @@ class PoseOptions:
     apart: bool = False
     smooth: float | None = None
     style: Style = USUAL
+    motion: bool = False
+    save_motion: str | None = None
     format: str = "jsonl"
     embed: bool = False
     show: bool = False
     profile: bool = False
     quiet: bool = False
 
+    @property
+    def onward(self) -> int:
+        """How many frames the motion that is drawn or saved spans; 0 where neither is asked for."""
+        return (self.delta or 1) if self.motion or self.save_motion else 0
+
 
 def plan_jobs(
-    inputs: Iterable[str], out: Path | None, format: str, overlay: bool, *, apart: bool = False, each: bool = False
+    inputs: Iterable[str],
+    out: Path | None,
+    format: str,
+    overlay: bool,
+    *,
+    apart: bool = False,
+    each: bool = False,
+    motion: bool = False,
 ) -> Iterator[Job | InputError]:
     """A job for each source that the inputs name, each source once; an error in place of one that cannot be done.
 
     apart: the images of a folder are photographs, whose overlay is a picture of each. each: write every drawn frame of
-    videos as a picture, too.
+    videos as a picture, too. motion: write the motion of videos.
     """
     owners: dict[Path, Source] = {}
     for text in inputs:
@@ -117,7 +135,7 @@ def plan_jobs(
             folder = out or source.folder
             results = folder / NAMES[format].format(source.name)
             if source.piped and out is None:
-                yield _to_stdout(source, format)
+                yield _to_stdout(source, format, motion)
                 continue
             owner = owners.setdefault(results.absolute(), source)
             if owner is source:
@@ -131,6 +149,7 @@ def plan_jobs(
                     results=results,
                     overlay=drawn if wanted and not photos else None,
                     pictures=pictures if each or (wanted and photos) else None,
+                    motion=folder / f"{source.name}.motion" if motion and not source.still else None,
                 )
             elif owner != source:
                 yield InputError(
@@ -138,16 +157,18 @@ def plan_jobs(
                 )
 
 
-def _to_stdout(source: Source, format: str) -> Job | InputError:
+def _to_stdout(source: Source, format: str, motion: bool) -> Job | InputError:
     """The job of standard input, whose results go to standard output."""
     if format == "html":
         return InputError(f"{source.text}: a page is written to a file; name its folder with --out")
+    if motion:
+        return InputError(f"{source.text}: motion is written to files; name their folder with --out")
     return Job(source=source, results=STDOUT, overlay=None)
 
 
 def is_done(job: Job, options: PoseOptions) -> bool:
     """Whether all outputs of a job are there and whole. JSON lines must also be from this model and delta."""
-    if job.streamed or not all(path.is_file() for path in job.outputs):
+    if job.streamed or not all(path.is_file() for path in job.outputs) or (job.motion and not job.motion.is_dir()):
         return False
     if options.format != "jsonl":
         return True
@@ -171,12 +192,17 @@ def run_job(job: Job, detector: PoseDetector, options: PoseOptions) -> None:
         check_writable(path)
     if options.format == "posetrack" and not job.streamed:
         check_own(job.results)
+    if job.motion:
+        flow_folder.check_folder(job.motion)
     began = perf_counter()
     watch = Stopwatch(torch.cuda.synchronize if torch.cuda.is_available() else None) if options.profile else None
     with stop_requests() as request, closing(open_clip(job.source)) as clip:
         request.raise_if_set()
         frames, tracks, stopped = _write_all(job, clip, detector, options, request, watch)
         outputs = [partial_path(path) if stopped else _publish(path) for path in job.outputs]
+        if job.motion:
+            partial = partial_path(job.motion)
+            outputs.append(partial if stopped else flow_folder.publish(partial, job.motion))
     if clip.complaint:
         print(f"warning: {clip.complaint}", file=sys.stderr)
     if not options.quiet:
@@ -214,7 +240,8 @@ def _write_all(
         first = next(source)
         size, depth = first.size, 2 * options.batch
         writers = [stack.enter_context(writer) for writer in _writers(job, clip, size, detector, options)]
-        draw = stack.enter_context(behind(_all_of(writers, watch), depth))
+        save = stack.enter_context(_saving(job, options))
+        draw = stack.enter_context(behind(_all_of(writers, save, options, watch), depth))
         read = chain([first], source if watch is None else watch.each("read", source))
         frames = stack.enter_context(closing(ahead(map(reduced, read), depth)))
         found = stack.enter_context(closing(_poses(job, detector, frames, options, watch)))
@@ -223,26 +250,44 @@ def _write_all(
         photos = job.source.still or (options.apart and bool(job.source.images))
         smooth = None if options.smooth is None or photos else OneEuro(options.smooth)
         progress = _progress(found, clip, options)
-        for frame, people, _ in tracked(progress, options.tracker, options.select, fps=clip.fps, apart=photos):
+        for frame, people, _, motion in tracked(progress, options.tracker, options.select, fps=clip.fps, apart=photos):
             if smooth is not None:
                 people = smooth(people, frame.time)
-            draw(frame, people)
+            draw(frame, people, motion)
             count += 1
             tracks = max([tracks, *(1 + track for track in _ids(people))])
-            if request or (window is not None and not window.show(pen.draw(frame, people))):
+            if request or (window is not None and not window.show(pen.draw(_moving(frame, motion, options), people))):
                 return count, tracks, not job.source.live
     return count, tracks, False
 
 
-def _all_of(writers: Sequence[Write], watch: Stopwatch | None) -> Write:
-    """The writers as one."""
+def _all_of(
+    writers: Sequence[Write], save: flow_folder.Save | None, options: PoseOptions, watch: Stopwatch | None
+) -> Callable[[Frame, Detections, Motion | None], None]:
+    """The writers as one, that of the results first and those of drawn frames after it, and what saves motion."""
+    results, *overlays = writers
 
-    def write(frame: Frame, people: Detections) -> None:
+    def write(frame: Frame, people: Detections, motion: Motion | None) -> None:
         with nullcontext() if watch is None else watch("write"):
-            for one in writers:
-                one(frame, people)
+            results(frame, people)
+            shown = _moving(frame, motion, options) if overlays else frame
+            for one in overlays:
+                one(shown, people)
+            if save is not None and motion is not None:
+                save(frame, motion)
 
     return write
+
+
+def _moving(frame: Frame, motion: Motion | None, options: PoseOptions) -> Frame:
+    """The frame with its motion drawn in, if that is asked for and there is any."""
+    return frame if motion is None or not options.motion else with_motion(frame, motion, options.onward)
+
+
+def _saving(job: Job, options: PoseOptions) -> AbstractContextManager[flow_folder.Save | None]:
+    if job.motion is None or options.save_motion is None:
+        return nullcontext()
+    return flow_folder.saving(partial_path(job.motion), options.save_motion)
 
 
 def _ids(people: Detections) -> list[int]:
@@ -259,6 +304,7 @@ def _poses(
         batch=1 if job.source.live else options.batch,
         dtype=options.dtype,
         motion=options.tracker.motion,
+        onward=0 if options.apart and job.source.images else options.onward,
         aggregate=options.aggregate,
         # The tracker drops people below its threshold, so their joints need not be found. It applies the exact value.
         min_score=options.tracker.least - 1e-6,

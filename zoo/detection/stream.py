@@ -25,20 +25,22 @@ from dimofs.zoo.detection.features import Features
 
 class Swept(NamedTuple):
     """A frame, its people (on the CPU, float32) as found in each of several frames B and, where asked for, the motion
-    from the previous frame to this one."""
+    from the previous frame to this one and from this one on."""
 
     frame: Frame
     people: list[Detections]
     motion: Motion | None
+    onward: Motion | None = None
 
 
 class Found(NamedTuple):
-    """A frame, its people (on the CPU, float32) and, where asked for, the motion from the previous frame to this
-    one."""
+    """A frame, its people (on the CPU, float32) and, where asked for, the motion from the previous frame to this one
+    and from this one on."""
 
     frame: Frame
     people: Detections
     motion: Motion | None
+    onward: Motion | None = None
 
 
 def poses(
@@ -49,6 +51,7 @@ def poses(
     *,
     dtype: torch.dtype = torch.float32,
     motion: bool = False,
+    onward: int = 0,
     aggregate: int = 0,
     min_score: float = 0.0,
     watch: Stopwatch | None = None,
@@ -56,16 +59,18 @@ def poses(
     """The people of every frame, in order; `batch` frames go through the network together.
 
     Frame B is the frame `delta` after Frame A, or the clip's last (first) frame where the clip ends before that.
+    motion: also estimate that from the previous frame to each frame. onward: and that to the frame so many frames
+    later, or earlier if negative, where there is one; 0 does without.
     aggregate: with D > 0 the joints lie at the peaks of the mean heatmap of B, A - D and A + D.
     dtype: of the network's arithmetic, by autocast. min_score: see `BoxDetector.find_boxes`. watch: counts the time of
     the backbone, of finding people, and of their motion.
 
-    At most the features of 2 max(|delta|, D) + `batch` frames are kept. Frames of another size begin a new clip, whose
-    first frame has no `motion`.
+    At most the features of 2 max(|delta|, |onward|, D) + `batch` frames are kept. Frames of another size begin a new
+    clip, whose first frame has no `motion`.
     """
     network = _Network(detector, dtype, min_score, watch)
-    for frame, (people,), move in _sweep(network, frames, (delta,), batch, motion, aggregate):
-        yield Found(frame, people, move)
+    for frame, (people,), *moves in _sweep(network, frames, (delta,), batch, motion, aggregate, onward):
+        yield Found(frame, people, *moves)
 
 
 def tracked(
@@ -85,7 +90,7 @@ def tracked(
         # There are no tracks that could show who and what is not there.
         tracker = replace(tracker, sure=0.0, exclusive=False)
     tracks, size, before = NONE, None, 0.0
-    for frame, people, motion in found:
+    for frame, people, motion, onward in found:
         if apart:
             tracks = NONE
         elif frame.size != size:
@@ -94,7 +99,7 @@ def tracked(
         elapsed, before = (frame.time - before) * fps, frame.time
         chosen = select(people[people.scores >= tracker.least])
         tracks, people = follow(tracks, chosen, tracker, *frame.size, motion, elapsed)
-        yield Found(frame, people, motion)
+        yield Found(frame, people, motion, onward)
 
 
 def motion_between(detector: PoseDetector, a: Frame, b: Frame, *, dtype: torch.dtype = torch.float32) -> Motion:
@@ -151,18 +156,30 @@ class _Network:
 
 
 def _sweep(
-    network: _Network, frames: Iterable[Frame], deltas: Sequence[int], batch: int, motion: bool, aggregate: int
+    network: _Network,
+    frames: Iterable[Frame],
+    deltas: Sequence[int],
+    batch: int,
+    motion: bool,
+    aggregate: int,
+    onward: int = 0,
 ) -> Generator[Swept]:
     for _, clip in groupby(frames, key=lambda frame: frame.size):
-        yield from _sweep_clip(network, clip, deltas, batch, motion, aggregate)
+        yield from _sweep_clip(network, clip, deltas, batch, motion, aggregate, onward)
 
 
 def _sweep_clip(
-    network: _Network, clip: Iterator[Frame], deltas: Sequence[int], batch: int, motion: bool, aggregate: int
+    network: _Network,
+    clip: Iterator[Frame],
+    deltas: Sequence[int],
+    batch: int,
+    motion: bool,
+    aggregate: int,
+    onward: int,
 ) -> Generator[Swept]:
     """`_sweep` over frames of one size."""
-    ahead = max(*deltas, aggregate, 0)
-    behind = max(*(-delta for delta in deltas), aggregate, int(motion))
+    ahead = max(*deltas, aggregate, onward, 0)
+    behind = max(*(-delta for delta in deltas), aggregate, -onward, int(motion))
     window, waiting, done = FeatureWindow(), deque[Frame](), 0
     ended = False
     while not ended:
@@ -179,11 +196,21 @@ def _sweep_clip(
             beside = [window.at(now, -aggregate), window.at(now, aggregate)] if aggregate else []
             found = [network.detect(a, window.at(now, delta) if delta else None, beside) for delta in deltas]
             moves = network.motion(window.at(now, -1), a) if motion else [None] * len(now)
+            onwards = _onward(network, window, now, onward) if onward else [None] * len(now)
             for i, number in enumerate(now):
                 people = [detections[i] for detections in found]
-                yield Swept(waiting.popleft(), people, moves[i] if number else None)
+                yield Swept(waiting.popleft(), people, moves[i] if number else None, onwards[i])
             done = ready
         window.drop(done - behind)
+
+
+def _onward(network: _Network, window: FeatureWindow, numbers: range, shift: int) -> list[Motion | None]:
+    """The motion from each of these frames to the frame `shift` after it; None where the clip so far has no such."""
+    within = range(max(numbers.start, -shift), min(numbers.stop, window.total - shift))
+    if not within:
+        return [None] * len(numbers)
+    found = network.motion(window.at(within), window.at(within, shift))
+    return [found[n - within.start] if n in within else None for n in numbers]
 
 
 class FeatureWindow:
