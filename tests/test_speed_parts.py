@@ -2,11 +2,14 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
 from dimofs.datasets.people import People
 from dimofs.detections import Detections
+from dimofs.eval.actions.frame_map import frame_ap
+from dimofs.eval.timing import actions as speed_actions
 from dimofs.eval.timing import evaluators as speed_eval
 from dimofs.eval.timing import models as speed_model
 from dimofs.eval.timing import training as speed_train
@@ -97,9 +100,18 @@ def test_torchvisions_targets_by_hand():
     assert target["keypoints"][0, :2].tolist() == [[3, 4, 1], [0, 0, 0]]
 
 
+def test_frame_map_and_the_plain_loop_give_the_same_figures():
+    """Class by class; without labels neither has one."""
+    truth, found = speed_actions.made_up(3000)
+    ours, theirs = frame_ap(truth, found, 21), speed_actions.plain_loop(truth, found, 21)
+    np.testing.assert_allclose(ours, theirs, atol=1e-12)
+    assert 0.1 < np.nanmean(ours) < 0.9
+    assert np.isnan(speed_actions.plain_loop(truth[np.zeros(0, int)], found, 21)).all()
+
+
 def test_both_evaluators_give_the_same_figure():
     pytest.importorskip("pycocotools")
-    (case,) = speed_eval.eval_cases(quick=True)
+    _, case = speed_eval.eval_cases(quick=True)
     ours, theirs = case.ours()["AP"], 100 * case.theirs()  # type: ignore[index,operator]
     assert 10 < ours < 90 and ours == pytest.approx(theirs, abs=1e-9)
     assert case.note.startswith(f"AP {ours:.1f}")

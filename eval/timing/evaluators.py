@@ -1,4 +1,4 @@
-"""The cases of `dimofs.eval.speed eval`: AP by OKS of made-up poses, beside pycocotools on the same poses.
+"""The cases of `dimofs.eval.speed eval`: AP by OKS of made-up poses, beside pycocotools on the same poses, and actions.
 
 AP and MOTA by head sizes have no peer here, because PoseTrack's own tool is in no package index.
 """
@@ -13,6 +13,7 @@ import numpy as np
 
 from dimofs import skeletons
 from dimofs.eval.keypoints import oks
+from dimofs.eval.timing.actions import action_cases
 from dimofs.eval.timing.case import Case
 from dimofs.formats.posetrack import JOINTS, parse_annotations
 
@@ -23,7 +24,8 @@ NOISE = 6.0
 
 
 def eval_cases(device: str = "cpu", quick: bool = False) -> Iterator[Case]:
-    """The case of `eval`, which runs on the CPU. Without pycocotools there is none."""
+    """The cases of `eval`, which run on the CPU. Without pycocotools there is none of poses."""
+    yield from action_cases(quick)
     try:
         import pycocotools  # noqa: F401
     except ImportError:
