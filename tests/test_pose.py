@@ -50,6 +50,11 @@ class StandIn(PoseDetector):
         geometry = Geometry(frame=size, resized=size, padded=size)
         return Features([((images[:, :1, -1:, -1:].float() - 16) / 5).round()], geometry)
 
+    def glance(self, images: Tensor, frame_size: tuple[int, int] | None = None) -> Features:
+        """Nothing that could be told apart."""
+        size = frame_size or (images.shape[2], images.shape[3])
+        return Features([torch.ones(len(images), 2, 8, 8)], Geometry(frame=size, resized=size, padded=size))
+
     def detect(self, a, b=None, beside=(), *, min_score=0.0, max_people=None) -> list[Detections]:
         self.min_scores.add(min_score)
         views = (a, b or a, *beside)

@@ -7,14 +7,15 @@
     python -m dimofs.zoo.pose --video x.mp4 --smooth 1 --trails 25 --joint-score 0.3 --save-frames
     python -m dimofs.zoo.pose --video x.mp4 --aggregate 2
     python -m dimofs.zoo.pose --video x.mp4 --motion --save-motion flo
+    python -m dimofs.zoo.pose --video x.mp4 --keyframe 6
     python -m dimofs.zoo.pose --video x.mp4 --delta -5 --start 1 --end 2.5 --every 2 --device cpu
     python -m dimofs.zoo.pose --video x.mp4 --format posetrack --tracker detect-and-track --out results
     torchrun --nproc-per-node 2 -m dimofs.zoo.pose --video 'clips/*.mp4' --resume
 
 An input is a video file, an image, a folder, a quoted glob, a webcam's number, a URL, or `-` for a video on standard
 input, whose results then go to standard output. The images of a folder are photographs, each on its own, with one file
-of results. With --clip, or what needs neighbouring frames (--delta, --aggregate, --motion, --save-motion, --format
-posetrack or html), they are one clip of 25 frames a second in the order of their names.
+of results. With --clip, or what needs neighbouring frames (--delta, --aggregate, --keyframe, --motion, --save-motion,
+--format posetrack or html), they are one clip of 25 frames a second in the order of their names.
 
 Results are written beside each input, or to --out. NAME.poses.jsonl has a header line and then a line per frame,
 
@@ -44,6 +45,10 @@ shows, and the colour hides the frame where something moves by 3 % of the longer
 to the next frame that is read or, with --delta D, to the frame D later. --save-motion writes it for every pixel, in
 pixels of the frame: NAME.motion/000007.flo is how far each pixel of frame 7 moves (Middlebury's format; png is KITTI's
 with 16 bits, npz the array "flow" [height, width, 2]). Frames that no such frame follows have none.
+
+With --keyframe K people are found in every K-th frame only and carried to the frames between by how their joints move,
+which is several times as fast. Where somebody enters or leaves, or the motion is unclear, more frames are looked at. A
+result then comes up to K frames late.
 
 An input that fails is reported in one line, the other inputs are still processed, and the exit status is 2. A file
 under its own name is always whole. Ctrl-C, SIGTERM and SIGHUP end the run: what the current input has so far is kept
@@ -78,6 +83,8 @@ SIDES = Range(low=32, high=2**14)
 # The features of so many frames are kept.
 DELTAS, AGGREGATES = Range(low=-10_000, high=10_000), Range(low=0, high=1000)
 BATCHES = Range(low=1, high=1024)
+# So many frames wait for the next key frame.
+KEYFRAMES = Range(low=1, high=1000)
 CUTOFFS = Range(low=0.01, high=100)
 # Minimum score of a person who is reported, and of one who is drawn.
 SCORE = 0.5
@@ -128,6 +135,7 @@ def main(
     size: Annotated[int | None, "longer side of the model's input, pixels (default: the model's own)", SIDES] = None,
     delta: Annotated[int, "find the poses of frame t in the features of frame t + DELTA", DELTAS] = 0,
     aggregate: Annotated[int, "place joints with frames t - AGGREGATE and t + AGGREGATE too", AGGREGATES] = 0,
+    keyframe: Annotated[int, "find people in each KEYFRAME-th frame, carry them between (1: off)", KEYFRAMES] = 1,
     score: Annotated[float | None, "minimum score of a person (default: 0.5; for coco 0.05, drawn from 0.5)"] = None,
     select: Selection = EVERYBODY,
     tracker: Annotated[str, f"how people are linked: {', '.join(TRACKERS)} (see dimofs.tracking)"] = "default",
@@ -163,15 +171,23 @@ def main(
     joins = tracker_named(tracker, gate=gate, patience=patience, birth=birth, sure=sure)
     least = score if score is not None else COCO_SCORE if format == "coco" else SCORE
     moving = drawing.motion or save_motion is not None
-    needing = {"--delta and --aggregate": delta or aggregate, "--motion and --save-motion": moving}
+    if keyframe > 1 and (delta or aggregate or joins.motion or moving):
+        raise InputError("--keyframe: leave out --delta, --aggregate and what shows or uses motion in every frame")
+    needing = {
+        "--delta and --aggregate": delta or aggregate,
+        "--motion and --save-motion": moving,
+        "--keyframe": keyframe > 1,
+    }
     apart = not (any(needing.values()) or format in ("posetrack", "html")) if clip is None else not clip
     for names, given in needing.items():
         if apart and given:
-            raise InputError(f"--no-clip: {names} need the frames of one clip; leave one of them out")
+            verb = "needs" if names == "--keyframe" else "need"
+            raise InputError(f"--no-clip: {names} {verb} the frames of one clip; leave one of them out")
     options = PoseOptions(
         model=weights,
         delta=delta,
         aggregate=aggregate,
+        keyframe=keyframe,
         batch=batch if batch is not None else 8 if where.type == "cuda" else 1,
         dtype=DTYPES[dtype],
         # COCO's results hold all people with their scores, doubtful ones too.

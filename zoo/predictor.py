@@ -132,6 +132,7 @@ class Model:
         *,
         delta: int = 0,
         aggregate: int = 0,
+        keyframe: int = 1,
         score: float = SCORE,
         tracker: str | Tracker = "default",
         start: float = 0.0,
@@ -146,6 +147,8 @@ class Model:
                    generator of arrays.
         delta:     find each frame's people in the features of the frame `delta` later (earlier if negative).
         aggregate: place joints with the help of the frames `aggregate` before and after, too.
+        keyframe:  find people in every `keyframe`-th frame and carry them to the frames between; needs `delta` and
+                   `aggregate` of 0.
         score:     minimum score of a person.
         tracker:   a name of `dimofs.tracking.TRACKERS`, or your own Tracker.
         start, end: the part of a video in seconds; every: take each n-th frame of it.
@@ -165,6 +168,7 @@ class Model:
                 dtype=self.dtype,
                 motion=joins.motion,
                 aggregate=aggregate,
+                keyframe=keyframe,
                 min_score=joins.least - 1e-6,
             )
             stack.enter_context(closing(found))

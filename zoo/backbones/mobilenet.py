@@ -124,8 +124,15 @@ class MobileNetV2(nn.Module):
         ))  # fmt: skip
 
     def forward(self, x: Tensor) -> list[Tensor]:
+        return self._maps(x, len(self.stages))
+
+    def first_maps(self, x: Tensor) -> list[Tensor]:
+        """The maps of strides 4 and 8 alone."""
+        return self._maps(x, 2)
+
+    def _maps(self, x: Tensor, stages: int) -> list[Tensor]:
         features = []
-        for stage in self.stages:
+        for stage in self.stages[:stages]:
             x = stage(x)
             features.append(x)
         return features

@@ -19,6 +19,10 @@ class PyramidBackbone(nn.Module):
     def forward(self, x: Tensor) -> list[Tensor]:
         return self.fpn(self.body(x))
 
+    def first_maps(self, x: Tensor) -> list[Tensor]:
+        """The body's C2 and C3."""
+        return self.body.first_maps(x)  # type: ignore[operator]
+
 
 class KeypointPyramidBackbone(nn.Module):
     """MoveNet as a backbone: its C2..C5, its top-down maps and what its heads see become P2..P5 of `channels`.
@@ -48,3 +52,7 @@ class KeypointPyramidBackbone(nn.Module):
             for c, m in zip(features, maps, strict=True)
         ]
         return self.fpn(joined)
+
+    def first_maps(self, x: Tensor) -> list[Tensor]:
+        """The body's C2 and C3."""
+        return self.body.first_maps(x.contiguous(memory_format=torch.channels_last))

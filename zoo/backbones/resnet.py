@@ -95,9 +95,16 @@ class ResNet(nn.Module):
         )
 
     def forward(self, x: Tensor) -> list[Tensor]:
+        return self._maps(x, 4)
+
+    def first_maps(self, x: Tensor) -> list[Tensor]:
+        """C2 and C3 alone."""
+        return self._maps(x, 2)
+
+    def _maps(self, x: Tensor, stages: int) -> list[Tensor]:
         x = F.max_pool2d(_normed(x, self.conv1, self.bn1).relu_(), kernel_size=3, stride=2, padding=1)
         features = []
-        for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
+        for stage in (self.layer1, self.layer2, self.layer3, self.layer4)[:stages]:
             x = stage(x)
             features.append(x)
         return features

@@ -73,7 +73,7 @@ class PoseOptions:
     """How each job runs.
 
     model: the name of the weights, for the header of the results.
-    delta, aggregate, dtype: see `stream.poses`. batch: frames that go through the network together.
+    delta, aggregate, keyframe, dtype: see `stream.poses`. batch: frames that go through the network together.
     start, end: the part of the source in seconds; every: take each n-th frame of it.
     select: the people who are kept. apart: the images of a folder are photographs, not the frames of a clip.
     smooth: lowest cutoff of a One-Euro filter on the joints, Hz. style: what is drawn. motion: draw motion, too.
@@ -85,6 +85,7 @@ class PoseOptions:
     model: str = ""
     delta: int = 0
     aggregate: int = 0
+    keyframe: int = 1
     batch: int = 1
     dtype: torch.dtype = torch.float32
     tracker: Tracker = field(default_factory=lambda: TRACKERS["default"])
@@ -306,6 +307,7 @@ def _poses(
         motion=options.tracker.motion,
         onward=0 if options.apart and job.source.images else options.onward,
         aggregate=options.aggregate,
+        keyframe=options.keyframe,
         # The tracker drops people below its threshold, so their joints need not be found. It applies the exact value.
         min_score=options.tracker.least - 1e-6,
         watch=watch,

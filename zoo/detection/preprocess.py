@@ -50,8 +50,22 @@ class Preprocess(nn.Module):
         size = self.size(height, width) if resize else (height, width)
         if size != tuple(images.shape[-2:]):
             images = F.interpolate(images, size=size, mode="bilinear", align_corners=False)
+        return self._normalized(images), size
+
+    def half(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
+        """The same at half the height and width, antialiased."""
+        check_images(images)
+        height, width = (max(1, side // 2) for side in self.size(images.shape[-2], images.shape[-1]))
+        if images.device != self.mean.device or images.dtype != torch.uint8 or images.device.type != "cpu":
+            images = self._floats(images)
+        images = F.interpolate(images, size=(height, width), mode="bilinear", antialias=True)
+        return self._normalized(self._floats(images)), (height, width)
+
+    def _normalized(self, images: Tensor) -> Tensor:
+        """(x - mean) / std, padded."""
+        size = images.shape[-2:]
         images = ((images - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
-        return F.pad(images, (0, -size[1] % STRIDE, 0, -size[0] % STRIDE)), size
+        return F.pad(images, (0, -size[1] % STRIDE, 0, -size[0] % STRIDE))
 
     def _floats(self, images: Tensor) -> Tensor:
         """On the device of the model and in its type, in [0, 1]."""

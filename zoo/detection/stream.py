@@ -21,6 +21,7 @@ from dimofs.tracking import NONE, Tracker, follow
 from dimofs.video import IMAGE_RATE, Frame
 from dimofs.zoo.detection.detector import PoseDetector
 from dimofs.zoo.detection.features import Features
+from dimofs.zoo.detection.keyframes import FAINT, KeyFrames, keyed
 
 
 class Swept(NamedTuple):
@@ -53,6 +54,7 @@ def poses(
     motion: bool = False,
     onward: int = 0,
     aggregate: int = 0,
+    keyframe: int = 1,
     min_score: float = 0.0,
     watch: Stopwatch | None = None,
 ) -> Generator[Found]:
@@ -62,12 +64,21 @@ def poses(
     motion: also estimate that from the previous frame to each frame. onward: and that to the frame so many frames
     later, or earlier if negative, where there is one; 0 does without.
     aggregate: with D > 0 the joints lie at the peaks of the mean heatmap of B, A - D and A + D.
+    keyframe: with K > 1 people are found in every K-th frame, where they enter or leave and where their motion is
+    unclear, and carried to the frames between (`keyframes`). It needs `delta` and `aggregate` of 0 and no `motion`.
     dtype: of the network's arithmetic, by autocast. min_score: see `BoxDetector.find_boxes`. watch: counts the time of
     the backbone, of finding people, and of their motion.
 
     At most the features of 2 max(|delta|, |onward|, D) + `batch` frames are kept. Frames of another size begin a new
-    clip, whose first frame has no `motion`.
+    clip, whose first frame has no `motion`. ValueError: `keyframe` beside what it does not go with.
     """
+    if keyframe > 1:
+        if delta or aggregate or motion or onward:
+            raise ValueError("key frames go with delta = 0 and without aggregate and motion")
+        network = _Network(detector, dtype, FAINT * min_score, watch)
+        for placed in keyed(network, frames, KeyFrames(every=keyframe, least=min_score)):
+            yield Found(placed.frame, placed.people, None, None)
+        return
     network = _Network(detector, dtype, min_score, watch)
     for frame, (people,), *moves in _sweep(network, frames, (delta,), batch, motion, aggregate, onward):
         yield Found(frame, people, *moves)
@@ -132,10 +143,9 @@ class _Network:
 
     @torch.inference_mode()
     def features(self, frames: Sequence[Frame]) -> Features:
-        device = next(self.detector.parameters()).device
-        pixels = torch.from_numpy(np.stack([shrunk(frame.pixels) for frame in frames])).to(device)
-        with self._autocast(device), self._timed("backbone"):
-            return self.detector.features(pixels.permute(0, 3, 1, 2), frame_size=frames[0].size)
+        pixels = self._pixels(frames)
+        with self._autocast(pixels.device), self._timed("backbone"):
+            return self.detector.features(pixels, frame_size=frames[0].size)
 
     @torch.inference_mode()
     def detect(self, a: Features, b: Features | None, beside: Sequence[Features]) -> list[Detections]:
@@ -143,10 +153,27 @@ class _Network:
             found = self.detector.detect(a, b, beside, min_score=self.min_score)
             return [people.to("cpu", torch.float32) for people in found]
 
+    def people(self, frame: Frame) -> Detections:
+        """The people of a frame."""
+        return self.detect(self.features([frame]), None, ())[0]
+
+    @torch.inference_mode()
+    def glance(self, frames: Sequence[Frame]) -> Features:
+        """What frames of one size show, see `BoxDetector.glance`."""
+        pixels = self._pixels(frames)
+        with self._autocast(pixels.device), self._timed("glance"):
+            return self.detector.glance(pixels, frame_size=frames[0].size)
+
     @torch.inference_mode()
     def motion(self, a: Features, b: Features) -> list[Motion]:
         with self._autocast(a.levels[0].device), self._timed("motion"):
             return [Motion(m.flow.cpu(), m.height, m.width) for m in self.detector.motion(a, b)]
+
+    def _pixels(self, frames: Sequence[Frame]) -> torch.Tensor:
+        """Frames of one size as the detector reads them, [N, 3, H, W] uint8."""
+        device = next(self.detector.parameters()).device
+        pixels = torch.from_numpy(np.stack([shrunk(frame.pixels) for frame in frames])).to(device)
+        return pixels.permute(0, 3, 1, 2)
 
     def _timed(self, stage: str) -> AbstractContextManager[None]:
         return nullcontext() if self.watch is None else self.watch(stage)
