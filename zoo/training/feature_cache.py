@@ -49,6 +49,10 @@ class FeatureCache:
             known = _numbers(file)
         return _read(file, [known[number] for number in numbers])
 
+    def numbers(self, clip: str | Path) -> set[int]:
+        """The frames of a clip whose features are known. InputError: the clip cannot be read."""
+        return set(_numbers(self.file(clip)))
+
     def file(self, clip: str | Path) -> Path:
         """The file of a clip, which may not exist yet. InputError: the clip cannot be read."""
         name = sha256(self._key.encode() + read_bytes(clip)).hexdigest()[:32]

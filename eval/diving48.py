@@ -1,0 +1,144 @@
+"""Fine-grained recognition of whole clips (section 5.2): Table 4 on Diving48, JHMDB or folders of clips.
+
+    python -m dimofs.eval.diving48 --root DIVING48 --table 4 --json table4.json
+    python -m dimofs.eval.diving48 --jhmdb CLIPS --jhmdb-labels JHMDB --table 4 --seeds 0 1 2 3 4
+    python -m dimofs.eval.diving48 --clips DIR --table 4 --rows 'init (pose)' 'init (pose + DiMoFs)'
+    python -m dimofs.eval.diving48 --clips DIR --stage features --every 5
+    python -m dimofs.eval.diving48 --clips DIR --stage clusters
+    python -m dimofs.eval.diving48 --clips DIR --stage localizer
+
+The pipeline, for pairs of frames (A, A + 5) of every clip:
+
+    features   the main person's box and joints in A, and the DiMoFs from A to B at each joint
+    clusters   joints in units of the box, with each joint's DiMoFs reduced to 15 numbers by PCA, in 100 clusters by
+               K-means. PCA and clusters are of the training clips alone
+    localizer  the head of the action localizer learns to tell the cluster from appearance and DiMoFs in the box, all
+               below it as the detector learned it
+    classify   what a clip's pairs sum up to, 100 numbers, is classified by a linear layer and by an MLP of two
+
+"init" rows sum up the pairs' clusters themselves, "final" rows the probabilities that the head gives each cluster. Each
+has its controls: an offset net of random weights, a Frame B of another clip, and f_A - f_B in place of DiMoFs. "actions
+directly" is a head that learns the clips' classes instead of clusters, the ceiling of what it can read.
+
+--root takes Diving48's folder (see dimofs.datasets.diving48) or any other that dimofs.datasets knows, --clips a folder
+of videos for each class. Clips that are missing, short, damaged or show nobody are counted and named; those of the test
+part count as wrong unless they are missing. Everything is kept in --cache: a command that was stopped continues where
+it was, --stage stops after a stage, and other rows read what they share.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from dimofs.cli import RESULT, InputError, Range, run
+from dimofs.datasets.diving48 import open_clip_set
+from dimofs.datasets.labelled_clips import PARTS, ClipSet, class_folders, jhmdb_clips
+from dimofs.eval.exclusions import check_distinct, check_options
+from dimofs.eval.tables.recognition import RecognitionBench
+from dimofs.eval.tables.table4 import Stage, chosen_rows, clusters, features, localizer, table4
+from dimofs.files import write_json
+from dimofs.pages.report import recorded
+from dimofs.zoo.presets import action_mobile
+from dimofs.zoo.recognition.clusters import CLUSTERS
+from dimofs.zoo.recognition.features import ClipMeasures
+from dimofs.zoo.recognition.pairs import DELTA, Pairing
+from dimofs.zoo.training.actions import ACTIONS, start
+from dimofs.zoo.training.data import JhmdbClips, JhmdbLabels, need
+from dimofs.zoo.training.initialize import variant_of
+
+CONFLICTS = (
+    (("root",), ("clips", "jhmdb", "jhmdb_labels", "split"), "each is data of its own"),
+    (("clips",), ("jhmdb", "jhmdb_labels", "split"), "each is data of its own"),
+    (("table",), ("stage",), "the table runs all stages"),
+)
+
+
+def main(
+    *,
+    root: Annotated[Path | None, "folder of Diving48, or any other of labelled clips"] = None,
+    clips: Annotated[Path | None, "folder that holds a folder of videos for each class"] = None,
+    jhmdb: JhmdbClips = None,
+    jhmdb_labels: JhmdbLabels = None,
+    split: Annotated[int, "which of JHMDB's splits", Range(1, 3)] = 1,
+    table: Annotated[Literal[4] | None, "print this table of the paper"] = None,
+    stage: Annotated[Stage | None, "run the stages up to this one alone"] = None,
+    rows: Annotated[list[str] | None, "rows of the table, by name (default: all)"] = None,
+    weights: Annotated[str, "the pose detector that measures"] = "dimofs_mobile_v2",
+    every: Annotated[int, "Frame A is one of every N-th frame", Range(1)] = 1,
+    delta: Annotated[int, "frames from A to B", Range(1, 1000)] = DELTA,
+    most: Annotated[int | None, "use at most so many clips of each class and part", Range(1)] = None,
+    seeds: Annotated[list[int], "seeds of clusters, heads and classifiers", Range(0, 2**31)] = (0, 1, 2),  # type: ignore[assignment]
+    count: Annotated[int, "clusters of K-means", Range(2, 10_000)] = CLUSTERS,
+    cells: Annotated[int, "side of the pooled grid of each stream", Range(1, 7)] = 5,
+    hidden: Annotated[int, "width of the head's layers", Range(1, 4096)] = 256,
+    steps: Annotated[int, "training steps of each head", Range(1)] = 900,
+    cache: Annotated[Path, "folder of what was computed; safe to delete"] = Path("runs/features"),
+    json: Annotated[Path | None, "write the figures here", RESULT] = None,
+    html: Annotated[Path | None, "write the printed tables here as a page", RESULT] = None,
+) -> None:
+    check_options(main, dict(locals()), conflicts=CONFLICTS)
+    check_distinct("seeds", list(seeds))
+    if table is None and stage is None:
+        raise InputError("nothing to do: give --table 4, or --stage with one of its stages")
+    chosen = chosen_rows(rows)
+    data = limited(read_clips(root, clips, jhmdb, jhmdb_labels, split), most)
+    check_parts(data)
+    model = action_mobile(["any"], cells=cells, variant=variant_of(weights) or "paper").eval()
+    start(model, weights)
+    measures = ClipMeasures(
+        model, cache, pairing=Pairing(every=every, delta=delta), strangers=data.part("train"), seed=0
+    )
+    bench = RecognitionBench(
+        clips=data, measures=measures, recipe=ACTIONS.changed(steps=steps), hidden=hidden, clusters=count,
+        seeds=list(seeds), folder=cache, names=list(dict.fromkeys(name for row in chosen for name in row.measures)),
+    )  # fmt: skip
+    with recorded(html, "Fine-grained recognition") as _:
+        result: dict[str, Any] = {"features": features(bench)}
+        if stage in ("clusters", "localizer"):
+            result["clusters"] = clusters(bench, chosen)
+        if stage == "localizer":
+            result["localizer"] = localizer(bench, chosen)
+        if stage == "classify" or table is not None:
+            result |= table4(bench, chosen)
+    if json is not None:
+        write_json(json, result)
+
+
+def read_clips(root: Path | None, clips: Path | None, jhmdb: str | None, labels: str | None, split: int) -> ClipSet:
+    """The clips that the options name. InputError: none are named, or they cannot be read."""
+    if root is not None:
+        return open_clip_set(root)
+    if clips is not None:
+        return class_folders(clips)
+    if jhmdb is None and labels is None:
+        raise InputError("no data: give --root, --clips, or --jhmdb and --jhmdb-labels")
+    return jhmdb_clips(need(jhmdb, "--jhmdb", "--jhmdb-labels"), need(labels, "--jhmdb-labels", "--jhmdb"), split)
+
+
+def check_parts(data: ClipSet) -> None:
+    """InputError: a part has no clips, or all are of one class."""
+    for part in PARTS:
+        if not data.part(part):
+            raise InputError(f"{data.title}: has no clip to {part}; add some")
+    if len({clip.label for clip in data.part("train")}) < 2:
+        raise InputError(f"{data.title}: trains on one class; give clips of two at least")
+
+
+def limited(data: ClipSet, most: int | None) -> ClipSet:
+    """The first `most` clips of each class and part, None for all."""
+    if most is None:
+        return data
+    seen: dict[tuple[str, int], int] = {}
+    kept = []
+    for clip in data.clips:
+        place = clip.part, clip.label
+        seen[place] = seen.get(place, 0) + 1
+        if seen[place] <= most:
+            kept.append(clip)
+    return replace(data, clips=kept)
+
+
+if __name__ == "__main__":
+    run(main)
