@@ -6,6 +6,7 @@
     python -m eval.motion --localize --jhmdb CLIPS --jhmdb-labels JHMDB --masks MASKS --size 320
     python -m eval.motion --channels-by-joint --jhmdb CLIPS --jhmdb-labels JHMDB --size 320
     python -m eval.motion --figure 3 --video x.mp4 --level 3 --channels 5 17 --out sheet.png --out-video sheet.mp4
+    python -m eval.motion --track --html motion.html                              # the table and its plot as a page
     python -m eval.motion --fit --jhmdb CLIPS --jhmdb-labels JHMDB --masks MASKS --size 320 --weights MODEL
 
 --fit fits 1x1 convolutions to (dx, dy) from the DiMoFs of all four levels, from two fields of matching the pyramid's
@@ -20,11 +21,15 @@ labelled, in pixels of the frame, over the joints labelled in both. JHMDB's labe
 the joints do not move there, then jump. --track follows the joints of a clip's first frame by chained motion from frame
 to frame. --localize takes pairs in which the person moves by more than 2 pixels; a camera moves if the median of DIS
 outside the mask is above 1 pixel. Intervals are 95 % bootstraps over clips.
+
+--channels-by-joint asks whether the DiMoFs decompose the body, as the paper suggests (section 4): whether the channels
+that go best with a joint's motion are its own. They are if two joints share fewer of them than one joint shares with
+itself in another half of the clips; otherwise the difference is that of resampling, and no decomposition is claimed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -35,11 +40,15 @@ from dimofs.datasets.jhmdb import Jhmdb
 from dimofs.datasets.synthetic.clips import HELD_OUT
 from dimofs.eval.exclusions import check_options
 from dimofs.eval.flow import errors, fitting, maps, preferences, tracks
+from dimofs.eval.flow.estimators import ROWS
 from dimofs.eval.flow.figure import Sheet, contact_sheet, write_film, write_sheet
+from dimofs.eval.flow.methods import NAMES
+from dimofs.eval.flow.plots import plot_means
 from dimofs.eval.flow.probes import Clip, jhmdb_clips, synthetic_clips
 from dimofs.eval.flow.tracks import AFTER
 from dimofs.files import write_json
 from dimofs.flow import load_opencv
+from dimofs.pages.report import Report, recorded
 from dimofs.zoo import checkpoints
 from dimofs.zoo.detection.detector import PoseDetector
 from dimofs.zoo.detection.motion_readout import READOUT
@@ -55,6 +64,7 @@ STARTS = 3
 
 MODES = ("fit", "track", "localize", "channels_by_joint", "figure")
 CONFLICTS = [((one,), MODES[i + 1 :], "each makes its own table") for i, one in enumerate(MODES)]
+CONFLICTS.append((("json",), ("fit", "figure"), "it holds a table, and there is none"))
 NEEDS = [
     (("localize",), ("masks",), "it judges maps by them"),
     (("masks",), ("localize", "fit"), "masks judge maps, or are fitted to"),
@@ -121,26 +131,30 @@ def main(
     size: Annotated[int | None, "longer side of the model's input (default: the model's own)", Range(32, 4096)] = None,
     device: Annotated[str | None, "cpu, cuda, cuda:1, ... (default: a GPU if there is one)"] = None,
     json: Annotated[Path | None, "write the figures here", RESULT] = None,
+    html: Annotated[Path | None, "write the tables, plots and pictures here as a page", RESULT] = None,
 ) -> None:
     check_options(main, locals(), conflicts=CONFLICTS, needs=NEEDS)
     load_opencv()
     detector = checkpoints.load_as(PoseDetector, weights, pick_device(device), size)
-    if figure and video is not None:
-        _draw(detector, video, Sheet(level=level, channels=channels, delta=deltas[0]), rows, out, out_video)
-        return
     data = Data(jhmdb=jhmdb, jhmdb_labels=jhmdb_labels, masks=masks, clips=clips, starts=starts, deltas=deltas)
-    if fit:
-        _fit(detector, _folder(weights), data, carrier)
-        return
-    content = _measure(detector, weights, data, track=track, localized=localize, by_joint=channels_by_joint)
-    if json is not None:
+    content = None
+    with recorded(html, "Motion") as page:
+        if figure and video is not None:
+            page.picture(out, "Figure 3", ".png")
+            _draw(detector, video, Sheet(level=level, channels=channels, delta=deltas[0]), rows, out, out_video)
+        elif fit:
+            _fit(detector, _folder(weights), data, carrier)
+        else:
+            what = {"track": track, "localized": localize, "by_joint": channels_by_joint}
+            content = _measure(detector, weights, data, page, **what)
+    if json is not None and content is not None:
         write_json(json, {"source": data.name, "weights": weights, "size": size, **content})
 
 
 def _measure(
-    detector: PoseDetector, weights: str, data: Data, *, track: bool, localized: bool, by_joint: bool
+    detector: PoseDetector, weights: str, data: Data, page: Report, *, track: bool, localized: bool, by_joint: bool
 ) -> dict[str, Any]:
-    """Print the table asked for; returns the content of --json."""
+    """Print the table asked for and, for a page, plot it; returns the content of --json."""
     longest = max(AFTER) if track else max(data.deltas)
     clips, head = data.test(longest), f"{data.name}, {weights}"
     if by_joint:
@@ -149,15 +163,26 @@ def _measure(
     motion, masks = fitting.read_all(_folder(weights), detector)
     if track:
         print(f"{head}: joints followed by motion from frame to frame")
-        return _shown(tracks, {"drift": tracks.measure(detector, motion, clips)})
+        drift = tracks.measure(detector, motion, clips)
+        _plot(page, {f"after {number} frames": group for number, group in drift.items()}, NAMES, "drift", "drift, px")
+        return _shown(tracks, {"drift": drift})
     if localized:
         assert data.masks is not None
         found = maps.measure(detector, motion, masks, clips, data.masks, data.deltas, data.starts)
         print(f"{head}: where a person moves by more than 2 pixels")
+        _plot(page, found, maps.ROWS, "auroc", "AUROC of the mask")
         return _shown(maps, {"auroc": found})
-    measured = errors.measure(detector, motion, clips, data.deltas, data.starts)
+    found = errors.summary(errors.measure(detector, motion, clips, data.deltas, data.starts), data.deltas)
     print(f"{head}: motion of joints from A to A + delta")
-    return _shown(errors, {"errors": errors.summary(measured, data.deltas)})
+    _plot(page, found, ROWS, "error", "endpoint error, px")
+    return _shown(errors, {"errors": found})
+
+
+def _plot(page: Report, groups: Mapping[str, Any], names: Mapping[str, str], field: str, label: str) -> None:
+    """Plot a table where a page wants it."""
+    path = page.picture(None, label)
+    if path is not None:
+        plot_means(path, groups, names, field, label)
 
 
 def _shown(module: Any, content: dict[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """eval.motion: ridge, AUROC, drift and preferences by hand; the command on synthetic clips and with bad input."""
 
 import json
+from base64 import b64encode
 from pathlib import Path
 
 import numpy as np
@@ -281,9 +282,12 @@ def test_rows_are_what_the_detector_gives(fitted):
     assert there.abs().max() > 0.5
 
 
-def test_drift_and_preferences_tables(fitted, capsys, monkeypatch):
+def test_drift_and_preferences_tables(fitted, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(preferences, "LEAST", 2)
-    main("--track", "--weights", str(fitted), "--clips", "1")
+    page = tmp_path / "page.html"
+    main("--track", "--weights", str(fitted), "--clips", "1", "--html", str(page))
+    shown = page.read_text()
+    assert "data:image/svg+xml" in shown and "<td>DIS</td>" in shown and "after 30 frames" in shown
     main("--channels-by-joint", "--weights", str(fitted), "--clips", "4", "--starts", "1", "--deltas", "2")
     printed = capsys.readouterr().out
     assert "after 30 frames" in printed and "both, random offset net" in printed
@@ -296,8 +300,9 @@ def test_figure(fitted, tmp_path, capsys):
     out, film = tmp_path / "sheet.png", tmp_path / "sheet.mp4"
     main(
         "--figure", "3", "--video", str(video), "--weights", str(fitted), "--level", "3", "--deltas", "2",
-        "--rows", "2", "--out", str(out), "--out-video", str(film),
+        "--rows", "2", "--out", str(out), "--out-video", str(film), "--html", str(tmp_path / "page.html"),
     )  # fmt: skip
+    assert b64encode(out.read_bytes()).decode() in (tmp_path / "page.html").read_text().replace("\n", "")
     from dimofs.images import read_image
     from dimofs.reader import read_clip
 
@@ -313,6 +318,8 @@ def test_figure(fitted, tmp_path, capsys):
         (["--fit", "--track"], "--fit and --track exclude each other"),
         (["--figure", "3"], "--figure needs --video"),
         (["--video", "x.mp4"], "--video needs --figure"),
+        (["--fit", "--json", "x.json"], "--json and --fit exclude each other"),
+        (["--html", "/dev/null/x.html"], "/dev/null is not a folder"),
         (["--figure", "3", "--video", "absent.mp4"], "absent.mp4"),
         (["--jhmdb", "x"], "--jhmdb needs --jhmdb-labels beside it"),
         (["--jhmdb", "x", "--jhmdb-labels", "absent"], "holds no lists"),
