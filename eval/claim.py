@@ -301,7 +301,7 @@ class Test:
         found = control(model, self.videos, far, folder / "control", self.control, self.device)
         print(*lines(found, folder.name), sep="\n")
         kept = asdict(found)
-        return {"control": kept | {of: {k: none_for_nan(row) for k, row in kept[of].items()} for of in ("pck", "ap")}}
+        return {"control": none_for_nan(kept)}
 
 
 def _by_joint(scores: Sequence[VideoScores], field: str) -> list[float | None]:

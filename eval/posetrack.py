@@ -15,7 +15,9 @@ GT and PRED are files, or folders of files with the same names, in the formats o
     python -m eval.posetrack --table 1 --weights runs/single/model runs/dimofs/model
     python -m eval.posetrack --table 2 --weights runs/single/model runs/dimofs/model --plot table2.png
     python -m eval.posetrack --figure 6 --weights runs/single/model runs/dimofs/model
-    python -m eval.posetrack --figure 6 --control --deltas 1 4 10 --weights dimofs_mobile
+    python -m eval.posetrack --figure 6 --control --deltas 0 1 2 4 8 10 --size 320
+    python -m eval.posetrack --figure 6 --control --deltas 10 --weights dimofs_mobile dimofs_mobile_v2 \\
+        --variants random softmax                                # a table of offset nets
     python -m eval.posetrack --trackers default iou+oks kalman byte byte+oks iou+dimofs --seeds 0 1 2
 
 Without GT and PRED, models run over videos: POSETRACK's validation set (its folders annotations and images), JHMDB's
@@ -31,6 +33,8 @@ features of B = A + delta; the first, trained on single frames, finds poses in B
 --control tells whether motion is what --figure 6 shows: A's poses are looked for in the frame delta later, in A itself,
 in a frame of another clip (chosen by --seeds) and in pictures in which nobody is, beside what is found in B and not
 moved. Where B of another clip or with nobody gives A's poses too, the offsets bring A's pose along, whatever B shows.
+Several weights make a table of their offset nets. --variants adds rows whose motion parts are untrained: those of the
+first weights are replaced by a variant of dimofs.zoo.presets; "random" is the paper's offset net with random weights.
 
 Definitions. A joint is right within 0.5 head sizes (0.6 times the diagonal of the head box). Head is the mean of head
 top, neck and nose, the other columns are means of left and right; Mean is over those of the 15 joints that have a
@@ -53,7 +57,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Literal
 
-from dimofs.cli import RESULT, InputError, Range, run
+from dimofs.cli import RESULT, InputError, Range, check_choices, run
 from dimofs.eval.exclusions import check_distinct, check_options
 from dimofs.eval.keypoints.oks import figures as oks_figures
 from dimofs.eval.keypoints.oks import score_people
@@ -61,6 +65,7 @@ from dimofs.eval.keypoints.order import pairing_notes
 from dimofs.eval.keypoints.pairs import score_pairs
 from dimofs.eval.keypoints.scores import Definition, score_video
 from dimofs.eval.keypoints.undefined import none_for_nan
+from dimofs.eval.tables.aligning import untrained
 from dimofs.eval.tables.bench import (
     CLIPS,
     SEEDS_APART,
@@ -81,13 +86,14 @@ from dimofs.tracking import TRACKERS
 from dimofs.zoo import checkpoints
 from dimofs.zoo.detection.detector import PoseDetector
 from dimofs.zoo.devices import pick_device
+from dimofs.zoo.presets import VARIANTS
 from dimofs.zoo.training.data import JhmdbClips, JhmdbLabels
 
 FILES = ("gt", "pred")
 DATA = ("root", "jhmdb", "jhmdb_labels")
 MODELS = (
     *DATA, "videos", "seeds", "weights", "delta", "deltas", "tracker", "joint_score", "table", "figure", "trackers",
-    "out", "device", "batch", "control", "nobody", "every",
+    "out", "device", "batch", "control", "nobody", "every", "variants", "size",
 )  # fmt: skip
 CONFLICTS = (
     (FILES, MODELS, "no model runs where files are compared"),
@@ -114,7 +120,7 @@ NEEDS = (
     (("tracking",), ("gt",), "models give tracks; give --gt GT and --pred PRED"),
     (("deltas",), ("figure",), "deltas are those of --figure 6"),
     (("control",), ("figure",), "it is the control of --figure 6"),
-    (("nobody", "every"), ("control",), "it belongs to the control"),
+    (("nobody", "every", "variants"), ("control",), "it belongs to the control"),
     (("jhmdb",), ("jhmdb_labels",), "the folder of splits, joints and masks"),
     (("jhmdb_labels",), ("jhmdb",), "the folder of clips"),
 )
@@ -148,8 +154,10 @@ def main(
     control: Annotated[bool, "with --figure 6: other clips and pictures without people as Frame B"] = False,
     nobody: Annotated[str | None, "with --control: a folder of pictures in which nobody is (default: noise)"] = None,
     every: Annotated[int, "with --control: each EVERY-th frame is a Frame A", Range(1)] = ControlOptions().every,
+    variants: Annotated[Sequence[str], "with --control: the first weights with these motion parts, untrained"] = (),
     trackers: Annotated[list[str] | None, "compare these trackers on the same poses"] = None,
     out: Annotated[Path | None, "folder for the poses and tracks of models (default: they are not kept)"] = None,
+    size: Annotated[int | None, "longer side of the models' input (default: their own)", Range(32, 4096)] = None,
     device: Annotated[str | None, "cpu, cuda, cuda:1, ... (default: a GPU if there is one)"] = None,
     batch: Annotated[int, "frames at a time", Range(1, 1024)] = 1,
 ) -> None:
@@ -171,18 +179,24 @@ def main(
                 scores = score_pairs(gt, pred, work)
                 result = report(scores, str(gt), definition, tracking=tracking, per_sequence=per_sequence, plot=plot)
         else:
-            _check_counts(weights, seeds, trackers, figure, plot if table is None and figure is None else None)
+            _check_counts(weights, seeds, trackers, figure, plot if table is None and figure is None else None, control)
+            for variant in variants:
+                check_choices(variants=(variant, VARIANTS))
+            check_distinct("variants", variants)
             here = str(pick_device(device))
             with _folder(out) as folder:
                 how = {"delta": delta, "batch": batch, "joint_score": joint_score, "hota": hota}
                 options = EvalOptions(**how, definition=definition)
                 data = {"root": root, "jhmdb": jhmdb, "jhmdb_labels": jhmdb_labels, "most": videos, "seeds": seeds}
                 bench = Bench(**data, out=folder, options=options, plot=plot)
-                models = {name: checkpoints.load_as(PoseDetector, name, here) for name in weights}
+                models = {name: checkpoints.load_as(PoseDetector, name, here, size) for name in weights}
                 if trackers is not None:
                     result = compare(bench, models, trackers)
                 elif control:
                     what = ControlOptions(every=every, seed=seeds[0], pictures=nobody)
+                    for name in variants:
+                        model = checkpoints.load_as(PoseDetector, weights[0], here, size)
+                        models[f"{name}, untrained"] = untrained(model, name)
                     result = figure6_controlled(bench, models, deltas, what, here)
                 elif figure is not None:
                     result = figure6(bench, models, deltas)
@@ -200,6 +214,7 @@ def _check_counts(
     trackers: Sequence[str] | None,
     figure: int | None,
     plot: Path | None,
+    control: bool,
 ) -> None:
     """InputError: an option has more values than are used. plot: that of one model."""
     check_distinct("weights", weights)
@@ -209,7 +224,7 @@ def _check_counts(
         raise InputError("--seeds: only --trackers takes several; give one")
     if len(weights) > 1 and trackers is not None:
         raise InputError("--weights: --trackers compares trackers on the poses of one model; give one")
-    if len(weights) > 2 and figure is not None:
+    if len(weights) > 2 and figure is not None and not control:
         raise InputError("--weights: --figure 6 compares one model, or a single-frame model with another; give two")
     if len(weights) > 1 and plot is not None:
         raise InputError("--plot: draws the figures of one model; give one --weights, or --table")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -14,6 +14,7 @@ from dimofs.datasets.synthetic.clips import HELD_OUT, Synthetic
 from dimofs.eval.keypoints.scores import GROUPS, VideoScores, by_group, figures
 from dimofs.eval.tables.compare import EvalOptions, compare_trackers, score_model, sweep_deltas, tracker_lines
 from dimofs.eval.tables.control import ControlOptions, control, lines
+from dimofs.eval.tables.nets import net_lines
 from dimofs.eval.tables.plots import plot_control, plot_rows, plot_sweep
 from dimofs.eval.tables.report import line, report
 from dimofs.tracking import tracker_named
@@ -92,9 +93,10 @@ def _scores(bench: Bench, models: dict[str, PoseDetector], tracker: str) -> Iter
 
 
 def figure6_controlled(
-    bench: Bench, models: dict[str, PoseDetector], deltas: Sequence[int], options: ControlOptions, device: str
+    bench: Bench, models: Mapping[str, PoseDetector], deltas: Sequence[int], options: ControlOptions, device: str
 ) -> dict:
-    """Print and plot the control of each model; returns the content of --json."""
+    """Print and plot the control of each model and, of several, a table of their offset nets; returns the content of
+    --json."""
     videos, results = bench.videos(bench.seeds[0]), {}
     path = bench.plot or Path("control.png")
     for number, (name, detector) in enumerate(models.items()):
@@ -103,8 +105,10 @@ def figure6_controlled(
         drawn = path.with_stem(f"{path.stem}{number}") if len(models) > 1 else path
         plot_control(drawn, found)
         print(f"-> {drawn}")
-        results[name] = asdict(found)
-    return {"figure": 6, "control": results}
+        results[name] = found
+    if len(results) > 1:
+        print(*net_lines(results), sep="\n")
+    return {"figure": 6, "control": {name: asdict(found) for name, found in results.items()}}
 
 
 def figure6(bench: Bench, models: dict[str, PoseDetector], deltas: Sequence[int]) -> dict:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from dimofs.cli import InputError
 from dimofs.datasets.people import People
 from dimofs.datasets.sequences import LabelledVideo
 from dimofs.eval.keypoints.scores import VideoScores, figures
+from dimofs.eval.tables.aligning import Distances, motion_size
 from dimofs.eval.tables.compare import pose_scores
 from dimofs.eval.tables.runs import Run
 from dimofs.formats.posetrack import Video
@@ -37,6 +39,8 @@ KINDS = {
     "other": "B of another clip",
     "nobody": "B with nobody",
 }
+# Kinds that are others at every delta.
+MOVING = ("true", "copied")
 # A joint is right within this share of the longer side of the person's labelled box.
 ALPHA = 0.1
 # Pictures of noise that hold nobody, where no pictures are given.
@@ -45,13 +49,21 @@ NOISE = 16
 
 @dataclass(kw_only=True)
 class Control:
-    """PCK@0.1 in the labelled boxes and mAP, in percent, of each kind of Frame B at each of `deltas`."""
+    """PCK@0.1 in the labelled boxes and mAP, in percent, of each kind of Frame B at each of `deltas`.
+
+    motion, still: mean distances of `aligning.Distances`, of the DiMoFs and of standing still, at each of `deltas`.
+    parameters, milliseconds: of the motion parts, for a pair of frames.
+    """
 
     deltas: list[int]
     frames: int
     nobody: str
     pck: dict[str, list[float]]
     ap: dict[str, list[float]]
+    motion: list[float]
+    still: list[float]
+    parameters: int
+    milliseconds: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +93,10 @@ def control(
     if len(videos) < 2:
         raise InputError("--control: needs two videos or more, since Frame B is also taken from another clip")
     empty = _Empty(options.pictures, options.seed)
-    tallies = {(kind, delta): _Tally(folder / kind) for kind in KINDS for delta in deltas}
+    # Only some kinds of Frame B depend on delta.
+    tallies = {kind: {delta: _Tally(folder / kind) for delta in deltas} for kind in MOVING}
+    tallies |= {kind: dict.fromkeys(deltas, _Tally(folder / kind)) for kind in KINDS if kind not in MOVING}
+    distances = {delta: Distances() for delta in deltas}
     frames = 0
     for number, video in enumerate(tqdm(videos, "control", disable=None)):
         random = np.random.default_rng((options.seed, number))
@@ -94,26 +109,46 @@ def control(
         frames += len(chosen)
         other = _stranger(videos, number, random, len(chosen), pixels.shape[2:])
         nobody = empty(random, len(chosen), (pixels.shape[2], pixels.shape[3]))
-        shown = {"other": other, "nobody": nobody}
-        seen = {kind: detector.features(x.to(device) / 255) for kind, x in shown.items()}
-        a = detector.features(pixels[chosen].to(device) / 255)
+        a = _features(detector, pixels[chosen], device)
         truth = _only(video.truth, chosen)
         people = [video.people(frame, *pixels.shape[2:]) for frame in chosen]
+        views: dict[str, tuple[list[Tensor], Features, Features | None]] = {
+            "same": (detector.align(a), a, None),
+            "other": _aligned(detector, a, _features(detector, other, device)),
+            "nobody": _aligned(detector, a, _features(detector, nobody, device)),
+        }
+        for kind, view in views.items():
+            tallies[kind][deltas[0]].add(detector, *view, truth, people)
         for delta in deltas:
-            b = detector.features(pixels[[frame + delta for frame in chosen]].to(device) / 255)
-            views = {"same": (a, None), "true": (a, b), "copied": (b, None)}
-            for kind, (from_, to) in (views | {kind: (a, x) for kind, x in seen.items()}).items():
-                tallies[kind, delta].add(detector, from_, to, truth, people)
+            later = [frame + delta for frame in chosen]
+            b = _features(detector, pixels[later], device)
+            dimofs, levels = distances[delta].align(detector, a, b)
+            distances[delta].add(dimofs, a, people, [video.people(frame, *pixels.shape[2:]) for frame in later])
+            tallies["true"][delta].add(detector, levels, a, b, truth, people)
+            tallies["copied"][delta].add(detector, detector.align(b), b, None, truth, people)
     if not frames:
         raise InputError(f"--deltas {max(deltas, key=abs)}: no video is that long; give smaller ones")
-    counted = {kind: [tallies[kind, delta] for delta in deltas] for kind in KINDS}
+    means = [distances[delta].mean() for delta in deltas]
     return Control(
         deltas=list(deltas),
         frames=frames,
         nobody=empty.name,
-        pck={kind: [tally.pck() for tally in row] for kind, row in counted.items()},
-        ap={kind: [tally.ap() for tally in row] for kind, row in counted.items()},
+        pck={kind: [tallies[kind][delta].pck() for delta in deltas] for kind in KINDS},
+        ap={kind: [tallies[kind][delta].ap() for delta in deltas] for kind in KINDS},
+        motion=[error for error, _ in means],
+        still=[moved for _, moved in means],
+        parameters=motion_size(detector),
+        milliseconds=median(distances[delta].milliseconds() for delta in deltas),
     )
+
+
+def _features(detector: PoseDetector, pixels: Tensor, device: str | torch.device) -> Features:
+    return detector.features(pixels.to(device) / 255)
+
+
+def _aligned(detector: PoseDetector, a: Features, b: Features) -> tuple[list[Tensor], Features, Features]:
+    """What `_Tally.add` reads of one kind of Frame B."""
+    return detector.align(a, b), a, b
 
 
 def lines(found: Control, name: str) -> Iterator[str]:
@@ -122,7 +157,14 @@ def lines(found: Control, name: str) -> Iterator[str]:
     for title, rows in (("PCK@0.1, labelled boxes", found.pck), ("mAP", found.ap)):
         yield f"{title + ', %, at delta':<34}" + "".join(f"{delta:>8}" for delta in found.deltas)
         for kind, row in rows.items():
-            yield f"  {KINDS[kind]:<32}" + "".join("       -" if np.isnan(x) else f"{x:>8.1f}" for x in row)
+            yield f"  {KINDS[kind]:<32}" + _cells(row)
+    yield f"{'motion of joints, px, at delta':<34}" + "".join(f"{delta:>8}" for delta in found.deltas)
+    yield f"  {'mean DiMoF of P2, distance':<32}" + _cells(found.motion)
+    yield f"  {'standing still':<32}" + _cells(found.still)
+
+
+def _cells(row: Sequence[float]) -> str:
+    return "".join("       -" if np.isnan(x) else f"{x:>8.1f}" for x in row)
 
 
 class _Tally:
@@ -133,10 +175,16 @@ class _Tally:
         self.scores: list[VideoScores] = []
 
     def add(
-        self, detector: PoseDetector, a: Features, b: Features | None, truth: Video, people: Sequence[People]
+        self,
+        detector: PoseDetector,
+        levels: Sequence[Tensor],
+        a: Features,
+        b: Features | None,
+        truth: Video,
+        people: Sequence[People],
     ) -> None:
-        """Count the people labelled in a video's Frames A, as found in `b`, aligned to `a`, or in `a` itself."""
-        levels = detector.align(a, b)
+        """Count the people labelled in a video's Frames A, as found in `levels`: those of `b`, aligned to `a`, or of
+        `a` itself."""
         boxes = [a.geometry.to_input(p.boxes.to(levels[0].device)) for p in people]
         points = a.geometry.to_frame(detector.find_joints([levels], boxes)[0]).cpu()
         everyone, columns = People.join(people), torch.tensor(indices(detector.keypoint_names, DIMOFS))
