@@ -31,13 +31,19 @@ PAIRING = Tracker(gate=0.9, patience=0, oks=1.0)
 class Carried:
     """P people in the frame they were carried to.
 
-    people:  their boxes, scores and joints.
-    dissent: [P] how far the two frames disagree about where joints are: the mean distance, in units of the square root
-             of the area of the person's box.
+    people: their boxes, scores and joints.
+    apart:  [P, J] how far the two frames disagree about where each joint is, in units of the square root of the area
+            of the person's box.
     """
 
     people: Detections
-    dissent: Tensor
+    apart: Tensor
+
+    @property
+    def dissent(self) -> Tensor:
+        """[P] the mean of `apart`, joints weighted by their confidence."""
+        weight = self.people.confidences.nan_to_num(0)
+        return (weight * self.apart).sum(dim=1) / weight.sum(dim=1).clamp(min=1e-6)
 
 
 def paired(a: Detections, b: Detections) -> tuple[Tensor, Tensor]:
@@ -59,7 +65,7 @@ def carry(a: Detections, b: Detections, share: float, seen_a: Features, seen: Fe
     """
     straight = interpolated(a, b, share)
     if not len(a):
-        return Carried(straight, straight.scores)
+        return Carried(straight, straight.keypoint_scores)
     geometry, device = seen.geometry, seen.levels[0].device
     here, in_a, in_b = (geometry.to_input(p.keypoints.to(device)).float() for p in (straight, a, b))
     cell = geometry.padded[0] / seen.levels[0].shape[-2]
@@ -78,13 +84,11 @@ def carry(a: Detections, b: Detections, share: float, seen_a: Features, seen: Fe
         return geometry.to_frame(chance @ moves).nan_to_num(0).to(straight.keypoints)
 
     both = step(like_a.lerp(like_b, share))
-    apart = (step(like_a) - step(like_b)).norm(dim=2)
-    weight = straight.confidences.nan_to_num(0)
-    total = weight.sum(dim=1).clamp(min=1e-6)
-    shift = (weight[..., None] * both).sum(dim=1) / total[:, None]
-    size = boxes.area(straight.boxes).clamp(min=1).sqrt()
+    weight = straight.confidences.nan_to_num(0)[..., None]
+    shift = (weight * both).sum(dim=1) / weight.sum(dim=1).clamp(min=1e-6)
     people = replace(straight, keypoints=straight.keypoints + both, boxes=straight.boxes + shift.repeat(1, 2))
-    return Carried(people, (weight * apart).sum(dim=1) / total / size)
+    size = boxes.area(straight.boxes).clamp(min=1).sqrt()
+    return Carried(people, (step(like_a) - step(like_b)).norm(dim=2) / size[:, None])
 
 
 def described(view: Features, points: Tensor) -> Tensor:

@@ -140,7 +140,7 @@ def _moved(gap: _Gap, people_a: Detections, people_b: Detections, a: int, number
     """The same people of frames `a` and `b`, in another frame; where `b` is `a`, by that frame alone."""
     share = (number - a) / (b - a) if b > a else 0.0
     if gap.options.between == "interpolation" or not len(people_a):
-        return Carried(interpolated(people_a, people_b, share), torch.zeros(len(people_a)))
+        return Carried(interpolated(people_a, people_b, share), torch.zeros_like(people_a.keypoint_scores))
     return carry(people_a, people_b, share, gap.glance(a), gap.glance(number), gap.glance(b))
 
 

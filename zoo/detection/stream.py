@@ -75,11 +75,11 @@ def poses(
     if keyframe > 1:
         if delta or aggregate or motion or onward:
             raise ValueError("key frames go with delta = 0 and without aggregate and motion")
-        network = _Network(detector, dtype, FAINT * min_score, watch)
+        network = Network(detector, dtype, FAINT * min_score, watch)
         for placed in keyed(network, frames, KeyFrames(every=keyframe, least=min_score)):
             yield Found(placed.frame, placed.people, None, None)
         return
-    network = _Network(detector, dtype, min_score, watch)
+    network = Network(detector, dtype, min_score, watch)
     for frame, (people,), *moves in _sweep(network, frames, (delta,), batch, motion, aggregate, onward):
         yield Found(frame, people, *moves)
 
@@ -115,7 +115,7 @@ def tracked(
 
 def motion_between(detector: PoseDetector, a: Frame, b: Frame, *, dtype: torch.dtype = torch.float32) -> Motion:
     """Where what is seen in Frame A has moved in Frame B, of the same size."""
-    network = _Network(detector, dtype)
+    network = Network(detector, dtype)
     (motion,) = network.motion(network.features([a]), network.features([b]))
     return motion
 
@@ -129,11 +129,11 @@ def sweep(
     detector: PoseDetector, frames: Iterable[Frame], deltas: Sequence[int], batch: int = 1, *, motion: bool = False
 ) -> Generator[Swept]:
     """The people of every frame as found with each of the `deltas`; other arguments as in `poses`."""
-    yield from _sweep(_Network(detector), frames, deltas, batch, motion, aggregate=0)
+    yield from _sweep(Network(detector), frames, deltas, batch, motion, aggregate=0)
 
 
 @dataclass(frozen=True)
-class _Network:
+class Network:
     """A detector that reads frames and returns results on the CPU."""
 
     detector: PoseDetector
@@ -183,7 +183,7 @@ class _Network:
 
 
 def _sweep(
-    network: _Network,
+    network: Network,
     frames: Iterable[Frame],
     deltas: Sequence[int],
     batch: int,
@@ -196,7 +196,7 @@ def _sweep(
 
 
 def _sweep_clip(
-    network: _Network,
+    network: Network,
     clip: Iterator[Frame],
     deltas: Sequence[int],
     batch: int,
@@ -231,7 +231,7 @@ def _sweep_clip(
         window.drop(done - behind)
 
 
-def _onward(network: _Network, window: FeatureWindow, numbers: range, shift: int) -> list[Motion | None]:
+def _onward(network: Network, window: FeatureWindow, numbers: range, shift: int) -> list[Motion | None]:
     """The motion from each of these frames to the frame `shift` after it; None where the clip so far has no such."""
     within = range(max(numbers.start, -shift), min(numbers.stop, window.total - shift))
     if not within:
