@@ -13,6 +13,7 @@ import torch
 
 from dimofs.detections import Detections
 from dimofs.formats.writers import About
+from dimofs.motion import Motion
 from dimofs.pages.player import UNIT, page, plain_film
 from dimofs.sources import Source, video_source
 from dimofs.video import Frame, open_clip
@@ -82,6 +83,21 @@ def test_the_columns_hold_what_was_written(tmp_path):
     assert set(actions.tolist()) == {-1} and told["actions"] == []
     assert scores[-2:].tolist() == [round(0.9 * 255), round(0.3 * 255)]
     assert confidences[:2].tolist() == [250, 5]  # sigmoid(±4) = .982, .018
+
+
+def test_the_motion_of_joints(tmp_path):
+    """Everything moves right by 8 and down by 6 pixels of 160 x 120, but for the last frame."""
+    motion = Motion(torch.tensor([8.0, 6]).view(2, 1, 1).expand(2, 3, 4), HEIGHT, WIDTH)
+    with page(tmp_path / "x.html", about(), video_source(Path("x.mp4")), None, False, 1) as write:
+        write(Frame(picture(0), 0, 0.0, 0.1, full_size=(HEIGHT, WIDTH)), people(0), motion=motion)
+        write(Frame(picture(1), 1, 0.1, 0.1, full_size=(HEIGHT, WIDTH)), people(1))
+    assert json.loads(script(tmp_path / "x.html", "about"))["onward"] == 1
+    content = base64.b64decode(script(tmp_path / "x.html", "poses"))
+    # Before them: times, starts, tracks, and the places of two people.
+    begin = 2 * 8 + 3 * 4 + 2 * 4 + 2 * 8 * 2
+    moves = np.frombuffer(content[begin : begin + 2 * 4 * 2], "<i2").reshape(2, 2, 2)
+    assert moves.tolist() == [[[round(UNIT / 20)] * 2] * 2, [[0, 0]] * 2]
+    assert len(content) == begin + 2 * 4 * 2 + 2 * 2 + 2 + 4
 
 
 def test_an_odd_frame_has_a_padded_film(tmp_path):
@@ -235,6 +251,22 @@ def test_toggles(view):
     view.find("#motion").click()
     view.find("#picture").click()
     assert view.picture("#stage").max() == 0
+
+
+def test_predicted_motion(driver, tmp_path):
+    """Arrows from the joints, five times as long as the motion in a frame of 1/25 s, and none in the last frame."""
+    motion = Motion(torch.tensor([8.0, 0]).view(2, 1, 1).expand(2, 3, 4), HEIGHT, WIDTH)
+    with page(tmp_path / "x.html", about(), video_source(tmp_path / "x.mp4"), None, False, 1) as write:
+        for number in (0, 1):
+            frame = Frame(picture(number, HEIGHT, WIDTH), number, number / 25, 1 / 25)
+            write(frame, people(number), motion=None if number else motion)
+    view = opened(driver, tmp_path / "x.html")
+    ends = "soon(starts[current], points(starts[current]).slice(2)).map((to) => to && to[0] / canvas.width)"
+    (nose, unsure) = view.run(f"return {ends}")
+    assert nose == pytest.approx(20 / 160 + 5 * 8 / 160, abs=1e-3) and unsure is None
+    view.press(RIGHT)
+    view.wait("current === 1")
+    assert view.run(f"return {ends}") == []
 
 
 def test_scores(view):

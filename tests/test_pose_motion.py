@@ -168,9 +168,18 @@ def test_an_exception_removes_the_folder(tmp_path):
     assert not files(tmp_path) and not (tmp_path / "deep/x.motion").exists()
 
 
-@pytest.mark.parametrize("more", ["--no-overlay", "--format html"])
-def test_nothing_to_draw_into(network, more, capsys):
-    assert command(f"--video x.mp4 --motion {more}") == 2
+def test_a_page_draws_motion_itself(network):
+    """Its film is plain, and it has the motion at the joints: 1 pixel of 64 a frame."""
+    write_clip(Path("x.mp4"), 3)
+    assert command("--video x.mp4 --format html --out plain") == 0
+    assert command("--video x.mp4 --format html --motion --out moving") == 0
+    assert Path("plain/x.poses.mp4").read_bytes() == Path("moving/x.poses.mp4").read_bytes()
+    pages = [Path(f"{name}/x.poses.html").read_text() for name in ("plain", "moving")]
+    assert ['"onward": 0' in page for page in pages] == [True, False] and '"onward": 1' in pages[1]
+
+
+def test_nothing_to_draw_into(network, capsys):
+    assert command("--video x.mp4 --motion --no-overlay") == 2
     assert "--motion draws into frames" in capsys.readouterr().err
 
 

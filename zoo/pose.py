@@ -44,7 +44,8 @@ placed with the help of the frames D before and D after, which is slower and mor
 shows, and the colour hides the frame where something moves by 3 % of the longer side a frame or more. It is the motion
 to the next frame that is read or, with --delta D, to the frame D later. --save-motion writes it for every pixel, in
 pixels of the frame: NAME.motion/000007.flo is how far each pixel of frame 7 moves (Middlebury's format; png is KITTI's
-with 16 bits, npz the array "flow" [height, width, 2]). Frames that no such frame follows have none.
+with 16 bits, npz the array "flow" [height, width, 2]). Frames that no such frame follows have none. In a page of
+--format html the box Motion then shows it as arrows from the joints, as far as they move in a fifth of a second.
 
 With --keyframe K people are found in every K-th frame only and carried to the frames between by how their joints move,
 which is several times as fast. Where somebody enters or leaves, or the motion is unclear, more frames are looked at. A
@@ -162,8 +163,8 @@ def main(
     check_choices(dtype=(dtype, DTYPES))
     if embed and format != "html":
         raise InputError("--embed puts a film into a page; give --format html too")
-    if drawing.motion and (format == "html" or not (overlay or save_frames or show)):
-        raise InputError("--motion draws into frames; leave out --no-overlay and --format html")
+    if drawing.motion and not (overlay or save_frames or show or format == "html"):
+        raise InputError("--motion draws into frames; leave out --no-overlay")
     check_ranges(end=(end, start, inf))
     select.check()
     if threads is not None:

@@ -12,11 +12,13 @@ from typing import Any
 from urllib.parse import quote
 
 import numpy as np
+import torch
 
 from dimofs.detections import Detections
 from dimofs.drawing import LEFT_COLOUR, RIGHT_COLOUR, colour
 from dimofs.files import replacing
 from dimofs.formats.writers import About, Write
+from dimofs.motion import Motion
 from dimofs.overlay import film
 from dimofs.pages import template
 from dimofs.picture import png
@@ -32,10 +34,14 @@ SHOWN = (".avif", ".bmp", ".jpeg", ".jpg", ".png", ".webp")
 
 
 @contextmanager
-def page(path: Path, about: About, source: Source, kept: Path | None, embed: bool) -> Iterator[Callable[..., None]]:
+def page(
+    path: Path, about: About, source: Source, kept: Path | None, embed: bool, onward: int = 0
+) -> Iterator[Callable[..., None]]:
     """A page of the frames of `source` and their people. It takes its name when the context ends without an error.
 
-    Yields `write(frame, people)`, which takes the action of each person as a third argument where actions are known.
+    Yields `write(frame, people)`, which takes the action of each person as `actions` where actions are known and, with
+    `onward`, the `motion` from the frame to the one so many frames later, if there is one. The arrows of the page then
+    are of that motion at the joints; without it they lead to where the track has its joints later.
 
     kept:  the `plain_film` that is written beside the page, which the page plays. Without it the page plays the source
            itself, which has to stay where it is, as the images of a folder have to.
@@ -44,12 +50,14 @@ def page(path: Path, about: About, source: Source, kept: Path | None, embed: boo
     """
     with TemporaryDirectory() as folder:
         inside = Path(folder) / "film.mp4" if embed and not source.images else None
-        clip = _Clip(about, reduced=kept is not None or inside is not None)
+        clip = _Clip(about, kept is not None or inside is not None, onward)
         images: list[Path] = []
         with plain_film(inside, about) if inside else nullcontext() as encode:
 
-            def write(frame: Frame, people: Detections, actions: Sequence[str] = ()) -> None:
-                clip.add(frame, people, actions)
+            def write(
+                frame: Frame, people: Detections, actions: Sequence[str] = (), motion: Motion | None = None
+            ) -> None:
+                clip.add(frame, people, actions, motion)
                 if frame.file:
                     images.append(_showable(frame, Path(folder)) if embed else frame.file)
                 if encode:
@@ -85,11 +93,12 @@ def plain_film(path: Path, about: About) -> Iterator[Write]:
 class _Clip:
     """The frames and people written so far, as the columns that player_data.js reads.
 
-    reduced: whether the page plays a `plain_film`, whose first frame's time is 0 and whose size is even.
+    reduced: whether the page plays a `plain_film`, whose first frame's time is 0 and whose size is even. onward: how
+    many frames the motion spans, 0 without motion.
     """
 
-    def __init__(self, about: About, reduced: bool):
-        self.about, self.reduced = about, reduced
+    def __init__(self, about: About, reduced: bool, onward: int):
+        self.about, self.reduced, self.onward = about, reduced, onward
         self.times: list[float] = []
         self.until = 0.0
         self.starts = [0]
@@ -97,10 +106,11 @@ class _Clip:
         self.tracks: dict[int, int] = {}
         # The place of each action, by its name.
         self.actions: dict[str, int] = {}
-        # Of all people: place of the track, coordinates, place of the action or -1, score, confidences.
-        self.people = [bytearray() for _ in range(5)]
+        # Of all people: place of the track, coordinates, motion of the joints with `onward`, place of the action or -1,
+        # score, confidences.
+        self.people = [bytearray() for _ in range(6 if onward else 5)]
 
-    def add(self, frame: Frame, people: Detections, actions: Sequence[str]) -> None:
+    def add(self, frame: Frame, people: Detections, actions: Sequence[str], motion: Motion | None) -> None:
         """The next frame and the people in it, with the action of each or of nobody."""
         self.times.append(frame.time)
         self.until = frame.time + frame.duration
@@ -108,11 +118,14 @@ class _Clip:
         ids = range(len(people)) if people.ids is None else people.ids.tolist()
         tracks = [self.tracks.setdefault(number, len(self.tracks)) for number in ids]
         points = np.concatenate((people.boxes.reshape(-1, 2, 2).numpy(), people.keypoints.numpy()), axis=1)
-        places = np.nan_to_num(points / self._extent(frame) * UNIT).round().clip(-2 * UNIT, 2 * UNIT - 1)
+        extent = self._extent(frame)
+        columns = [np.array(tracks, "<i4"), _units(points / extent)]
+        if self.onward:
+            moves = torch.zeros_like(people.keypoints) if motion is None else motion.at(people.keypoints)
+            columns.append(_units(moves.numpy() / extent))
         done = [self.actions.setdefault(name, len(self.actions)) for name in actions] or [-1] * len(people)
         scores = _bytes(people.scores), _bytes(people.confidences)
-        parts = (np.array(tracks, "<i4"), places.astype("<i2"), np.array(done, "<i2"), *scores)
-        for column, part in zip(self.people, parts, strict=True):
+        for column, part in zip(self.people, [*columns, np.array(done, "<i2"), *scores], strict=True):
             column += part.tobytes()
 
     def _extent(self, frame: Frame) -> np.ndarray:
@@ -139,6 +152,7 @@ class _Clip:
             "colours": [_hex(colour(number)) for number in self.tracks],
             "sides": {"left_": _hex(LEFT_COLOUR), "right_": _hex(RIGHT_COLOUR)},
             "actions": list(self.actions),
+            "onward": self.onward,
         }
 
     def _origin(self) -> float:
@@ -149,6 +163,11 @@ class _Clip:
         times = np.array(self.times, "<f8") - self._origin()
         starts = np.array(self.starts, "<u4")
         return template.encoded(b"".join((times.tobytes(), starts.tobytes(), *self.people)))
+
+
+def _units(parts: np.ndarray) -> np.ndarray:
+    """Parts of the width and height as whole numbers of 16 bits."""
+    return np.nan_to_num(parts * UNIT).round().clip(-2 * UNIT, 2 * UNIT - 1).astype("<i2")
 
 
 def _hex(colour: tuple[int, int, int]) -> str:

@@ -16,7 +16,7 @@ function bytes(base64) {
   return out;
 }
 
-const { times, starts, tracks, places, actions, scores, confidences } = (() => {
+const { times, starts, tracks, places, moves, actions, scores, confidences } = (() => {
   const { buffer } = bytes($("poses").textContent);
   let at = 0;
   const take = (Kind, length) => {
@@ -32,6 +32,8 @@ const { times, starts, tracks, places, actions, scores, confidences } = (() => {
     tracks: take(Int32Array, about.people),
     // Of each row x1 y1 x2 y2 of the box, then x y of each joint.
     places: take(Int16Array, about.people * (4 + 2 * joints)),
+    // Of each row dx dy of each joint, to the frame about.onward frames later; nothing where that is 0.
+    moves: take(Int16Array, about.onward ? about.people * 2 * joints : 0),
     // Places in about.actions, or -1.
     actions: take(Int16Array, about.people),
     scores: take(Uint8Array, about.people),

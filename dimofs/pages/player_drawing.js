@@ -101,13 +101,28 @@ function stroke(path, width, colour) {
   pen.stroke(path);
 }
 
-/** Arrows from the joints to where the same track has them a fifth of a second later. */
+// The arrows of motion are as long as what moves in this time, in seconds.
+const AHEAD = 0.2;
+
+/** Where the joints of a row are a little later: by the predicted motion, or where the same track has them. */
+function soon(row, found) {
+  if (!about.onward) {
+    const then = frameAt(times[current] + AHEAD);
+    const later = then > current && rows(then).find((other) => tracks[other] === tracks[row]);
+    return later ? points(later).slice(2) : [];
+  }
+  const seconds = times[Math.min(last, Math.max(0, current + about.onward))] - times[current];
+  if (!seconds) return [];
+  return found.map((from, joint) => {
+    const at = 2 * (row * joints + joint), part = AHEAD / seconds / UNIT;
+    return from && [from[0] + moves[at] * part * canvas.width, from[1] + moves[at + 1] * part * canvas.height];
+  });
+}
+
+/** Arrows from the joints to where they are soon. */
 function drawMotion(row, found, thick) {
-  const then = frameAt(times[current] + 0.2);
-  const later = then > current && rows(then).find((other) => tracks[other] === tracks[row]);
-  if (!later) return;
   const arrows = new Path2D();
-  points(later).slice(2).forEach((to, joint) => {
+  soon(row, found).forEach((to, joint) => {
     const from = found[joint];
     if (!from || !to) return;
     const [dx, dy] = [to[0] - from[0], to[1] - from[1]], length = Math.hypot(dx, dy);

@@ -263,14 +263,20 @@ def _write_all(
 
 
 def _all_of(
-    writers: Sequence[Write], save: flow_folder.Save | None, options: PoseOptions, watch: Stopwatch | None
+    writers: Sequence[Callable[..., None]],
+    save: flow_folder.Save | None,
+    options: PoseOptions,
+    watch: Stopwatch | None,
 ) -> Callable[[Frame, Detections, Motion | None], None]:
     """The writers as one, that of the results first and those of drawn frames after it, and what saves motion."""
     results, *overlays = writers
 
     def write(frame: Frame, people: Detections, motion: Motion | None) -> None:
         with nullcontext() if watch is None else watch("write"):
-            results(frame, people)
+            if options.format == "html":
+                results(frame, people, motion=motion)
+            else:
+                results(frame, people)
             shown = _moving(frame, motion, options) if overlays else frame
             for one in overlays:
                 one(shown, people)
@@ -281,8 +287,10 @@ def _all_of(
 
 
 def _moving(frame: Frame, motion: Motion | None, options: PoseOptions) -> Frame:
-    """The frame with its motion drawn in, if that is asked for and there is any."""
-    return frame if motion is None or not options.motion else with_motion(frame, motion, options.onward)
+    """The frame with its motion drawn in, if that is asked for and there is any; a page draws it itself."""
+    if motion is None or not options.motion or options.format == "html":
+        return frame
+    return with_motion(frame, motion, options.onward)
 
 
 def _saving(job: Job, options: PoseOptions) -> AbstractContextManager[flow_folder.Save | None]:
@@ -339,7 +347,8 @@ def _writers(
         pixel_aspect=clip.pixel_aspect,
     )
     if options.format == "html":
-        yield page(partial_path(job.results), about, job.source, job.overlay, options.embed)
+        onward = options.onward if options.motion else 0
+        yield page(partial_path(job.results), about, job.source, job.overlay, options.embed, onward)
     else:
         yield FORMATS[options.format][1](STDOUT if job.streamed else partial_path(job.results), about)
     if job.overlay:
