@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Generator, Iterable, Iterator
-from itertools import groupby, islice
+from collections.abc import Generator, Iterable
+from functools import partial
+from itertools import groupby
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +15,7 @@ from dimofs.shrinking import shrunk
 from dimofs.video import Frame
 from dimofs.zoo.detection.action_localizer import ActionLocalizer
 from dimofs.zoo.detection.features import Features
-from dimofs.zoo.detection.stream import FeatureWindow
+from dimofs.zoo.detection.stream import windows
 
 
 class FoundActions(NamedTuple):
@@ -33,8 +33,14 @@ def actions(
     The frames B are those that the model's deltas name, or the clip's last (first) frame where it ends before that.
     Frames of another size begin a new clip. min_score: see `BoxDetector.find_boxes`.
     """
+    ahead, behind = max(0, *model.deltas, 0), max(0, *(-delta for delta in model.deltas), 0)
     for _, clip in groupby(frames, key=lambda frame: frame.size):
-        yield from _of_clip(model, clip, batch, min_score)
+        for window, now, group in windows(clip, partial(_features, model), batch, ahead, behind):
+            with torch.inference_mode():
+                others = {delta: window.at(now, delta) for delta in model.deltas}
+                found = model.detect(window.at(now), others, min_score=min_score)
+            for frame, people in zip(group, found, strict=True):
+                yield FoundActions(frame, people.to("cpu", torch.float32))
 
 
 @torch.inference_mode()
@@ -42,26 +48,3 @@ def _features(model: ActionLocalizer, frames: list[Frame]) -> Features:
     device = next(model.parameters()).device
     pixels = torch.from_numpy(np.stack([shrunk(frame.pixels) for frame in frames])).to(device)
     return model.features(pixels.permute(0, 3, 1, 2), frame_size=frames[0].size)
-
-
-def _of_clip(model: ActionLocalizer, clip: Iterator[Frame], batch: int, min_score: float) -> Generator[FoundActions]:
-    ahead, behind = max(0, *model.deltas, 0), max(0, *(-delta for delta in model.deltas), 0)
-    window, waiting, done = FeatureWindow(), deque[Frame](), 0
-    ended = False
-    while not ended:
-        group = list(islice(clip, batch))
-        ended = not group
-        if group:
-            window.add(_features(model, group))
-            waiting.extend(group)
-        # Until the clip has ended, a frame waits for the frames that it needs after it.
-        ready = window.total if ended else window.total - ahead
-        for first in range(done, ready, batch):
-            now = range(first, min(first + batch, ready))
-            with torch.inference_mode():
-                others = {delta: window.at(now, delta) for delta in model.deltas}
-                found = model.detect(window.at(now), others, min_score=min_score)
-            for people in found:
-                yield FoundActions(waiting.popleft(), people.to("cpu", torch.float32))
-        done = max(done, ready)
-        window.drop(done - behind)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from itertools import groupby, islice
@@ -207,28 +207,15 @@ def _sweep_clip(
     """`_sweep` over frames of one size."""
     ahead = max(*deltas, aggregate, onward, 0)
     behind = max(*(-delta for delta in deltas), aggregate, -onward, int(motion))
-    window, waiting, done = FeatureWindow(), deque[Frame](), 0
-    ended = False
-    while not ended:
-        group = list(islice(clip, batch))
-        ended = not group
-        if group:
-            window.add(network.features(group))
-            waiting.extend(group)
-        # Until the clip has ended, a frame waits for the frames that it needs after it.
-        ready = window.total if ended else window.total - ahead
-        if ready > done:
-            now = range(done, ready)
-            a = window.at(now)
-            beside = [window.at(now, -aggregate), window.at(now, aggregate)] if aggregate else []
-            found = [network.detect(a, window.at(now, delta) if delta else None, beside) for delta in deltas]
-            moves = network.motion(window.at(now, -1), a) if motion else [None] * len(now)
-            onwards = _onward(network, window, now, onward) if onward else [None] * len(now)
-            for i, number in enumerate(now):
-                people = [detections[i] for detections in found]
-                yield Swept(waiting.popleft(), people, moves[i] if number else None, onwards[i])
-            done = ready
-        window.drop(done - behind)
+    for window, now, frames in windows(clip, network.features, batch, ahead, behind):
+        a = window.at(now)
+        beside = [window.at(now, -aggregate), window.at(now, aggregate)] if aggregate else []
+        found = [network.detect(a, window.at(now, delta) if delta else None, beside) for delta in deltas]
+        moves = network.motion(window.at(now, -1), a) if motion else [None] * len(now)
+        onwards = _onward(network, window, now, onward) if onward else [None] * len(now)
+        for i, (number, frame) in enumerate(zip(now, frames, strict=True)):
+            people = [detections[i] for detections in found]
+            yield Swept(frame, people, moves[i] if number else None, onwards[i])
 
 
 def _onward(network: Network, window: FeatureWindow, numbers: range, shift: int) -> list[Motion | None]:
@@ -261,3 +248,32 @@ class FeatureWindow:
         """Forget the frames before `number`."""
         while len(self.features) > self.total - number:
             self.features.popleft()
+
+
+def windows(
+    clip: Iterator[Frame],
+    features: Callable[[list[Frame]], Features],
+    batch: int,
+    ahead: int,
+    behind: int,
+) -> Generator[tuple[FeatureWindow, range, list[Frame]]]:
+    """The frames of a clip of one size, at most `batch` at a time: a window of features, their numbers, the frames.
+
+    features: computes those of up to `batch` frames. The window holds those of `behind` frames before and, until the
+    clip ends, `ahead` frames after each of the numbers; it is only valid until the next step.
+    """
+    window, waiting, done = FeatureWindow(), deque[Frame](), 0
+    ended = False
+    while not ended:
+        group = list(islice(clip, batch))
+        ended = not group
+        if group:
+            window.add(features(group))
+            waiting.extend(group)
+        # Until the clip has ended, a frame waits for the frames that it needs after it.
+        ready = window.total if ended else window.total - ahead
+        for first in range(done, ready, batch):
+            now = range(first, min(first + batch, ready))
+            yield window, now, [waiting.popleft() for _ in now]
+        done = max(done, ready)
+        window.drop(done - behind)
