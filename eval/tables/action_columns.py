@@ -45,7 +45,7 @@ TABLE3 = (
     Column("B of another clip", ("appearance", "stranger@10")),
     Column("pose", ("appearance", "pose@10")),
     Column("DiMoFs and pose", ("appearance", "dimofs@10", "pose@10")),
-    Column("best", ("appearance", "dimofs@5", "dimofs@10", "dimofs@20", "pose@10")),
+    Column("best", ("appearance", "dimofs@5", "dimofs@10", "dimofs@20", "pose@10"), tracks=True),
 )
 # More columns of a detector whose offset net aligns: the same net before training, which matches features as they are,
 # and the paper's net with random weights.
