@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from dimofs.cli import InputError
+from dimofs.detections import Detections
 from dimofs.zoo import calibrate, checkpoints
 from dimofs.zoo.presets import dimofs_mobile
 from dimofs.zoo.training import calibration
@@ -40,6 +42,44 @@ def test_apply_moves_scores_and_leaves_peaks():
     torch.testing.assert_close(moved, points)
     assert after.sigmoid().mean().item() == pytest.approx(0.8, abs=0.02)
     assert before.sigmoid().mean().item() != pytest.approx(0.8, abs=0.02)
+
+
+def test_scores_of_people_learn_what_joints_tell():
+    """Boxes say nothing here, joints everything; people who are found by few of them are labelled more often."""
+    random = torch.Generator().manual_seed(0)
+    images = []
+    for _ in range(200):
+        right = torch.rand(10, generator=random) < 0.5
+        joints = torch.where(right, 3.0, -3.0) + torch.randn(10, generator=random)
+        images.append(calibration.Found(torch.full((10,), 0.7), joints, right, int(right.sum())))
+    score = calibration.fit_person_score(images)
+    assert score.joints > 1 and score.box > 0
+    found = torch.cat([image.joints for image in images])
+    right = torch.cat([image.right for image in images])
+    scores = score(torch.full_like(found, 0.7), found[:, None])
+    # At .5 as many are found as are labelled.
+    assert abs(int((scores >= 0.5).sum()) - int(right.sum())) <= 2
+    with pytest.raises(InputError, match="finds only people, or none"):
+        calibration.fit_person_score([calibration.Found(torch.rand(2), torch.rand(2), torch.ones(2).bool(), 2)])
+
+
+def test_a_found_person_is_right_once_and_crowds_do_not_count():
+    boxes = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 9], [50, 50, 60, 60], [80, 80, 90, 90]])
+    people = Detections(boxes, torch.ones(4), torch.zeros(4, 1, 2), torch.zeros(4, 1))
+    right, counted = calibration._right(people, boxes[:1], boxes[2:3])
+    assert right.tolist() == [True, False, False, False]
+    assert counted.tolist() == [True, True, False, True]
+
+
+def test_people_are_scored_by_a_command(tmp_path):
+    torch.manual_seed(0)
+    checkpoints.save(dimofs_mobile(min_size=96, max_size=128), tmp_path / "model", {})
+    with pytest.raises(InputError, match="nothing is left"):
+        call(calibrate.main, weights=str(tmp_path / "model"), out=tmp_path / "none", joints=False)
+    call(calibrate.main, weights=str(tmp_path / "model"), out=tmp_path / "scored", joints=False, people=True, count=3)
+    before, after = (checkpoints.load(tmp_path / name) for name in ("model", "scored"))
+    assert before.person_score is None and len(after.person_score) == 3
+    assert all(torch.equal(after.state_dict()[name], tensor) for name, tensor in before.state_dict().items())
 
 
 def test_without_data_it_calibrates_on_synthetic_clips(tmp_path):

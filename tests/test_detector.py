@@ -20,6 +20,7 @@ from dimofs.zoo.detection.keypoint_head import KeypointHead
 from dimofs.zoo.detection.losses import Sampling, keypoint_loss, pose_losses
 from dimofs.zoo.detection.matcher import BETWEEN, NEGATIVE, match, sample
 from dimofs.zoo.detection.offsets import DeformableLayer, OffsetNet
+from dimofs.zoo.detection.person_score import PersonScore
 from dimofs.zoo.detection.pose_nms import distinct
 from dimofs.zoo.detection.preprocess import Preprocess
 from dimofs.zoo.detection.rpn import RegionProposals, grid_anchors
@@ -234,6 +235,51 @@ def test_a_duplicate_of_a_better_pose_is_suppressed_by_hand():
     assert distinct(points, boxes, sigmas, 0.0677).tolist() == [True, False, True]
     assert distinct(points, boxes, sigmas, 0.0679).tolist() == [True, True, True]
     assert distinct(points[:0], boxes[:0], sigmas, 0.5).shape == (0,)
+
+
+def test_a_mixture_of_better_poses_is_suppressed_by_hand():
+    """The left half of one person and the right half of another, whom it resembles by half each."""
+    boxes = torch.tensor([[0.0, 0, 100, 100], [100, 0, 200, 100], [50, 0, 150, 100]])
+    points = torch.tensor([[[10.0, 50], [90, 50]], [[110, 50], [190, 50]], [[10, 50], [190, 50]]])
+    sigmas = (0.1, 0.1)
+    assert distinct(points, boxes, sigmas, 0.7).tolist() == [True, True, False]
+    # 13 pixels off in each joint is exp(-169 / 800) = .8096, 14 pixels exp(-196 / 800) = .7827.
+    for off, stays in ((13, False), (14, True)):
+        moved = points.clone()
+        moved[2, :, 1] += off
+        assert distinct(moved, boxes, sigmas, 0.7).tolist() == [True, True, stays]
+    # Worse people make nobody a mixture.
+    assert distinct(points.flip(0), boxes.flip(0), sigmas, 0.7).tolist() == [True, True, True]
+
+
+def test_box_and_joints_score_a_person_by_hand():
+    score = PersonScore(bias=-1.0, box=0.5, joints=0.5)
+    peaks = torch.tensor([[1.0, -9, 1, 1, 1, 1], [0, 0, 0, 0, 0, -50]])
+    # logit(.8) = 1.3863: -1 + .6931 + .5, and -1 + .6931
+    expected = [1 / (1 + math.exp(-0.1931)), 1 / (1 + math.exp(0.3069))]
+    assert score(torch.tensor([0.8, 0.8]), peaks).tolist() == pytest.approx(expected, abs=1e-4)
+    assert score(torch.zeros(0), torch.zeros(0, 6)).shape == (0,)
+    assert score(torch.ones(1), torch.ones(1, 2)).isfinite().all()
+    for wanted in (0.05, 0.5, 0.9):
+        least = score.least_box(wanted)
+        best = torch.full((1, 6), 100.0)
+        assert score(torch.tensor([least]), best).item() == pytest.approx(wanted, abs=1e-4)
+    assert score.least_box(0) == 0
+
+
+def test_a_person_score_ranks_and_filters_people(mobile, monkeypatch):
+    x = torch.rand(1, 3, 96, 128)
+    (boxes_only,) = mobile(x)
+    monkeypatch.setattr(mobile, "person_score", PersonScore(0.5, 0.8, 0.6))
+    (whole,) = mobile(x)
+    expected = mobile.person_score(boxes_only.scores, boxes_only.keypoint_scores)
+    assert whole.scores.tolist() == sorted(whole.scores.tolist(), reverse=True)
+    assert set(whole.scores.tolist()) <= set(expected.tolist()) and len(whole) > 2
+    middle = whole.scores[len(whole) // 2].item()
+    (some,) = mobile(x, min_score=middle)
+    assert torch.equal(some.scores, whole.scores[whole.scores > middle])
+    with pytest.raises(ValueError, match="give bias, box"):
+        dimofs_mobile(person_score=[0.0, 0.0, 1.0])
 
 
 def test_duplicates_are_suppressed(mobile, monkeypatch):

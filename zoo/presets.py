@@ -74,6 +74,8 @@ Side = Annotated[int, Limits(1, 2**14)]
 # Pairs of joints to draw as lines, and the standard deviation of each joint; None is that of people.
 Limbs = Sequence[Sequence[str]] | None
 Sigmas = Sequence[Annotated[float, Limits(1e-6, 1e6)]] | None
+# The numbers of `dimofs.zoo.detection.person_score.PersonScore`.
+Scoring = Sequence[Annotated[float, Limits(-1e3, 1e3)]] | None
 
 P = ParamSpec("P")
 M = TypeVar("M", bound=nn.Module)
@@ -124,6 +126,7 @@ def dimofs_mobile(
     variant: str = "paper",
     limbs: Limbs = None,
     sigmas: Sigmas = None,
+    person_score: Scoring = None,
 ) -> PoseDetector:
     """The shipped model: MoveNet's features in a pyramid of 64 channels, with light heads."""
     channels = 64
@@ -153,6 +156,7 @@ def dimofs_mobile(
         limbs=limbs,
         sigmas=sigmas,
         duplicate_oks=0.7,
+        person_score=person_score,
     )
 
 
@@ -164,9 +168,10 @@ def dimofs_resnet50(
     variant: str = "paper",
     limbs: Limbs = None,
     sigmas: Sigmas = None,
+    person_score: Scoring = None,
 ) -> PoseDetector:
     """The paper's head on ResNet-50 FPN; parameters as torchvision's `keypointrcnn_resnet50_fpn`."""
-    return _paper(resnet50(), keypoint_names, min_size, max_size, variant, limbs, sigmas)
+    return _paper(resnet50(), keypoint_names, min_size, max_size, variant, limbs, sigmas, person_score)
 
 
 @preset
@@ -177,10 +182,11 @@ def dimofs_resnet101(
     variant: str = "paper",
     limbs: Limbs = None,
     sigmas: Sigmas = None,
+    person_score: Scoring = None,
 ) -> PoseDetector:
     """The paper's model: ResNet-101 FPN, 256 displacements per pixel and level, the keypoint head of Detect-and-Track
     (Girdhar et al., 2018)."""
-    return _paper(resnet101(), keypoint_names, min_size, max_size, variant, limbs, sigmas)
+    return _paper(resnet101(), keypoint_names, min_size, max_size, variant, limbs, sigmas, person_score)
 
 
 @preset
@@ -252,6 +258,7 @@ def _paper(
     variant: str,
     limbs: Limbs,
     sigmas: Sigmas,
+    person_score: Scoring,
 ) -> PoseDetector:
     channels = 256
     return PoseDetector(
@@ -264,6 +271,7 @@ def _paper(
         keypoint_names=keypoint_names,
         limbs=limbs,
         sigmas=sigmas,
+        person_score=person_score,
     )
 
 
