@@ -78,6 +78,7 @@ def test_what_is_written(folder):
             "variant": "paper",
             "limbs": None,
             "sigmas": None,
+            "person_score": None,
         },
         "keypoint_names": ["nose", "left_knee"],
     }
