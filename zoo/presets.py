@@ -27,6 +27,8 @@ from dimofs.zoo.detection.keypoint_head import KeypointHead
 from dimofs.zoo.detection.offsets import DeformableLayer, OffsetNet
 from dimofs.zoo.detection.preprocess import Preprocess
 from dimofs.zoo.detection.rpn import RegionProposals
+from dimofs.zoo.recognition.classifier import ClipClassifier
+from dimofs.zoo.recognition.recognizer import Recognizer
 
 
 class Variant(NamedTuple):
@@ -245,6 +247,32 @@ def localizer(
 
 
 @preset
+def recognize_mobile(
+    class_names: Sequence[str],
+    clusters: Annotated[int, Limits(1, 10_000)] = 100,
+    delta: Annotated[int, Limits(1, 1000)] = 5,
+    cells: Annotated[int, Limits(1, 7)] = 5,
+    hidden: int = 256,
+    keypoint_names: Sequence[str] = skeletons.DIMOFS,
+    min_size: Side = 240,
+    max_size: Side = 320,
+    variant: str = "paper",
+) -> Recognizer:
+    """Classes of clips (section 5.2 of the paper) on the parts of `dimofs_mobile`."""
+    pose = dimofs_mobile(keypoint_names, min_size, max_size, variant)
+    return recognizer(pose, class_names, clusters, delta, cells, hidden)
+
+
+def recognizer(
+    pose: PoseDetector, class_names: Sequence[str], clusters: int, delta: int, cells: int, hidden: int
+) -> Recognizer:
+    """A recognizer of the parts of `pose`, with a new head and classifier."""
+    names = [f"cluster {number}" for number in range(clusters)]
+    parts = localizer(pose, names, ("appearance", f"dimofs@{delta}"), cells, hidden)
+    return Recognizer(parts, ClipClassifier(clusters, len(class_names)), class_names, pose.keypoint_names)
+
+
+@preset
 def movenet_multipose(people: Annotated[int, Limits(1, 1000)] = 6) -> movenet.MoveNet:
     """MoveNet MultiPose: a single-frame peer, a teacher, and the mobile model's initial weights."""
     return movenet.MoveNet(people)
@@ -281,5 +309,6 @@ PRESETS: dict[str, Callable[..., Any]] = {
     "dimofs_resnet101": dimofs_resnet101,
     "action_mobile": action_mobile,
     "action_resnet101": action_resnet101,
+    "recognize_mobile": recognize_mobile,
     "movenet_multipose": movenet_multipose,
 }

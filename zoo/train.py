@@ -11,6 +11,7 @@
     python -m dimofs.zoo.train pose --benchmark 20 --synthetic 1000 --canvas 256 --batch 4
     python -m dimofs.zoo.train action --out runs/jhmdb --jhmdb CLIPS --jhmdb-labels JHMDB --validate 300
     python -m dimofs.zoo.train action --out runs/own --clips DIR --streams appearance dimofs@5 dimofs@10 pose@10
+    python -m dimofs.zoo.train recognize --out runs/strokes --clips DIR --validate 300
 
 Data: without any it trains on 10,000 synthetic clips, which need no files. Data sets given by path are mixed; --mix
 sets their weights. Your own labelled images can be a COCO keypoint file, the .xml of CVAT ("CVAT for images 1.1"), the
@@ -50,6 +51,12 @@ detector is surest of, or --boxes gives an array [frames, 4] (x1 y1 x2 y2) for e
 Features are computed once and kept in --cache under a hash of weights, size and clip. --validate keeps every fourth
 clip of each class out of training. The result is for python -m dimofs.zoo.action.
 
+Whole clips: `recognize` learns to label clips, those of the main person, above the same frozen parts: it clusters poses
+and DiMoFs of pairs of frames, trains a head that tells the cluster, and fits a classifier to what a clip's pairs sum up
+to (dimofs.eval.diving48 measures these steps). --clips is as above, or holds train/ and test/ with such folders;
+--validate leaves the test part out (a quarter of each class, if there is none). The result is for python -m
+dimofs.zoo.recognize.
+
 torchrun spreads each batch over its processes, with the same losses and weights as one process.
 """
 
@@ -80,6 +87,7 @@ from dimofs.zoo.training.distributed import join_processes
 from dimofs.zoo.training.initialize import variant_of
 from dimofs.zoo.training.poses import POSE_RECIPES, PoseTask
 from dimofs.zoo.training.recipes import RECIPES
+from dimofs.zoo.training.recognition import RECOGNITION, RECOGNIZERS, RecognitionTask, recognition_task
 from dimofs.zoo.training.run import RunOptions, benchmark_run, plan, train
 from dimofs.zoo.training.tasks import Task
 
@@ -104,7 +112,7 @@ def _model_of(task: str, model: str, known: Sequence[str]) -> str:
 
 
 def main(
-    task: Annotated[Literal["pose", "action"], "what to learn"],
+    task: Annotated[Literal["pose", "action", "recognize"], "what to learn"],
     *,
     out: Annotated[str | None, "run folder; the same command on it resumes the run (default: runs/TASK)"] = None,
     init: Annotated[str | None, "weights to start from: a converted MoveNet, or the model's own"] = None,
@@ -115,7 +123,15 @@ def main(
     mix: Annotated[list[str] | None, "weights of the data sets in the batches, as in jhmdb=0.4 coco=0.25"] = None,
     recipe: Annotated[Literal["mobile", "paper"], "sets the defaults of the options below"] = "mobile",
     model: Annotated[
-        Literal["dimofs_mobile", "dimofs_resnet50", "dimofs_resnet101", "action_mobile", "action_resnet101"] | None,
+        Literal[
+            "dimofs_mobile",
+            "dimofs_resnet50",
+            "dimofs_resnet101",
+            "action_mobile",
+            "action_resnet101",
+            "recognize_mobile",
+        ]
+        | None,
         "the network",
     ] = None,
     variant: Annotated[str | None, f"motion parts: {', '.join(VARIANTS)} (see dimofs.zoo.presets)"] = None,
@@ -150,17 +166,25 @@ def main(
         "steps": steps, "batch": batch, "accumulate": accumulate, "optimizer": optimizer, "learning_rate": rate,
         "warmup": warmup, "dtype": dtype, "recompute": recompute, "seed": seed,
     }  # fmt: skip
-    if task == "action":
+    if task != "pose":
         check_unused(
             task, teacher=teacher, mix=mix, recipe=recipe != "mobile", canvas=canvas, single=single, paste=paste,
             largest=largest, unfreeze=unfreeze, fixed=fixed, recompute=recompute, apart=apart, constrain=constrain,
         )  # fmt: skip
         init = init or "dimofs_mobile_v2"
-        preset = _model_of(task, model or MODELS[0], MODELS)
-        learned: Task = actions.task(
-            data, preset=preset, weights=init, variant=variant, validate=validate > 0, device=device
-        )
-        chosen, sources = ACTIONS.changed(**common), {}
+        known, start = (MODELS, ACTIONS) if task == "action" else (RECOGNIZERS, RECOGNITION)
+        preset = _model_of(task, model or known[0], known)
+        if task == "action":
+            learned: Task = actions.task(
+                data, preset=preset, weights=init, variant=variant, validate=validate > 0, device=device
+            )
+        else:
+            check_unused(task, boxes=actions.boxes, streams=actions.streams)
+            learned = recognition_task(
+                actions, data, preset=preset, weights=init, variant=variant or variant_of(init),
+                validate=validate > 0, device=device, seed=seed, every=data.every,
+            )  # fmt: skip
+        chosen, sources = start.changed(**common), {}
     else:
         check_unused(task, **{option.removeprefix("--"): True for option in actions.given})
         for option, value in (("--unfreeze", unfreeze), ("--fixed", fixed)):
@@ -189,7 +213,10 @@ def main(
         if process.leads and not quiet:
             describe(plan(learned, chosen, init), sources)
         if benchmark is None:
-            train(learned, chosen, out or f"runs/{task}", process, options)
+            folder = out or f"runs/{task}"
+            train(learned, chosen, folder, process, options)
+            if isinstance(learned, RecognitionTask) and process.leads:
+                learned.finish(folder, quiet=quiet)
             return
         speed = benchmark_run(learned, chosen, process, options, benchmark)
         if process.leads:

@@ -14,7 +14,8 @@ from dimofs.zoo.detection.keypoint_head import KeypointHead
 from dimofs.zoo.detection.losses import Sampling
 from dimofs.zoo.detection.preprocess import Preprocess
 from dimofs.zoo.detection.rpn import RegionProposals
-from dimofs.zoo.presets import PRESETS, localizer, motion_parts, preset
+from dimofs.zoo.presets import PRESETS, localizer, motion_parts, preset, recognizer
+from dimofs.zoo.recognition.recognizer import Recognizer
 from dimofs.zoo.training.poses import POSE_RECIPES, PoseRecipe, PoseTask
 from dimofs.zoo.training.recipes import RECIPES, Recipe
 
@@ -68,6 +69,7 @@ def use_tiny(patch: pytest.MonkeyPatch) -> None:
     """Have the training command train this model, when told of no other recipe."""
     patch.setitem(PRESETS, "tiny", tiny)
     patch.setitem(PRESETS, "tiny_action", tiny_action)
+    patch.setitem(PRESETS, "tiny_recognizer", tiny_recognizer)
     patch.setitem(RECIPES, "mobile", TINY)
     patch.setitem(POSE_RECIPES, "mobile", TINY_POSES)
 
@@ -84,3 +86,10 @@ def tiny_action(
     variant: str = "random",
 ) -> ActionLocalizer:
     return localizer(tiny(DIMOFS, variant), action_names, streams, cells, hidden)
+
+
+@preset
+def tiny_recognizer(
+    class_names: Sequence[str], clusters: int = 3, delta: int = 2, cells: int = 3, hidden: int = 16
+) -> Recognizer:
+    return recognizer(tiny(DIMOFS, "random"), class_names, clusters, delta, cells, hidden)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
@@ -13,6 +13,7 @@ from dimofs.datasets.labelled_clips import ClipFault, ClipReader, LabelledClip
 from dimofs.pixels import to_tensor
 from dimofs.reader import count_frames
 from dimofs.shrinking import shrunk
+from dimofs.video import Frame
 from dimofs.zoo.detection.box_detector import BoxDetector
 from dimofs.zoo.detection.features import Features
 from dimofs.zoo.training.feature_cache import FeatureCache
@@ -72,19 +73,34 @@ def read_features(detector: BoxDetector, stored: FeatureCache, clip: LabelledCli
             features = stored.features(clip.path, [clip.start + number for number in wanted])
             return ClipFeatures(features=_half(features), places=_places(wanted), length=length, fault=None)
     reader = ClipReader(clip, least=pairing.delta + 1)
+    frames = (replace(frame, index=frame.index - clip.start) for frame in reader)
+    return replace(pair_features(detector, frames, pairing), fault=reader.fault)
+
+
+@torch.inference_mode()
+def pair_features(detector: BoxDetector, frames: Iterable[Frame], pairing: Pairing) -> ClipFeatures:
+    """The features of those frames that pairs need, of all frames of a clip, whose indices count from 0."""
     device = next(detector.parameters()).device
-    parts, numbers = list[Features](), list[int]()
-    frames = (frame for frame in reader if pairing.reads(frame.index - clip.start))
-    while group := list(islice(frames, BATCH)):
+    parts, numbers, length = list[Features](), list[int](), 0
+
+    def needed() -> Iterator[Frame]:
+        nonlocal length
+        for frame in frames:
+            length = frame.index + 1
+            if pairing.reads(frame.index):
+                yield frame
+
+    chosen = needed()
+    while group := list(islice(chosen, BATCH)):
         pixels = torch.stack([to_tensor(shrunk(frame.pixels)) for frame in group]).to(device)
         parts.append(_half(detector.features(pixels, frame_size=group[0].size)))
-        numbers += [frame.index - clip.start for frame in group]
-    usable = reader.frames > pairing.delta
+        numbers += [frame.index for frame in group]
+    usable = length > pairing.delta
     return ClipFeatures(
         features=Features.cat(parts) if usable else None,
         places=_places(numbers),
-        length=reader.frames if usable else 0,
-        fault=reader.fault,
+        length=length if usable else 0,
+        fault=None,
     )
 
 
