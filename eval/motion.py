@@ -5,7 +5,8 @@
     python -m eval.motion --track --jhmdb CLIPS --jhmdb-labels JHMDB --size 320
     python -m eval.motion --localize --jhmdb CLIPS --jhmdb-labels JHMDB --masks MASKS --size 320
     python -m eval.motion --channels-by-joint --jhmdb CLIPS --jhmdb-labels JHMDB --size 320
-    python -m eval.motion --figure 3 --video x.mp4 --level 3 --channels 5 17 --out sheet.png --out-video sheet.mp4
+    python -m eval.motion --figure 3 --video x.mp4 --out sheet.png --out-video sheet.mp4
+    python -m eval.motion --figure 3 --video x.mp4 --level 3 --channels 5 17 --weights dimofs_mobile_v2
     python -m eval.motion --track --html motion.html                              # the table and its plot as a page
     python -m eval.motion --fit --jhmdb CLIPS --jhmdb-labels JHMDB --masks MASKS --size 320 --weights MODEL
 
@@ -121,7 +122,9 @@ def main(
     figure: Annotated[Literal[3] | None, "draw the paper's figure of DiMoFs"] = None,
     video: Annotated[str | None, "the video that --figure 3 shows"] = None,
     level: Annotated[int, "the pyramid level whose channels are shown", Range(2, 5)] = 2,
-    channels: Annotated[Sequence[int], "the channels that are shown as motion fields", Range(0, 10_000)] = (0, 1),
+    channels: Annotated[
+        list[int] | None, "channels shown as motion fields (default: the first two, or the only one)", Range(0, 10_000)
+    ] = None,
     rows: Annotated[int, "rows of the contact sheet, spread over the video", Range(1, 100)] = 4,
     out: Annotated[Path, "the contact sheet of --figure 3", RESULT] = Path("figure3.png"),
     out_video: Annotated[Path | None, "also draw every pair of frames, as an mp4", RESULT] = None,

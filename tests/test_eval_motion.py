@@ -14,6 +14,7 @@ from dimofs.eval import motion as command
 from dimofs.eval.flow import errors, maps, preferences, tracks
 from dimofs.eval.flow.auroc import auroc, by_clip, interval, resampled_means
 from dimofs.eval.flow.estimators import channels_read, mean_dimof, untrained_matching
+from dimofs.eval.flow.figure import Sheet, panels
 from dimofs.eval.flow.fitting import fit, on_cells, read_all, within_frame, write_all
 from dimofs.eval.flow.methods import View, read_out
 from dimofs.eval.flow.probes import Clip, masks_of, probes, synthetic_clips
@@ -353,6 +354,16 @@ def test_short_and_wrong_videos(fitted, tmp_path):
             "--weights", str(fitted), "--out", str(tmp_path / "s.png"),
         )  # fmt: skip
     assert not (tmp_path / "s.png").exists()
+
+
+def test_the_only_channel_is_shown():
+    """A net that moves all channels together has one field a level."""
+    from dimofs.eval.tables.aligning import untrained
+
+    detector, frame = untrained(tiny_model().eval(), "pixel"), np.zeros((64, 64, 3), np.uint8)
+    assert "DiMoFs of P3" in panels(detector, frame, frame, Sheet(level=3))
+    with pytest.raises(InputError, match="--channels 1: P2 has one field for all channels"):
+        panels(detector, frame, frame, Sheet(channels=[1]))
 
 
 def test_readouts_that_are_missing_or_stale(fitted, tmp_path, monkeypatch):

@@ -37,11 +37,12 @@ PANEL, GAP, TEXT = 240, 4, 18
 class Sheet:
     """What a contact sheet shows.
 
-    level: the pyramid level, 2 to 5, whose channels are shown. channels: which of them. delta: frames from A to B.
+    level: the pyramid level, 2 to 5, whose channels are shown. channels: which of them; None for the first two, or the
+    only one. delta: frames from A to B.
     """
 
     level: int = 2
-    channels: Sequence[int] = (0, 1)
+    channels: Sequence[int] | None = None
     delta: int = 5
 
 
@@ -58,11 +59,14 @@ def panels(detector: PoseDetector, a: np.ndarray, b: np.ndarray, sheet: Sheet) -
     seen = detector.features(torch.from_numpy(np.stack((a, b))).permute(0, 3, 1, 2))
     dimofs = detector.dimofs(seen[:1], seen[1:])
     fields = in_pixels(dimofs)[sheet.level - 2][0].unflatten(0, (-1, 2)).flip(1)  # [G, 2, h, w], (dx, dy)
-    for channel in sheet.channels:
+    chosen = list(range(min(2, len(fields)))) if sheet.channels is None else list(sheet.channels)
+    shown = {}
+    for channel in chosen:
         if channel >= len(fields):
-            raise InputError(f"--channels {channel}: P{sheet.level} has channels 0 to {len(fields) - 1}")
-    motions = in_frame(fields[list(sheet.channels)], seen.geometry)
-    shown = {f"P{sheet.level} channel {c}": m for c, m in zip(sheet.channels, motions, strict=True)}
+            has = f"channels 0 to {len(fields) - 1}" if len(fields) > 1 else "one field for all channels, number 0"
+            raise InputError(f"--channels {channel}: P{sheet.level} has {has}")
+        title = f"P{sheet.level} channel {channel}" if len(fields) > 1 else f"DiMoFs of P{sheet.level}"
+        shown[title] = in_frame(fields[channel : channel + 1], seen.geometry)[0]
     flows = {"Farneback": farneback(a, b), "predicted motion": detector.motion(seen[:1], seen[1:])[0]}
     dense = {title: motion.dense(height, width).numpy() for title, motion in (shown | flows).items()}
     scale = common_scale(*(dense[title] for title in flows))
