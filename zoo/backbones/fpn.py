@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dimofs.zoo.backbones.activated import activated
+
 # Cells of P2..P5 per pixel of the network's input.
 SCALES = (1 / 4, 1 / 8, 1 / 16, 1 / 32)
 
@@ -25,10 +27,10 @@ class FeaturePyramid(nn.Module):
             nn.init.zeros_(conv.bias)  # type: ignore[arg-type]
 
     def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
-        maps = [lateral(x) for lateral, x in zip(self.lateral, features, strict=True)]
+        maps = [activated(lateral, x) for lateral, x in zip(self.lateral, features, strict=True)]  # type: ignore[arg-type]
         for i in range(len(maps) - 1, 0, -1):
             maps[i - 1] = maps[i - 1] + F.interpolate(maps[i], size=maps[i - 1].shape[-2:])
-        return [output(x) for output, x in zip(self.output, maps, strict=True)]
+        return [activated(output, x) for output, x in zip(self.output, maps, strict=True)]  # type: ignore[arg-type]
 
 
 def pooled(levels: Sequence[Tensor]) -> list[Tensor]:

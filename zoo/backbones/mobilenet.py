@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from dimofs.zoo.backbones.activated import Activation, activated
+
 
 class SameConv2d(nn.Conv2d):
     """3x3 convolution of stride 2 with TensorFlow's SAME padding: an odd map gets one on each side, an even one none
@@ -21,12 +23,13 @@ class SameConv2d(nn.Conv2d):
     def __init__(self, inputs: int, outputs: int, groups: int = 1) -> None:
         super().__init__(inputs, outputs, 3, stride=2, padding=1, groups=groups)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, activation: Activation = "none") -> Tensor:
         if self._has_slow_gradient(x):
-            return _BFloat16Depthwise.apply(x.bfloat16(), self.weight.bfloat16(), self.bias.bfloat16())  # type: ignore
+            y = _BFloat16Depthwise.apply(x.bfloat16(), self.weight.bfloat16(), self.bias.bfloat16())  # type: ignore
+            assert isinstance(y, Tensor)
+            return y if activation == "none" else F.relu6(y, inplace=True)
         height, width = x.shape[-2:]
-        weight = F.pad(self.weight, (1 - width % 2, 0, 1 - height % 2, 0))
-        return F.conv2d(x, weight, self.bias, self.stride, self.padding, groups=self.groups)  # type: ignore[arg-type]
+        return activated(self, x, activation, F.pad(self.weight, (1 - width % 2, 0, 1 - height % 2, 0)))
 
     def _has_slow_gradient(self, x: Tensor) -> bool:
         """Whether this is a depthwise convolution on a CPU, with autocast to bfloat16, that needs a gradient."""
@@ -91,11 +94,11 @@ class InvertedResidual(nn.Module):
         self.residual = stride == 1 and inputs == outputs
         self.expand = _conv1x1(inputs, hidden) if expansion > 1 else nn.Identity()
         depthwise = SameConv2d if stride == 2 else _Conv3x3
-        self.depthwise = nn.Sequential(depthwise(hidden, hidden, groups=hidden), nn.ReLU6(inplace=True))
+        self.depthwise = _ConvReLU6(depthwise(hidden, hidden, groups=hidden))
         self.project = nn.Conv2d(hidden, outputs, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.project(self.depthwise(self.expand(x)))
+        y = activated(self.project, self.depthwise(self.expand(x)))
         return x + y if self.residual else y
 
 
@@ -148,6 +151,11 @@ class SeparableConv(nn.Sequential):
             nn.ReLU(inplace=True),
         )
 
+    def forward(self, x: Tensor) -> Tensor:
+        depthwise, pointwise, _ = self
+        assert isinstance(depthwise, nn.Conv2d) and isinstance(pointwise, nn.Conv2d)
+        return activated(pointwise, activated(depthwise, x), "relu")
+
 
 class MoveNetFPN(nn.Module):
     """MoveNet's top-down pyramid: 1x1 laterals, bilinear upsampling, sums smoothed by separable convolutions.
@@ -167,7 +175,7 @@ class MoveNetFPN(nn.Module):
         self.smooth = nn.ModuleList(map(SeparableConv, widths, self.channels[:-1]))
 
     def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
-        *finer, x = (lateral(f) for lateral, f in zip(self.laterals, features, strict=True))
+        *finer, x = (activated(lateral, f) for lateral, f in zip(self.laterals, features, strict=True))  # type: ignore
         maps = [x]
         for lateral, smooth in zip(reversed(finer), reversed(self.smooth), strict=True):
             x = smooth(F.interpolate(x, scale_factor=2, mode="bilinear") + lateral)
@@ -180,8 +188,22 @@ class _Conv3x3(nn.Conv2d):
         super().__init__(inputs, outputs, 3, padding=1, groups=groups)
 
 
+class _ConvReLU6(nn.Sequential):
+    """A convolution and a ReLU6."""
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        super().__init__(conv, nn.ReLU6(inplace=True))
+
+    def forward(self, x: Tensor) -> Tensor:
+        conv = self[0]
+        if isinstance(conv, SameConv2d):
+            return conv(x, "relu6")
+        assert isinstance(conv, nn.Conv2d)
+        return activated(conv, x, "relu6")
+
+
 def _conv1x1(inputs: int, outputs: int) -> nn.Sequential:
-    return nn.Sequential(nn.Conv2d(inputs, outputs, 1), nn.ReLU6(inplace=True))
+    return _ConvReLU6(nn.Conv2d(inputs, outputs, 1))
 
 
 def _blocks(inputs: int, outputs: int, repeats: int, stride: int) -> list[InvertedResidual]:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from dimofs import skeletons
 from dimofs.detections import Detections
+from dimofs.zoo.backbones.activated import activated
 from dimofs.zoo.backbones.mobilenet import MobileNetV2, MoveNetFPN, SeparableConv
 
 STRIDE = 4
@@ -20,9 +21,16 @@ _COUNTED = 0.127  # a keypoint score below this does not count in the person's s
 _SPREAD = 0.3  # of the map's shorter side: what the squared distance in the weight of a joint's heat is divided by
 
 
-def head(inputs: int, outputs: int) -> nn.Sequential:
+class Head(nn.Sequential):
     """One output map from the finest map of the pyramid."""
-    return nn.Sequential(SeparableConv(inputs, 96), nn.Conv2d(96, outputs, 1))
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(SeparableConv(inputs, 96), nn.Conv2d(96, outputs, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        separable, last = self
+        assert isinstance(last, nn.Conv2d)
+        return activated(last, separable(x))
 
 
 class MoveNet(nn.Module):
@@ -40,7 +48,7 @@ class MoveNet(nn.Module):
         sizes = {"center": 1, "box_scale": 2, "box_offset": 2}
         sizes |= {"kpt_heatmap": JOINTS, "kpt_regress": 2 * JOINTS, "kpt_offset": 2 * JOINTS}
         inputs = self.fpn.channels[0]
-        self.heads = nn.ModuleDict({name: head(inputs, n) for name, n in sizes.items()})
+        self.heads = nn.ModuleDict({name: Head(inputs, n) for name, n in sizes.items()})
 
     def maps(self, images: Tensor) -> dict[str, Tensor]:
         """The six output maps by name, [N, C, H/4, W/4], before any sigmoid."""

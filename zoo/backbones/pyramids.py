@@ -36,7 +36,7 @@ class KeypointPyramidBackbone(nn.Module):
     def __init__(self, channels: int):
         super().__init__()
         self.body, self.top_down = MobileNetV2(), MoveNetFPN()
-        self.hints = nn.ModuleDict({name: movenet.head(MoveNetFPN.channels[0], n) for name, n in self.HINTS.items()})
+        self.hints = nn.ModuleDict({name: movenet.Head(MoveNetFPN.channels[0], n) for name, n in self.HINTS.items()})
         hints = sum(self.HINTS.values())
         widths = zip(MobileNetV2.channels, MoveNetFPN.channels, strict=True)
         self.fpn = FeaturePyramid([a + b + hints for a, b in widths], channels)
@@ -48,8 +48,8 @@ class KeypointPyramidBackbone(nn.Module):
         joints, center, size = (head(maps[0]) for head in self.hints.values())
         hints = torch.cat(((joints + 6).relu(), (center + 6).relu(), size / 32), dim=1)
         joined = [
-            torch.cat((c, m, F.adaptive_max_pool2d(hints, m.shape[-2:])), dim=1)
-            for c, m in zip(features, maps, strict=True)
+            torch.cat((c, m, F.max_pool2d(hints, 2**level) if level else hints), dim=1)
+            for level, (c, m) in enumerate(zip(features, maps, strict=True))
         ]
         return self.fpn(joined)
 

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dimofs.kernels.deform import deform_sample
-from dimofs.zoo.detection.fields import enlarged, kept_on_map, reduced
+from dimofs.zoo.detection.fields import enlarged, kept_on_map, pooled_to, reduced
 from dimofs.zoo.detection.matching import Differences, Embedding, Matching
 
 # Features of likeness that the confidence is computed from.
@@ -177,9 +177,7 @@ def _gathered(levels: Sequence[Tensor], grid: int) -> Tensor:
     """All levels on the grid of one of them, each feature normalized: [N, C * levels, h, w]."""
     size = (levels[grid].shape[-2], levels[grid].shape[-1])
     maps = [
-        F.adaptive_avg_pool2d(x, size)
-        if level <= grid
-        else F.interpolate(x, size, mode="bilinear", align_corners=False)
+        pooled_to(x, size) if level <= grid else F.interpolate(x, size, mode="bilinear", align_corners=False)
         for level, x in enumerate(levels)
     ]
     return torch.cat([F.normalize(x, dim=1, eps=1e-2) for x in maps], dim=1)

@@ -14,7 +14,16 @@ def enlarged(field: Tensor, size: tuple[int, int]) -> Tensor:
 
 def reduced(field: Tensor, size: tuple[int, int]) -> Tensor:
     """The field on the next coarser level, of `size` = (height, width) and cells twice as large: means."""
-    return F.adaptive_avg_pool2d(field, size) / 2
+    return pooled_to(field, size) / 2
+
+
+def pooled_to(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """Means on a coarser grid, `size` = (height, width)."""
+    across = maps.shape[-1] // size[1]
+    if maps.shape[-2:] == (size[0] * across, size[1] * across):
+        # The same numbers as of the next line, which takes several times as long.
+        return maps if across == 1 else F.avg_pool2d(maps, across)
+    return F.adaptive_avg_pool2d(maps, size)
 
 
 def kept_on_map(field: Tensor) -> Tensor:

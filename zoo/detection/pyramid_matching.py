@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dimofs.kernels.correlate import correlate
+from dimofs.zoo.detection.fields import pooled_to
 
 LEVELS = (0.5, 1.0, 0.5, 0.5)
 RADIUS, STAY = 10, 0.03
@@ -41,7 +42,7 @@ def embedded(levels: Sequence[Tensor]) -> Tensor:
     for level, weight in zip(levels, LEVELS, strict=True):
         level = level.float()
         if level.shape[-2] > height:
-            level = F.adaptive_avg_pool2d(level, (height, width))
+            level = pooled_to(level, (height, width))
         elif level.shape[-2:] != (height, width):
             level = F.interpolate(level, size=(height, width), mode="bilinear", align_corners=False)
         parts.append(F.normalize(level, dim=1) * (weight / total) ** 0.5)

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dimofs import boxes as box
 from dimofs.kernels.nms import batched_nms
+from dimofs.zoo.backbones.activated import convolved
 from dimofs.zoo.detection import box_coder
 
 # Scales of the regression targets (dx, dy, dw, dh).
@@ -63,7 +63,8 @@ class RegionProposals(nn.Module):
         weight, bias = (torch.cat(p) for p in zip(self.objectness.parameters(), self.deltas.parameters(), strict=True))
         logits, deltas, anchors = [], [], []
         for level, anchor_size in zip(levels, self.anchor_sizes, strict=True):
-            both = F.conv2d(self.hidden(level), weight, bias).permute(0, 2, 3, 1)  # [N, h, w, R + 4 R]
+            both = convolved(self.hidden(level), weight, bias, self.objectness)
+            both = both.permute(0, 2, 3, 1)  # [N, h, w, R + 4 R]
             logits.append(both[..., :shapes].flatten(1))
             deltas.append(both[..., shapes:].reshape(len(level), -1, 4))
             anchors.append(grid_anchors(level, size, anchor_size, self.aspect_ratios))
