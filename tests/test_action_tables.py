@@ -2,6 +2,7 @@
 
 import shlex
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from dimofs.eval.tables.action_columns import Column, chosen_columns, reach
 from dimofs.eval.tables.action_streams import StreamSources, controls, flow_stream
 from dimofs.eval.tables.action_tracks import along_tracks, followed
 from dimofs.eval.tables.actions import Comparison, Part, bootstrap, limited, mean_ap, truth_of
-from dimofs.eval.tables.table3 import ActionBench
+from dimofs.eval.tables.table3 import ActionBench, table3
 from dimofs.zoo.backbones.inflated import InflatedConv, inflate
 from dimofs.zoo.backbones.mobilenet import SameConv2d
 from dimofs.zoo.detection.coarse_to_fine import CoarseToFine
@@ -174,6 +175,25 @@ def test_a_recipe_is_chosen_without_the_test_clips(tmp_path, monkeypatch):
     )  # fmt: skip
     kept, held, _ = bench._parts(None)
     assert asked == ["train"] and [clip.name for clip in held] == ["0/12", "1/13", "0/14", "1/15"] and len(kept) == 12
+
+
+@pytest.mark.parametrize("twins", [None, 4])
+def test_the_paper_has_no_figures_on_twins(tmp_path, monkeypatch, capsys, twins):
+    comparison = Comparison(
+        train=part(tmp_path, 4), test=part(tmp_path, 4), classes=["wave", "sit"], hidden=4, seeds=[0],
+        recipe=ACTIONS.changed(steps=1, batch=2), folder=tmp_path / "cache",
+    )  # fmt: skip
+    bench = ActionBench(
+        jhmdb="x", jhmdb_labels="y", twins=twins, split=1, weights="x", every=1, most=None, cells=3, hidden=4, steps=1,
+        seeds=[0], cache=tmp_path,
+    )  # fmt: skip
+    sources = SimpleNamespace(named=lambda name: telling if "@" in name else silent)
+    monkeypatch.setattr(ActionBench, "prepare", lambda *_: (comparison, sources))
+    result = table3(bench, chosen_columns(["appearance", "DiMoFs"], aligning=False))
+    printed = capsys.readouterr().out
+    assert ("paper" in printed, "54.4" in printed) == (twins is None, twins is None)
+    assert result["rows"]["DiMoFs"]["paper"] == (None if twins else 54.4)
+    assert set(result["gains"]) == {"appearance", "DiMoFs"}
 
 
 def test_streams_by_name(tmp_path):
