@@ -11,8 +11,9 @@
     python -m eval.motion --fit --jhmdb CLIPS --jhmdb-labels JHMDB --masks MASKS --size 320 --weights MODEL
 
 --fit fits 1x1 convolutions to (dx, dy) from the DiMoFs of all four levels, from two fields of matching the pyramid's
-features, and from both; `detector.motion` uses the one that --carrier names. They are fitted on JHMDB's training clips
-of split 1 and on synthetic clips, by ridge in closed form, reweighted so that it minimizes mean distances. With --masks
+features, and from both; `detector.motion` uses the one that --carrier names. They are fitted at joints, on JHMDB's
+training clips of split 1 and on synthetic clips, where joints have exact motion, by ridge in closed form, reweighted so
+that it minimizes mean distances. One read-out serves every delta, and none is fitted to backgrounds. With --masks
 (the folder mask/ of github.com/rendicahya/jhmdb-scripts) it also fits the score of what moves, linear in log lengths.
 It writes motion.safetensors beside the weights, and motion_controls.safetensors with all read-outs that the tables
 compare, those of a random offset net among them.
@@ -42,7 +43,7 @@ from dimofs.datasets.synthetic.clips import HELD_OUT
 from dimofs.eval.exclusions import check_options
 from dimofs.eval.flow import errors, fitting, maps, preferences, tracks
 from dimofs.eval.flow.estimators import ROWS
-from dimofs.eval.flow.figure import Sheet, contact_sheet, write_film, write_sheet
+from dimofs.eval.flow.figure import Sheet, check_sheet, contact_sheet, write_film, write_sheet
 from dimofs.eval.flow.methods import NAMES
 from dimofs.eval.flow.plots import plot_means
 from dimofs.eval.flow.probes import Clip, jhmdb_clips, synthetic_clips
@@ -204,6 +205,7 @@ def _fit(detector: PoseDetector, folder: Path, data: Data, carrier: str) -> None
 
 def _draw(detector: PoseDetector, video: str, sheet: Sheet, rows: int, out: Path, film: Path | None) -> None:
     """Draw Figure 3 as a contact sheet and, where asked for, a film."""
+    check_sheet(out)
     picture = contact_sheet(detector, video, sheet, rows)
     write_sheet(out, picture)
     print(f"{video}: pairs {sheet.delta} frames apart, channels of P{sheet.level} -> {out}")

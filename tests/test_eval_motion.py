@@ -322,6 +322,7 @@ def test_figure(fitted, tmp_path, capsys):
         (["--fit", "--json", "x.json"], "--json and --fit exclude each other"),
         (["--html", "/dev/null/x.html"], "/dev/null is not a folder"),
         (["--figure", "3", "--video", "absent.mp4"], "absent.mp4"),
+        (["--figure", "3", "--video", "absent.mp4", "--out", "x.jpg"], "--out x.jpg: the picture is a PNG"),
         (["--jhmdb", "x"], "--jhmdb needs --jhmdb-labels beside it"),
         (["--jhmdb", "x", "--jhmdb-labels", "absent"], "holds no lists"),
         (["--level", "6"], "--level 6: must be at least 2 and at most 5"),

@@ -169,9 +169,14 @@ def stacked(rows: Sequence[np.ndarray]) -> np.ndarray:
     return np.concatenate([part for one in rows for part in (one, space)][:-1])
 
 
-def write_sheet(path: Path, picture: np.ndarray) -> None:
-    """Write [H, W, 3] as a PNG. InputError: the name does not end in .png, or it cannot be written."""
+def check_sheet(path: Path) -> None:
+    """InputError: the name of a picture does not end in .png."""
     if path.suffix.lower() != ".png":
         raise InputError(f"--out {path}: the picture is a PNG; give a name that ends in .png")
+
+
+def write_sheet(path: Path, picture: np.ndarray) -> None:
+    """Write [H, W, 3] as a PNG. InputError: as `check_sheet`, or it cannot be written."""
+    check_sheet(path)
     with replacing(path) as temporary:
         temporary.write_bytes(png(picture))
