@@ -11,6 +11,7 @@
     python -m dimofs.zoo.pose --video x.mp4 --delta -5 --start 1 --end 2.5 --every 2 --device cpu
     python -m dimofs.zoo.pose --video x.mp4 --format posetrack --tracker detect-and-track --out results
     torchrun --nproc-per-node 2 -m dimofs.zoo.pose --video 'clips/*.mp4' --resume
+    python -m dimofs.zoo.pose --video 'clips/*.mp4' --ray auto
 
 An input is a video file, an image, a folder, a quoted glob, a webcam's number, a URL, or `-` for a video on standard
 input, whose results then go to standard output. The images of a folder are photographs, each on its own, with one file
@@ -55,6 +56,10 @@ An input that fails is reported in one line, the other inputs are still processe
 under its own name is always whole. Ctrl-C, SIGTERM and SIGHUP end the run: what the current input has so far is kept
 with ".partial" in the name (NAME.partial.poses.jsonl), and a webcam's results are whole. The same command with --resume
 then skips the inputs whose results are whole.
+
+torchrun shares the inputs among processes of one machine. --ray shares them among the machines of a Ray cluster (see
+dimofs.cluster), which must see the inputs and the results under the same names; --threads (then 1) is the number of
+CPUs for each input. Inputs whose results are complete are skipped, as with --resume.
 """
 
 from __future__ import annotations
@@ -78,6 +83,7 @@ from dimofs.tracking import TRACKERS, tracker_named
 from dimofs.zoo import checkpoints
 from dimofs.zoo.detection.detector import PoseDetector
 from dimofs.zoo.detection.jobs import Job, PoseOptions, is_done, plan_jobs, run_job
+from dimofs.zoo.detection.remote import PoseWork, run_on_cluster
 from dimofs.zoo.devices import DTYPES, pick_device, rank_and_world
 
 SIDES = Range(low=32, high=2**14)
@@ -154,17 +160,21 @@ def main(
     dtype: Annotated[str, f"type of the network's arithmetic: {', '.join(DTYPES)}"] = "float32",
     batch: Annotated[int | None, "frames at a time (default: 1 on a CPU, 8 on a GPU)", BATCHES] = None,
     threads: Annotated[int | None, "threads of the CPU (default: as many as it has cores)", Range(1, 1024)] = None,
+    ray: Annotated[str | None, "address of a Ray cluster that does the inputs: auto, HOST:PORT, local"] = None,
     profile: Annotated[bool, "also tell the time of each stage"] = False,
     quiet: Annotated[bool, "no progress bar and no summary"] = False,
 ) -> int:
     """Run the model over the inputs of this rank. Returns the exit status: 2 if one failed."""
     rank, world = rank_and_world()
-    where = pick_device(device)
+    # The machines of a cluster have devices of their own.
+    where = pick_device(device if ray is None else "cpu")
     check_choices(dtype=(dtype, DTYPES))
     if embed and format != "html":
         raise InputError("--embed puts a film into a page; give --format html too")
     if drawing.motion and not (overlay or save_frames or show or format == "html"):
         raise InputError("--motion draws into frames; leave out --no-overlay")
+    if ray is not None and (show or world > 1):
+        raise InputError("--ray: does the inputs elsewhere; leave out --show and torchrun")
     check_ranges(end=(end, start, inf))
     select.check()
     if threads is not None:
@@ -218,11 +228,15 @@ def main(
     for fault in faults:
         _report(fault)
     jobs = [job for job in mine if isinstance(job, Job)]
+    resume |= ray is not None
     todo = [job for job in jobs if not (resume and is_done(job, options))]
     if resume and not quiet:
         print(f"{len(jobs) - len(todo)} of {len(jobs)} inputs are complete and skipped")
     failed = bool(faults)
-    if todo:
+    if todo and ray is not None:
+        work = PoseWork(weights=weights, size=size, device=device, threads=threads or 1, options=options)
+        failed |= not run_on_cluster(todo, work, ray, batch)
+    elif todo:
         keep_freed_memory()
         detector = checkpoints.load_as(PoseDetector, weights, where, size)
         for job in todo:
