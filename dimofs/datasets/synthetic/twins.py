@@ -91,8 +91,7 @@ def write_twins(folder: Path, seed: int, length: int = LENGTH) -> dict[str, np.n
         kept = path.with_suffix(".npy")
         if not kept.exists():
             shots = [scene.shoot(number) for number in range(length)]
-            with replacing(path) as temporary:
-                _write_lossless(temporary, [shot.frame for shot in shots])
+            write_lossless(path, [shot.frame for shot in shots])
             with replacing(kept) as temporary, temporary.open("wb") as file:
                 np.save(file, np.stack([shot.boxes[0] for shot in shots]))
         boxes[action] = np.load(kept, allow_pickle=False)
@@ -104,9 +103,9 @@ def twin_path(folder: Path, action: str, seed: int, length: int = LENGTH) -> Pat
     return folder / action / f"{seed:06d}_{length}.mkv"
 
 
-def _write_lossless(path: Path, frames: list[np.ndarray]) -> None:
-    """A video of RGB frames [H, W, 3] that reads back as it was."""
-    with av.open(str(path), "w", format="matroska") as container:
+def write_lossless(path: Path, frames: list[np.ndarray]) -> None:
+    """A video of RGB frames [H, W, 3] that reads back as it was. InputError: it cannot be written."""
+    with replacing(path) as temporary, av.open(str(temporary), "w", format="matroska") as container:
         stream = container.add_stream("ffv1", rate=Fraction(FPS))
         assert isinstance(stream, VideoStream)
         stream.height, stream.width, _ = frames[0].shape
