@@ -3,6 +3,7 @@
     python -m dimofs.eval.diving48 --root DIVING48 --table 4 --json table4.json
     python -m dimofs.eval.diving48 --jhmdb CLIPS --jhmdb-labels JHMDB --table 4 --seeds 0 1 2 3 4
     python -m dimofs.eval.diving48 --clips DIR --table 4 --rows 'init (pose)' 'init (pose + DiMoFs)'
+    python -m dimofs.eval.diving48 --clips DIR --table 4 --peers --kinetics r2plus1d_18.pth
     python -m dimofs.eval.diving48 --clips DIR --stage features --every 5
     python -m dimofs.eval.diving48 --clips DIR --stage clusters
     python -m dimofs.eval.diving48 --clips DIR --stage localizer
@@ -20,10 +21,14 @@ The pipeline, for pairs of frames (A, A + 5) of every clip:
 has its controls: an offset net of random weights, a Frame B of another clip, and f_A - f_B in place of DiMoFs. "actions
 directly" is a head that learns the clips' classes instead of clusters, the ceiling of what it can read.
 
+With --peers the table has small TSN, TRN, C3D and R(2+1)D of the same clips (see dimofs.eval.tables.peers) and the sum
+of R(2+1)D's log-probabilities and ours.
+
 --root takes Diving48's folder (see dimofs.datasets.diving48) or any other that dimofs.datasets knows, --clips a folder
 of videos for each class. Clips that are missing, short, damaged or show nobody are counted and named; those of the test
 part count as wrong unless they are missing. Everything is kept in --cache: a command that was stopped continues where
-it was, --stage stops after a stage, and other rows read what they share.
+it was, --stage stops after a stage, and other rows read what they share. `dimofs.zoo.extract` measures clips by many
+processes or machines first.
 """
 
 from __future__ import annotations
@@ -33,25 +38,28 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from dimofs.cli import RESULT, InputError, Range, run
-from dimofs.datasets.diving48 import open_clip_set
-from dimofs.datasets.labelled_clips import PARTS, ClipSet, class_folders, jhmdb_clips
+from dimofs.datasets.labelled_clips import PARTS, ClipSet
 from dimofs.eval.exclusions import check_distinct, check_options
+from dimofs.eval.tables.peers import PeerBench
 from dimofs.eval.tables.recognition import RecognitionBench
 from dimofs.eval.tables.table4 import Stage, chosen_rows, clusters, features, localizer, table4
 from dimofs.files import write_json
 from dimofs.pages.report import recorded
+from dimofs.zoo.extract import read_clips
 from dimofs.zoo.presets import action_mobile
 from dimofs.zoo.recognition.clusters import CLUSTERS
 from dimofs.zoo.recognition.features import ClipMeasures
 from dimofs.zoo.recognition.pairs import DELTA, Pairing
+from dimofs.zoo.recognition.snippets import Snippets
 from dimofs.zoo.training.actions import ACTIONS, start
-from dimofs.zoo.training.data import JhmdbClips, JhmdbLabels, need
+from dimofs.zoo.training.data import JhmdbClips, JhmdbLabels
 from dimofs.zoo.training.initialize import variant_of
 
 CONFLICTS = (
     (("root",), ("clips", "jhmdb", "jhmdb_labels", "split"), "each is data of its own"),
     (("clips",), ("jhmdb", "jhmdb_labels", "split"), "each is data of its own"),
     (("table",), ("stage",), "the table runs all stages"),
+    (("stage",), ("peers", "kinetics"), "they are rows of the table"),
 )
 
 
@@ -65,6 +73,8 @@ def main(
     table: Annotated[Literal[4] | None, "print this table of the paper"] = None,
     stage: Annotated[Stage | None, "run the stages up to this one alone"] = None,
     rows: Annotated[list[str] | None, "rows of the table, by name (default: all)"] = None,
+    peers: Annotated[bool, "also train TSN, TRN, C3D and R(2+1)D on the clips"] = False,
+    kinetics: Annotated[Path | None, "weights of torchvision's r2plus1d_18, .pth, for its rows"] = None,
     weights: Annotated[str, "the pose detector that measures"] = "dimofs_mobile_v2",
     every: Annotated[int, "Frame A is one of every N-th frame", Range(1)] = 1,
     delta: Annotated[int, "frames from A to B", Range(1, 1000)] = DELTA,
@@ -80,6 +90,8 @@ def main(
 ) -> None:
     check_options(main, dict(locals()), conflicts=CONFLICTS)
     check_distinct("seeds", list(seeds))
+    if kinetics is not None and not peers:
+        raise InputError("--kinetics: weights of a peer; give --peers too")
     if table is None and stage is None:
         raise InputError("nothing to do: give --table 4, or --stage with one of its stages")
     chosen = chosen_rows(rows)
@@ -101,20 +113,11 @@ def main(
         if stage == "localizer":
             result["localizer"] = localizer(bench, chosen)
         if stage == "classify" or table is not None:
-            result |= table4(bench, chosen)
+            snippets = Snippets(model, cache, every=every)
+            others = PeerBench(clips=data, snippets=snippets, seeds=list(seeds), kinetics=kinetics)
+            result |= table4(bench, chosen, others if peers else None)
     if json is not None:
         write_json(json, result)
-
-
-def read_clips(root: Path | None, clips: Path | None, jhmdb: str | None, labels: str | None, split: int) -> ClipSet:
-    """The clips that the options name. InputError: none are named, or they cannot be read."""
-    if root is not None:
-        return open_clip_set(root)
-    if clips is not None:
-        return class_folders(clips)
-    if jhmdb is None and labels is None:
-        raise InputError("no data: give --root, --clips, or --jhmdb and --jhmdb-labels")
-    return jhmdb_clips(need(jhmdb, "--jhmdb", "--jhmdb-labels"), need(labels, "--jhmdb-labels", "--jhmdb"), split)
 
 
 def check_parts(data: ClipSet) -> None:

@@ -2,8 +2,10 @@
 
 import os
 import re
+from time import sleep
 
 import torch
+from torch.distributed.rendezvous import rendezvous
 
 from dimofs.cli import InputError
 
@@ -39,6 +41,21 @@ def rank_and_world() -> tuple[int, int]:
     if world < 1 or rank >= world:
         raise InputError(f"RANK={rank} WORLD_SIZE={world}: RANK must be below WORLD_SIZE; unset both, or use torchrun")
     return rank, world
+
+
+def await_ranks(failed: bool, world: int) -> None:
+    """Keep a rank that has failed until the others are done, since torchrun ends all ranks when one fails."""
+    if world == 1 or os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        return
+    try:
+        store, _, _ = next(iter(rendezvous("env://")))
+        done = store.add("dimofs.ranks", 1)
+        while failed and done < world:
+            sleep(0.2)
+            done = store.add("dimofs.ranks", 0)
+    except (ValueError, RuntimeError, OSError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"torchrun's other ranks cannot be reached ({reason}); start with torchrun") from error
 
 
 def _number(variable: str, default: int) -> int:

@@ -69,11 +69,9 @@ import sys
 from dataclasses import dataclass, replace
 from math import inf
 from pathlib import Path
-from time import sleep
 from typing import Annotated, Literal
 
 import torch
-from torch.distributed.rendezvous import rendezvous
 
 from dimofs.cli import InputError, Range, check_choices, check_ranges, run
 from dimofs.drawing import MIN_CONFIDENCE, Style
@@ -84,7 +82,7 @@ from dimofs.zoo import checkpoints
 from dimofs.zoo.detection.detector import PoseDetector
 from dimofs.zoo.detection.jobs import Job, PoseOptions, is_done, plan_jobs, run_job
 from dimofs.zoo.detection.remote import PoseWork, run_on_cluster
-from dimofs.zoo.devices import DTYPES, pick_device, rank_and_world
+from dimofs.zoo.devices import DTYPES, await_ranks, pick_device, rank_and_world
 
 SIDES = Range(low=32, high=2**14)
 # The features of so many frames are kept.
@@ -241,7 +239,7 @@ def main(
         detector = checkpoints.load_as(PoseDetector, weights, where, size)
         for job in todo:
             failed |= not _succeeds(job, detector, options)
-    _await_ranks(failed, world)
+    await_ranks(failed, world)
     return 2 if failed else 0
 
 
@@ -263,21 +261,6 @@ def _succeeds(job: Job, detector: PoseDetector, options: PoseOptions) -> bool:
 def _report(fault: InputError | str) -> None:
     """Print an error as one line."""
     print(f"error: {' '.join(str(fault).splitlines())}", file=sys.stderr)
-
-
-def _await_ranks(failed: bool, world: int) -> None:
-    """Keep a rank that has failed until the others are done, since torchrun ends all ranks when one fails."""
-    if world == 1 or os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
-        return
-    try:
-        store, _, _ = next(iter(rendezvous("env://")))
-        done = store.add("dimofs.pose", 1)
-        while failed and done < world:
-            sleep(0.2)
-            done = store.add("dimofs.pose", 0)
-    except (ValueError, RuntimeError, OSError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"torchrun's other ranks cannot be reached ({reason}); start with torchrun") from error
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from dimofs.cli import InputError
 from dimofs.datasets.labelled_clips import ClipFault, summary
+from dimofs.eval.tables.peers import PAPER, PeerBench, peer_rows
 from dimofs.eval.tables.recognition import FINAL, FLOW, INIT, POSE, ROWS, RecognitionBench, Row, Trial
 from dimofs.zoo.recognition.classifier import accuracies
 from dimofs.zoo.recognition.pipeline import Surveyed
@@ -33,16 +34,6 @@ DIFFERENCES = (
     (FINAL, "final, f_A - f_B"),
     ("actions directly", FINAL),
 )
-# The paper's other rows.
-PAPER = {
-    "TSN (RGB)": 16.8,
-    "TSN (RGB + flow)": 20.3,
-    "TRN": 22.8,
-    "R(2+1)D": 21.4,
-    "C3D, Sports1M": 27.6,
-    "R(2+1)D, Kinetics": 28.9,
-    "ours + R(2+1)D, Kinetics": 31.4,
-}
 
 
 def chosen_rows(names: Sequence[str] | None) -> list[Row]:
@@ -109,20 +100,26 @@ def localizer(bench: RecognitionBench, rows: Sequence[Row]) -> dict[str, Any]:
     return result
 
 
-def table4(bench: RecognitionBench, rows: Sequence[Row]) -> dict[str, Any]:
-    """Print Table 4; returns the content of --json."""
+def table4(bench: RecognitionBench, rows: Sequence[Row], peers: PeerBench | None = None) -> dict[str, Any]:
+    """Print Table 4; returns the content of --json. peers: the other systems, None for what the paper says of them."""
     print(f"Table 4: {bench.clips.described()}, seeds {list(bench.seeds)}, accuracy in percent")
     print(f"{'':28}{'linear':>13}{'classes':>9}{'MLP':>13}{'classes':>9}{'mean':>13}{'paper':>7}")
     labels, count = bench.test.labels, len(bench.clips.classes)
     result: dict[str, Any] = {}
     right: dict[str, np.ndarray] = {}
+    ours: Sequence[Tensor] | None = None
     for row in rows:
         trial = bench.trial(row)
         result[row.name] = about = _figures(trial, labels, count, row.paper)
         right[row.name] = _right(trial, labels)
         print(_line(row.name, about), flush=True)
-    for name, paper in PAPER.items():
-        print(f"{name:28}{'':57}{paper:>7.1f}")
+        if row.name == FINAL:
+            ours = trial.scores["MLP"]
+    if peers is not None:
+        result |= peer_rows(peers, ours)
+    else:
+        for name, paper in PAPER.items():
+            print(f"{name:28}{'':57}{paper:>7.1f}")
     return {"table": 4, "data": bench.clips.described(), "rows": result, "differences": _differences(right)}
 
 

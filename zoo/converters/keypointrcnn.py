@@ -78,7 +78,7 @@ def read_state_dict(path: str | Path, eps: float | None = None) -> dict[str, Ten
     runs with 0. InputError: the file holds no state dict, or more than tensors.
     """
     path = Path(path)
-    state = _tensors(path)
+    state = read_tensors(path)
     if eps is None:
         eps = 0.0 if _sha256(path).startswith(SHA256) else FrozenBatchNorm.eps
     return convert(state, eps)
@@ -105,7 +105,7 @@ def download(path: Path) -> None:
         raise InputError(f"{URL}: damaged on the way, its SHA-256 begins {found[:8]}, not {SHA256}; try again")
 
 
-def _tensors(path: Path) -> dict[str, Tensor]:
+def read_tensors(path: Path) -> dict[str, Tensor]:
     """The state dict at `path`. Only tensors are unpickled; a file that asks for code is refused."""
     check_regular(path)
     try:
