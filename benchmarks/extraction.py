@@ -46,9 +46,8 @@ def main(
         seconds = timed(chosen, Path(folder), weights, threads)
     ratios = {clock: seconds["poses"][clock] / seconds["extraction"][clock] for clock in ("cpu", "wall")}
     for name, clocks in seconds.items():
-        print(
-            f"{name:12}{clocks['cpu']:8.1f} s of the CPU {clocks['wall']:8.1f} s, {most / clocks['wall']:.3f} clips/s"
-        )
+        rate = (most - 1) / clocks["wall"]
+        print(f"{name:12}{clocks['cpu']:8.1f} s of the CPU {clocks['wall']:8.1f} s, {rate:.3f} clips/s")
     print(f"extraction is {ratios['cpu']:.2f} times as fast by the CPU, {ratios['wall']:.2f} times by the clock")
     if json is not None:
         about = conditions("cpu", quick=False)
