@@ -11,7 +11,6 @@
     python -m dimofs.zoo.pose --video x.mp4 --delta -5 --start 1 --end 2.5 --every 2 --device cpu
     python -m dimofs.zoo.pose --video x.mp4 --format posetrack --tracker detect-and-track --out results
     torchrun --nproc-per-node 2 -m dimofs.zoo.pose --video 'clips/*.mp4' --resume
-    python -m dimofs.zoo.pose --video 'clips/*.mp4' --ray auto
 
 An input is a video file, an image, a folder, a quoted glob, a webcam's number, a URL, or `-` for a video on standard
 input, whose results then go to standard output. The images of a folder are photographs, each on its own, with one file
@@ -57,9 +56,10 @@ under its own name is always whole. Ctrl-C, SIGTERM and SIGHUP end the run: what
 with ".partial" in the name (NAME.partial.poses.jsonl), and a webcam's results are whole. The same command with --resume
 then skips the inputs whose results are whole.
 
-torchrun shares the inputs among processes of one machine. --ray shares them among the machines of a Ray cluster (see
-dimofs.cluster), which must see the inputs and the results under the same names; --threads (then 1) is the number of
-CPUs for each input. Inputs whose results are complete are skipped, as with --resume.
+torchrun shares the inputs among processes of one machine. `dimofs pose --video 'clips/*.mp4' --ray auto` shares them
+among the machines of a Ray cluster (see dimofs.cluster), which must see the inputs and the results under the same
+names; --threads (then 1) is the number of CPUs for each input. Inputs whose results are complete are skipped, as with
+--resume.
 """
 
 from __future__ import annotations
