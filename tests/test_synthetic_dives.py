@@ -20,6 +20,7 @@ from dimofs.datasets.synthetic.dives import (
     write_dives,
     write_routines,
 )
+from dimofs.eval.dives import main as write_clips
 from dimofs.skeletons import DIMOFS
 
 VOCABULARY = Path(__file__).resolve().parents[2] / "shared/data/formats/diving48/Diving48_vocab.json"
@@ -126,4 +127,7 @@ def test_dives_are_written_once_by_class_and_part(tmp_path, monkeypatch):
     assert clips.classes == ["Back_15som_NoTwis_PIKE", "Forward_Dive_NoTwis_PIKE"]
     assert clips.counts("train").tolist() == [2, 2] and clips.counts("test").tolist() == [1, 1]
     monkeypatch.setattr(dives, "shots", lambda scene: pytest.fail("drawn again"))
+    # The command draws the same, here of the first and the twenty-fourth kind.
+    with pytest.raises(pytest.fail.Exception, match="drawn again"):
+        write_clips(out=tmp_path, kinds=2, train=2, test=1, length=8, quiet=True)
     assert list(write_dives(tmp_path, small, train=2, test=1, length=3)) == paths

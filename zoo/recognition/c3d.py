@@ -38,6 +38,12 @@ class C3D(nn.Module):
         self.pool1 = nn.MaxPool3d((1, 2, 2))
         self.pool = nn.MaxPool3d(2)
         self.pool5 = nn.MaxPool3d(2, padding=(0, 1, 1))
+        # Without BatchNorm, PyTorch's usual weights would let the signal fade from layer to layer.
+        for layer in self.children():
+            if isinstance(layer, nn.Conv3d | nn.Linear):
+                nn.init.kaiming_normal_(layer.weight)
+                assert layer.bias is not None
+                nn.init.zeros_(layer.bias)
 
     def forward(self, clips: Tensor) -> Tensor:
         x = clips
