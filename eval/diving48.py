@@ -17,7 +17,7 @@ The pipeline, for pairs of frames (A, A + 5) of every clip:
                below it as the detector learned it
     classify   what a clip's pairs sum up to, 100 numbers, is classified by a linear layer and by an MLP of two
 
-"init" rows sum up the pairs' clusters themselves, "final" rows the probabilities that the head gives each cluster. Each
+"init" rows sum up the pairs' clusters themselves, "final" rows the logits that the head gives each cluster. Each
 has its controls: an offset net of random weights, a Frame B of another clip, and f_A - f_B in place of DiMoFs. "actions
 directly" is a head that learns the clips' classes instead of clusters, the ceiling of what it can read.
 
@@ -83,7 +83,7 @@ def main(
     count: Annotated[int, "clusters of K-means", Range(2, 10_000)] = CLUSTERS,
     cells: Annotated[int, "side of the pooled grid of each stream", Range(1, 7)] = 5,
     hidden: Annotated[int, "width of the head's layers", Range(1, 4096)] = 256,
-    steps: Annotated[int, "training steps of each head", Range(1)] = 900,
+    steps: Annotated[int, "training steps of each head", Range(1)] = 400,
     cache: Annotated[Path, "folder of what was computed; safe to delete"] = Path("runs/features"),
     json: Annotated[Path | None, "write the figures here", RESULT] = None,
     html: Annotated[Path | None, "write the printed tables here as a page", RESULT] = None,

@@ -160,14 +160,16 @@ def test_a_video_that_fails_leaves_nothing(saved, tmp_path, capsys):
     assert len(json.loads((tmp_path / "x.recognition.json").read_text())["looked_at"]) <= FRAMES
 
 
-def test_training_on_folders(tmp_path, monkeypatch):
+@pytest.mark.parametrize("clusters", [False, True])
+def test_training_on_folders(tmp_path, monkeypatch, clusters):
     use_tiny(monkeypatch)
     checkpoints.save(tiny_model(), tmp_path / "pose", {})
     for seed in range(8):
         folder = tmp_path / "clips" / ("left", "right")[seed % 2]
         folder.mkdir(parents=True, exist_ok=True)
         write_video(folder / f"{seed}.mp4", pictures(8, seed, step=2 + 4 * (seed % 2)))
-    options = ActionOptions(clips=str(tmp_path / "clips"), cache=str(tmp_path / "cache"), cells=3, hidden=8)
+    cache = str(tmp_path / "cache")
+    options = ActionOptions(clips=str(tmp_path / "clips"), cache=cache, cells=3, hidden=8, pose_clusters=clusters)
 
     def trained() -> Recognizer:
         task = recognition_task(
@@ -197,9 +199,16 @@ def test_training_on_folders(tmp_path, monkeypatch):
         ("recognize --clips EMPTY --streams appearance", "--streams: is no option of the task recognize"),
         ("recognize --clips EMPTY --model action_mobile", "does not learn the task recognize"),
         ("pose --clips EMPTY", "--clips: is no option of the task pose"),
+        ("pose --pose-clusters", "--pose-clusters: is no option"),
     ],
 )
 def test_refusals_of_training(tmp_path, line, message):
     words = line.replace("EMPTY", str(tmp_path)).split()
     with pytest.raises(InputError, match=message):
         train.main(**arguments(train.main, [*words, "--out", str(tmp_path / "run")]))
+
+
+def test_the_shipped_model_loads_and_names_jhmdbs_actions():
+    shipped = checkpoints.load_as(Recognizer, "recognize_mobile")
+    assert len(shipped.class_names) == 21 and shipped.delta == 5
+    assert (checkpoints.SHIPPED / "recognize_mobile/model.safetensors").stat().st_size < 4e6

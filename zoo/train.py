@@ -51,11 +51,11 @@ detector is surest of, or --boxes gives an array [frames, 4] (x1 y1 x2 y2) for e
 Features are computed once and kept in --cache under a hash of weights, size and clip. --validate keeps every fourth
 clip of each class out of training. The result is for python -m dimofs.zoo.action.
 
-Whole clips: `recognize` learns to label clips, those of the main person, above the same frozen parts: it clusters poses
-and DiMoFs of pairs of frames, trains a head that tells the cluster, and fits a classifier to what a clip's pairs sum up
-to (dimofs.eval.diving48 measures these steps). --clips is as above, or holds train/ and test/ with such folders;
---validate leaves the test part out (a quarter of each class, if there is none). The result is for python -m
-dimofs.zoo.recognize.
+Whole clips: `recognize` learns to label clips above the same frozen parts: a head learns the class of pairs of frames
+from their main person, and a classifier what the head says of all pairs of a clip. With --pose-clusters the head learns
+clusters of poses and DiMoFs instead, as in the paper (dimofs.eval.diving48 measures both). --clips is as above, or
+holds train/ and test/ with such folders; --validate leaves the test part out (a quarter of each class, if there is
+none). The result is for python -m dimofs.zoo.recognize.
 
 torchrun spreads each batch over its processes, with the same losses and weights as one process.
 """
@@ -175,6 +175,7 @@ def main(
         known, start = (MODELS, ACTIONS) if task == "action" else (RECOGNIZERS, RECOGNITION)
         preset = _model_of(task, model or known[0], known)
         if task == "action":
+            check_unused(task, pose_clusters=actions.pose_clusters)
             learned: Task = actions.task(
                 data, preset=preset, weights=init, variant=variant, validate=validate > 0, device=device
             )

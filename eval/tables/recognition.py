@@ -15,13 +15,12 @@ from dimofs.cli import InputError
 from dimofs.datasets.labelled_clips import ClipSet
 from dimofs.eval.tables.actions import HeadTask, train_head
 from dimofs.zoo.detection.action_head import ActionHead
-from dimofs.zoo.recognition.classifier import HIDDEN, fit_classifier
+from dimofs.zoo.recognition.classifier import HIDDEN, activations, fit_classifier
 from dimofs.zoo.recognition.clusters import Components, PoseClusters
 from dimofs.zoo.recognition.features import ClipMeasures
 from dimofs.zoo.recognition.pipeline import (
     FitPairs,
     Surveyed,
-    activations,
     clip_activations,
     clip_histograms,
     cluster_pairs,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dimofs.zoo.detection.action_head import Standardize
+from dimofs.zoo.detection.action_head import ActionHead, Standardize
 
 # Width of the MLP, and the share of it that training drops.
 HIDDEN, DROPOUT = 128, 0.5
@@ -27,6 +29,15 @@ class ClipClassifier(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.layers(self.standardize(x))
+
+
+def activations(head: ActionHead, pooled: Sequence[Tensor]) -> Tensor:
+    """The logits of a head, background left out: streams [P, width] -> [P, K].
+
+    Not their softmax: a head is far surer of the pairs that it learned than of others, so that sums of probabilities
+    differ between training and test clips.
+    """
+    return head(pooled)[0][:, 1:]
 
 
 def summed(activations: Tensor, clips: Tensor, count: int) -> Tensor:

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from dimofs.datasets.labelled_clips import ClipFault, LabelledClip
 from dimofs.zoo.detection.action_head import ActionHead
-from dimofs.zoo.recognition.classifier import histograms, summed
+from dimofs.zoo.recognition.classifier import activations, histograms, summed
 from dimofs.zoo.recognition.clusters import CLUSTERS, PoseClusters, fit_clusters
 from dimofs.zoo.recognition.features import ClipMeasures
 from dimofs.zoo.recognition.subject import Subject
@@ -159,7 +159,7 @@ def clip_histograms(
 def clip_activations(
     measures: ClipMeasures, part: Surveyed, streams: Sequence[str], heads: Sequence[ActionHead]
 ) -> list[Tensor]:
-    """The mean over each clip's pairs of each head's probabilities, [N, K] without background."""
+    """The mean over each clip's pairs of each head's `activations`, [N, K]."""
     found: list[list[Tensor]] = [[] for _ in heads]
     numbers = []
     for number, clip, subject in part.shown():
@@ -169,8 +169,3 @@ def clip_activations(
             rows.append(activations(head, pooled))
     clips = torch.cat(numbers)
     return [summed(torch.cat(rows), clips, len(part.clips)) for rows in found]
-
-
-def activations(head: ActionHead, pooled: Sequence[Tensor]) -> Tensor:
-    """The probability of each class of a head, background left out: streams [P, width] -> [P, K]."""
-    return head(pooled)[0][:, 1:].softmax(1)

@@ -1,6 +1,6 @@
 """`Recognizer`: what a whole clip shows (section 5.2), and which frames and joints say so.
 
-pairs (A, A + delta) -> the subject of A -> appearance and DiMoFs in its box -> pose clusters -> mean -> class
+pairs (A, A + delta) -> the subject of A -> appearance and DiMoFs in its box -> pose clusters' logits -> mean -> class
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from dimofs.zoo.detection.action_localizer import ActionLocalizer
-from dimofs.zoo.recognition.classifier import ClipClassifier
+from dimofs.zoo.recognition.classifier import ClipClassifier, activations
 from dimofs.zoo.recognition.pairs import ClipFeatures, Pairing
 from dimofs.zoo.recognition.subject import Subject, find_subject
 
@@ -35,8 +35,8 @@ class Recognition:
 class Recognizer(ActionLocalizer):
     """A classifier of clips above the parts of a pose detector.
 
-    localizer: its head tells the pose clusters, its streams are "appearance" and "dimofs@<delta>".
-    classifier: tells the class from the mean of a clip's clusters. class_names, keypoint_names: in order.
+    localizer: its head tells pose clusters, or classes themselves; its streams are "appearance" and "dimofs@<delta>".
+    classifier: tells the class from the mean of its logits over a clip. class_names, keypoint_names: in order.
     """
 
     def __init__(
@@ -90,8 +90,8 @@ class Recognizer(ActionLocalizer):
         return Recognition(probabilities=probabilities, subject=subject, frames=frames, joints=joints)
 
     def clusters(self, streams: Sequence[Tensor]) -> Tensor:
-        """The probability of each pose cluster: streams [P, width] -> [P, K]."""
-        return self.head(streams)[0][:, 1:].softmax(1)
+        """The logit of each pose cluster: streams [P, width] -> [P, K]."""
+        return activations(self.head, streams)
 
     def _of_cells(self, streams: Sequence[Tensor], clusters: Tensor, best: int) -> Tensor:
         """How much the probability of class `best` falls without each cell of each pair's box, [P, cells * cells]."""

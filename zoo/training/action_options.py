@@ -34,12 +34,16 @@ class ActionOptions:
     streams: Annotated[list[str] | None, "action: what the head reads (default: appearance dimofs@10)"] = None
     cells: Annotated[int, "action: side of the pooled grid of each stream", Range(1, 7)] = 5
     hidden: Annotated[int, "action: width of the head's layers", Range(1, 4096)] = 256
+    pose_clusters: Annotated[
+        bool, "recognize: learn clusters of poses and DiMoFs, as the paper does, instead of the classes themselves"
+    ] = False
     cache: Annotated[str, "action: folder of cached features; safe to delete"] = "runs/features"
 
     @property
     def given(self) -> list[str]:
         """The options that belong to actions alone and are given."""
-        return [f"--{name}" for name in ("clips", "boxes", "streams") if getattr(self, name) is not None]
+        given = [f"--{name}" for name in ("clips", "boxes", "streams") if getattr(self, name) is not None]
+        return [*given, *(["--pose-clusters"] if self.pose_clusters else [])]
 
     def task(
         self, paths: Paths, *, preset: str, weights: str, variant: str | None, validate: bool, device: str | None

@@ -1,7 +1,7 @@
 """The task `recognize`: a `Recognizer` for labelled clips (section 5.2), from measuring them to the classifier.
 
-The head learns the pose clusters of the training pairs by the loop that all tasks share; the classifier is fitted when
-it is done.
+The head learns the classes of the training pairs' clips, or their pose clusters, by the loop that all tasks share; the
+classifier is fitted when it is done.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ RECOGNIZERS = ("recognize_mobile",)
 # What the head reads, by the names of `ClipMeasures`, in the order of the preset's streams.
 STREAMS = ("appearance", "pooled dimofs")
 # The classifier is fitted after training.
-RECOGNITION = ACTIONS.changed(frozen=(*SHARED, "classifier."))
+RECOGNITION = ACTIONS.changed(steps=400, frozen=(*SHARED, "classifier."))
 
 
 @dataclass(frozen=True, kw_only=True)
 class RecognitionTask(ActionTask):
-    """Learn pose clusters; see `ActionTask`. measured: what the classifier is fitted to afterwards, and tested on."""
+    """Learn what pairs show; see `ActionTask`. measures: what the classifier is fitted to afterwards, and tested on."""
 
     measures: ClipMeasures
     train: Surveyed
@@ -97,8 +97,10 @@ def recognition_task(
     train = _surveyed(measures, clips, data)
     test = _surveyed(measures, data.part("test"), data) if validate else None
     pairs = fit_pairs(train)
-    found, ids = cluster_pairs(measures, pairs, "dimofs", seed=seed)
-    arguments["clusters"] = len(found)
+    found, ids = None, pairs.actions()
+    if options.pose_clusters:
+        found, ids = cluster_pairs(measures, pairs, "dimofs", seed=seed)
+    arguments["clusters"] = len(data.classes) if found is None else len(found)
     recipe = ActionRecipe(preset=preset, arguments=arguments, every=every)
     return RecognitionTask(
         recipe=recipe, table=_table(measures, pairs, ids), held_out_table=_held_out(measures, test, found),
@@ -110,11 +112,13 @@ def _table(measures: ClipMeasures, pairs: FitPairs, ids: Tensor) -> RegionTable:
     return pairs.table([pairs.measure(measures, name) for name in STREAMS], ids)
 
 
-def _held_out(measures: ClipMeasures, test: Surveyed | None, clusters: PoseClusters) -> RegionTable | None:
-    """The pairs of the test clips, and the cluster of each."""
+def _held_out(measures: ClipMeasures, test: Surveyed | None, clusters: PoseClusters | None) -> RegionTable | None:
+    """The pairs of the test clips, and the cluster of each or, without clusters, its class."""
     if test is None:
         return None
     pairs = fit_pairs(test)
+    if clusters is None:
+        return _table(measures, pairs, pairs.actions())
     return _table(measures, pairs, clusters.ids(pairs.poses(), pairs.measure(measures, "dimofs")))
 
 
