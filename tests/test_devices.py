@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from dimofs.cli import InputError
+from dimofs.zoo import devices
 from dimofs.zoo.devices import pick_device, rank_and_world
 
 
@@ -53,3 +54,17 @@ def test_odd_ranks_are_told_in_one_line(monkeypatch, rank, world):
     monkeypatch.setenv("WORLD_SIZE", world)
     with pytest.raises(InputError, match=r"RANK|WORLD_SIZE"):
         rank_and_world()
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_auto_is_bfloat16_where_the_cpu_is_faster_with_it(monkeypatch, fast):
+    monkeypatch.setattr(devices, "_bfloat16_is_fast", lambda: fast)
+    assert devices.dtype_named("auto", torch.device("cpu")) == (torch.bfloat16 if fast else torch.float32)
+    assert devices.dtype_named("auto", torch.device("meta")) == torch.float32
+    assert devices.dtype_named("fp16", torch.device("cpu")) == torch.float16
+    with pytest.raises(InputError, match="not one of float32"):
+        devices.dtype_named("int8", torch.device("cpu"))
+
+
+def test_the_timing_decides_once():
+    assert devices._bfloat16_is_fast() is devices._bfloat16_is_fast()

@@ -2,7 +2,8 @@
 
 import os
 import re
-from time import sleep
+from functools import cache
+from time import perf_counter, sleep
 
 import torch
 from torch.distributed.rendezvous import rendezvous
@@ -12,6 +13,10 @@ from dimofs.cli import InputError
 # Types of the network's arithmetic by name.
 DTYPES = {name: getattr(torch, name) for name in ("float32", "bfloat16", "float16")}
 DTYPES |= {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+# What --dtype takes: one of these types, or the one that `dtype_named` chooses.
+DTYPE_NAMES = (*DTYPES, "auto")
+# How many times as fast bfloat16 must be on a CPU to be chosen. Where it is emulated it is slower.
+FASTER = 1.3
 KNOWN = re.compile(r"(cpu|cuda|mps|xpu)(:[0-9]{1,4})?")
 
 
@@ -29,6 +34,35 @@ def pick_device(name: str | None) -> torch.device:
         return torch.empty(1, device=name).device
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"device {name}: not available ({str(error).splitlines()[0]})") from error
+
+
+def dtype_named(name: str, device: torch.device) -> torch.dtype:
+    """The type of a name of DTYPE_NAMES. "auto" is bfloat16 on a CPU that computes it natively, which a convolution
+    timed once tells, and else float32. InputError: unknown name."""
+    if name not in DTYPE_NAMES:
+        raise InputError(f"dtype {name[:40]!r}: not one of {', '.join(DTYPE_NAMES)}")
+    if name != "auto":
+        return DTYPES[name]
+    return torch.bfloat16 if device.type == "cpu" and _bfloat16_is_fast() else torch.float32
+
+
+@cache
+@torch.inference_mode()
+def _bfloat16_is_fast() -> bool:
+    """Whether a convolution like those of `dimofs_mobile` is faster in bfloat16 on this CPU."""
+
+    def seconds(dtype: torch.dtype) -> float:
+        conv = torch.nn.Conv2d(64, 64, 3, padding=1, dtype=dtype)
+        x = torch.rand(1, 64, 72, 128, dtype=dtype).contiguous(memory_format=torch.channels_last)
+        times = []
+        # The first one compiles.
+        for _ in range(6):
+            began = perf_counter()
+            conv(x)
+            times.append(perf_counter() - began)
+        return min(times[1:])
+
+    return seconds(torch.float32) > FASTER * seconds(torch.bfloat16)
 
 
 def rank_and_world() -> tuple[int, int]:

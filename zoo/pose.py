@@ -51,6 +51,9 @@ With --keyframe K people are found in every K-th frame only and carried to the f
 which is several times as fast. Where somebody enters or leaves, or the motion is unclear, more frames are looked at. A
 result then comes up to K frames late.
 
+--dtype auto computes in bfloat16 where the CPU does so natively and is the faster for it, else in float32. Joints then
+differ a little from those of float32.
+
 An input that fails is reported in one line, the other inputs are still processed, and the exit status is 2. A file
 under its own name is always whole. Ctrl-C, SIGTERM and SIGHUP end the run: what the current input has so far is kept
 with ".partial" in the name (NAME.partial.poses.jsonl), and a webcam's results are whole. The same command with --resume
@@ -82,7 +85,7 @@ from dimofs.zoo import checkpoints
 from dimofs.zoo.detection.detector import PoseDetector
 from dimofs.zoo.detection.jobs import Job, PoseOptions, is_done, plan_jobs, run_job
 from dimofs.zoo.detection.remote import PoseWork, run_on_cluster
-from dimofs.zoo.devices import DTYPES, await_ranks, pick_device, rank_and_world
+from dimofs.zoo.devices import DTYPE_NAMES, await_ranks, dtype_named, pick_device, rank_and_world
 
 SIDES = Range(low=32, high=2**14)
 # The features of so many frames are kept.
@@ -155,7 +158,7 @@ def main(
     end: Annotated[float | None, "end before this time, seconds"] = None,
     every: Annotated[int, "take each n-th frame", Range(low=1)] = 1,
     device: Annotated[str | None, "cpu, cuda, cuda:1, ... (default: a GPU if there is one)"] = None,
-    dtype: Annotated[str, f"type of the network's arithmetic: {', '.join(DTYPES)}"] = "float32",
+    dtype: Annotated[str, f"type of the network's arithmetic: {', '.join(DTYPE_NAMES)}"] = "float32",
     batch: Annotated[int | None, "frames at a time (default: 1 on a CPU, 8 on a GPU)", BATCHES] = None,
     threads: Annotated[int | None, "threads of the CPU (default: as many as it has cores)", Range(1, 1024)] = None,
     ray: Annotated[str | None, "address of a Ray cluster that does the inputs: auto, HOST:PORT, local"] = None,
@@ -166,7 +169,7 @@ def main(
     rank, world = rank_and_world()
     # The machines of a cluster have devices of their own.
     where = pick_device(device if ray is None else "cpu")
-    check_choices(dtype=(dtype, DTYPES))
+    check_choices(dtype=(dtype, DTYPE_NAMES))
     if embed and format != "html":
         raise InputError("--embed puts a film into a page; give --format html too")
     if drawing.motion and not (overlay or save_frames or show or format == "html"):
@@ -198,7 +201,7 @@ def main(
         aggregate=aggregate,
         keyframe=keyframe,
         batch=batch if batch is not None else 8 if where.type == "cuda" else 1,
-        dtype=DTYPES[dtype],
+        dtype=dtype_named(dtype, where),
         # COCO's results hold all people with their scores, doubtful ones too.
         tracker=replace(
             joins, score=max(joins.score, least), sure=0.0 if sure is None and format == "coco" else joins.sure

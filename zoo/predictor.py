@@ -45,7 +45,7 @@ from dimofs.window import Window
 from dimofs.zoo import checkpoints
 from dimofs.zoo.detection.detector import PoseDetector
 from dimofs.zoo.detection.stream import motion_between, poses, reduced, tracked
-from dimofs.zoo.devices import DTYPES, pick_device
+from dimofs.zoo.devices import dtype_named, pick_device
 
 # Minimum score of a person, in Python as on the command line.
 SCORE = 0.5
@@ -67,16 +67,15 @@ def load(
 
     device: cpu, cuda, cuda:1, ... (default: a GPU if there is one).
     size:   longer side of the network's input, pixels (default: the model's own).
-    dtype:  of the network's arithmetic: float32, bfloat16 or float16.
+    dtype:  of the network's arithmetic: float32, bfloat16, float16, or "auto": bfloat16 on CPUs that have it.
     batch:  images of one size that pass the network together (default: 1 on a CPU, 8 on a GPU).
     InputError: there is no such model or device, or it finds no poses.
     """
-    if dtype not in DTYPES:
-        raise InputError(f"dtype {dtype[:40]!r}: not one of {', '.join(DTYPES)}")
     where = pick_device(device)
+    arithmetic = dtype_named(dtype, where)
     detector = checkpoints.load_as(PoseDetector, source, where, size)
     together = batch if batch is not None else 8 if where.type == "cuda" else 1
-    return Model(detector, name=str(source), dtype=DTYPES[dtype], batch=together)
+    return Model(detector, name=str(source), dtype=arithmetic, batch=together)
 
 
 @dataclass(frozen=True, eq=False)
