@@ -47,6 +47,8 @@ class KeypointPyramidBackbone(nn.Module):
         maps = self.top_down(features)
         joints, center, size = (head(maps[0]) for head in self.hints.values())
         hints = torch.cat(((joints + 6).relu(), (center + 6).relu(), size / 32), dim=1)
+        # A map of one channel is in both orders, so what it is joined to may come out in the other one.
+        hints = hints.contiguous(memory_format=torch.channels_last)
         joined = [
             torch.cat((c, m, F.max_pool2d(hints, 2**level) if level else hints), dim=1)
             for level, (c, m) in enumerate(zip(features, maps, strict=True))
