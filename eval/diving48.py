@@ -51,6 +51,7 @@ from dimofs.zoo.recognition.clusters import CLUSTERS
 from dimofs.zoo.recognition.features import ClipMeasures
 from dimofs.zoo.recognition.pairs import DELTA, Pairing
 from dimofs.zoo.recognition.snippets import Snippets
+from dimofs.zoo.recognition.tsn import SEGMENTS
 from dimofs.zoo.training.actions import ACTIONS, start
 from dimofs.zoo.training.data import JhmdbClips, JhmdbLabels
 from dimofs.zoo.training.initialize import variant_of
@@ -59,7 +60,7 @@ CONFLICTS = (
     (("root",), ("clips", "jhmdb", "jhmdb_labels", "split"), "each is data of its own"),
     (("clips",), ("jhmdb", "jhmdb_labels", "split"), "each is data of its own"),
     (("table",), ("stage",), "the table runs all stages"),
-    (("stage",), ("peers", "kinetics"), "they are rows of the table"),
+    (("stage",), ("peers", "kinetics", "segments"), "they are rows of the table"),
 )
 
 
@@ -74,6 +75,7 @@ def main(
     stage: Annotated[Stage | None, "run the stages up to this one alone"] = None,
     rows: Annotated[list[str] | None, "rows of the table, by name (default: all)"] = None,
     peers: Annotated[bool, "also train TSN, TRN, C3D and R(2+1)D on the clips"] = False,
+    segments: Annotated[int, "peers: frames of a clip that TSN and TRN look at", Range(2, 64)] = SEGMENTS,
     kinetics: Annotated[Path | None, "weights of torchvision's r2plus1d_18, .pth, for its rows"] = None,
     weights: Annotated[str, "the pose detector that measures"] = "dimofs_mobile_v2",
     every: Annotated[int, "Frame A is one of every N-th frame", Range(1)] = 1,
@@ -113,7 +115,7 @@ def main(
         if stage == "localizer":
             result["localizer"] = localizer(bench, chosen)
         if stage == "classify" or table is not None:
-            snippets = Snippets(model, cache, every=every)
+            snippets = Snippets(model, cache, segments=segments, every=every)
             others = PeerBench(clips=data, snippets=snippets, seeds=list(seeds), kinetics=kinetics)
             result |= table4(bench, chosen, others if peers else None)
     if json is not None:

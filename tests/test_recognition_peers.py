@@ -181,6 +181,7 @@ def test_rows_of_peers_are_measured_once_for_each_seed(tmp_path, capsys, monkeyp
     bench = PeerBench(clips=class_folders(tmp_path / "clips"), snippets=snippets, seeds=[0, 1], steps=2)
     ours = [torch.tensor([[1.0, 0.0], [0.0, 1.0]])] * 2
     names = ["TSN (RGB)", "TSN (RGB + flow)", "R(2+1)D", FUSION, KINETICS]
+    assert peer_rows(bench, None, ["TRN"])["TRN"]["paper"] == 22.8
     found = peer_rows(bench, ours, names)
     assert list(found) == names[:4] and all(len(row["top1"]) == 2 for row in found.values())
     # Ours are sure and right, so that their product with anything is.

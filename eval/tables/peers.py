@@ -1,7 +1,7 @@
 """Rows of Table 4 that are other systems': TSN, TRN, C3D, R(2+1)D, small and on the same clips.
 
-    TSN, TRN      on the pose detector's frozen backbone, at the middle of eight segments of a clip; RGB + flow adds the
-                  log-probabilities of a second TSN, which reads Farneback's flow averaged over a grid
+    TSN, TRN      on the detector's frozen backbone, at the middle of each segment of a clip (--segments); RGB + flow
+                  adds the log-probabilities of a second TSN, which reads Farneback's flow averaged over a grid
     C3D, R(2+1)D  of an eighth and a quarter of the papers' width, from random weights, on 16 frames of 64 x 64 pixels
     Kinetics      two layers on the 512 features of an R(2+1)D-18 whose weights are given, on 16 frames of 112 x 112
     ours +        the sum of the log-probabilities of the final row's MLP and of R(2+1)D's
@@ -84,7 +84,7 @@ class PeerBench:
             return [fused(a, b) for a, b in zip(self.scores("TSN (RGB)"), flow, strict=True)]
         return {
             "TSN (RGB)": lambda: self._trained(self.snippets.rgb, TSN, ON_FEATURES),
-            "TRN": lambda: self._trained(self.snippets.rgb, TRN, ON_FEATURES),
+            "TRN": lambda: self._trained(self.snippets.rgb, partial(TRN, segments=self.snippets.segments), ON_FEATURES),
             "C3D": lambda: self._from_pixels(small_c3d),
             "R(2+1)D": lambda: self._from_pixels(small_r2plus1d),
             KINETICS: lambda: self._trained(self._kinetics, TSN, ON_FEATURES),
