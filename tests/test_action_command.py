@@ -141,6 +141,8 @@ def test_one_input_that_fails_leaves_the_others(folder, capsys):
 
 def test_what_cannot_run_is_refused(folder):
     checkpoints.save(tiny_model(), folder / "pose", {})
+    with pytest.raises(InputError, match="names whole clips; run"):
+        call(action.main, video=[folder / "x.mp4"], weights="recognize_mobile", device="cpu")
     with pytest.raises(InputError, match="holds a PoseDetector, not a ActionLocalizer"):
         call(action.main, video=[folder / "x.mp4"], weights=folder / "pose")
     with pytest.raises(InputError, match="--tracker dimofs: needs the motion"):

@@ -256,9 +256,14 @@ def test_toggles(view):
 def test_predicted_motion(driver, tmp_path):
     """Arrows from the joints, five times as long as the motion in a frame of 1/25 s, and none in the last frame."""
     motion = Motion(torch.tensor([8.0, 0]).view(2, 1, 1).expand(2, 3, 4), HEIGHT, WIDTH)
-    with page(tmp_path / "x.html", about(), video_source(tmp_path / "x.mp4"), None, False, 1) as write:
+    source = video_source(tmp_path / "x.mp4")
+    with (
+        page(tmp_path / "x.html", about(), source, None, False, 1) as write,
+        plain_film(tmp_path / "x.mp4", about()) as shoot,
+    ):
         for number in (0, 1):
             frame = Frame(picture(number, HEIGHT, WIDTH), number, number / 25, 1 / 25)
+            shoot(frame, people(number))
             write(frame, people(number), motion=None if number else motion)
     view = opened(driver, tmp_path / "x.html")
     ends = "soon(starts[current], points(starts[current]).slice(2)).map((to) => to && to[0] / canvas.width)"

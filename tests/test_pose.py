@@ -212,7 +212,7 @@ def test_score_and_tracker(network):
 
 
 @pytest.mark.parametrize(
-    ("options", "least"), [("", 0.5), ("--score 0.3", 0.3), ("--score 0.01", 0.01), ("--format coco", 0.05)]
+    ("options", "least"), [("", 0.5), ("--score 0.3", 0.3), ("--score 0.01", 0.01), ("--format coco", 0.0)]
 )
 def test_joints_are_found_only_for_people_who_may_be_reported(network, options, least):
     write_clip(Path("x.mp4"), 1)

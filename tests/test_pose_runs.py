@@ -186,7 +186,7 @@ class SyntheticSeer(Seer):
 def command(monkeypatch, tmp_path, capsys):
     """Runs the command on one synthetic clip by a seer, in an empty folder: (exit status, output, errors)."""
     seer = SyntheticSeer(synthetic_clip(HELD_OUT))
-    monkeypatch.setattr(posetrack.checkpoints, "load_as", lambda kind, name, device: seer)
+    monkeypatch.setattr(posetrack.checkpoints, "load_as", lambda *_: seer)
     monkeypatch.chdir(tmp_path)
 
     def call(line: str) -> tuple[int, str, str]:

@@ -53,6 +53,7 @@ from dimofs.zoo import checkpoints
 from dimofs.zoo.detection.action_localizer import ActionLocalizer
 from dimofs.zoo.detection.action_stream import actions
 from dimofs.zoo.devices import pick_device
+from dimofs.zoo.recognition.recognizer import Recognizer
 
 # Actions of a person that the results name.
 SHOWN = 3
@@ -124,6 +125,8 @@ def main(
         return 2
     keep_freed_memory()
     model = checkpoints.load_as(ActionLocalizer, weights, where, size)
+    if isinstance(model, Recognizer):
+        raise InputError(f"--weights {weights}: names whole clips; run python -m dimofs.zoo.recognize with it")
     for source in jobs:
         try:
             run_source(source, out or source.folder, model, options)

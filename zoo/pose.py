@@ -97,7 +97,7 @@ CUTOFFS = Range(low=0.01, high=100)
 # Minimum score of a person who is reported, and of one who is drawn.
 SCORE = 0.5
 # COCO's metric ranks all people, doubtful ones too.
-COCO_SCORE = 0.05
+COCO_SCORE = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,7 +144,7 @@ def main(
     delta: Annotated[int, "find the poses of frame t in the features of frame t + DELTA", DELTAS] = 0,
     aggregate: Annotated[int, "place joints with frames t - AGGREGATE and t + AGGREGATE too", AGGREGATES] = 0,
     keyframe: Annotated[int, "find people in each KEYFRAME-th frame, carry them between (1: off)", KEYFRAMES] = 1,
-    score: Annotated[float | None, "minimum score of a person (default: 0.5; for coco 0.05, drawn from 0.5)"] = None,
+    score: Annotated[float | None, "minimum score of a person (default: 0.5; for coco 0, drawn from 0.5)"] = None,
     select: Selection = EVERYBODY,
     tracker: Annotated[str, f"how people are linked: {', '.join(TRACKERS)} (see dimofs.tracking)"] = "default",
     gate: Annotated[float | None, "maximum cost of a link (default: the tracker's)"] = None,
