@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 
-@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize("ranks", [1, pytest.param(2, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("moments", [2, pytest.param(40, marks=pytest.mark.slow)])
 def test_killed_trainings_end_as_if_they_had_not_been(tmp_path, moments, ranks):
     words = [str(tmp_path / "runs"), f"--moments={moments}", f"--ranks={ranks}", f"--seed={moments}"]
