@@ -28,6 +28,21 @@ def covered(a: Tensor, b: Tensor) -> Tensor:
     return intersection(a, b) / area(a)[:, None].clamp(min=torch.finfo(a.dtype).tiny)
 
 
+def first_takes(overlaps: Tensor, least: float) -> Tensor:
+    """Overlaps [N, M] of N boxes, best first, with M others -> [N] bool: whether each takes one that is still free.
+
+    Each takes the free one that it overlaps most, if by `least` or more.
+    """
+    free = torch.ones(overlaps.shape[1], dtype=torch.bool)
+    takes = torch.zeros(len(overlaps), dtype=torch.bool)
+    for number, row in enumerate(overlaps):
+        open_to = torch.where(free, row, -1.0)
+        if len(row) and open_to.max() >= least:
+            takes[number] = True
+            free[open_to.argmax()] = False
+    return takes
+
+
 def clip(boxes: Tensor, height: float, width: float) -> Tensor:
     """[..., 4] -> [..., 4]: the part of each box inside a frame of `height` x `width` pixels."""
     x, y = boxes[..., 0::2].clamp(0, width), boxes[..., 1::2].clamp(0, height)

@@ -6,7 +6,7 @@ import glob
 import os
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
@@ -91,6 +91,36 @@ def sources(text: str) -> list[Source]:
     raise InputError(
         f"{_shortened(text)}: no such file; give a video, an image, a folder, a glob, a webcam's number or a URL"
     )
+
+
+def run_sources(texts: Sequence[str], prepare: Callable[[], Callable[[Source], None]]) -> int:
+    """Run over every source that the inputs name; returns the exit status, 2 if one failed.
+
+    prepare: called once there is a source, returns what is called with each. An input or a source with an InputError is
+    reported in one line, and the others are still run.
+    """
+    found, status = list[Source](), 0
+    for text in texts:
+        try:
+            found += sources(text)
+        except InputError as fault:
+            report(fault)
+            status = 2
+    if not found:
+        return 2
+    work = prepare()
+    for source in found:
+        try:
+            work(source)
+        except InputError as fault:
+            report(fault)
+            status = 2
+    return status
+
+
+def report(fault: InputError | str) -> None:
+    """Print an error as one line."""
+    print(f"error: {' '.join(str(fault).splitlines())}", file=sys.stderr)
 
 
 def video_source(path: Path) -> Source:

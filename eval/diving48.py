@@ -45,16 +45,14 @@ from dimofs.eval.tables.recognition import RecognitionBench
 from dimofs.eval.tables.table4 import Stage, chosen_rows, clusters, features, localizer, table4
 from dimofs.files import write_json
 from dimofs.pages.report import recorded
-from dimofs.zoo.extract import read_clips
-from dimofs.zoo.presets import action_mobile
+from dimofs.zoo.extract import measuring_model, read_clips
 from dimofs.zoo.recognition.clusters import CLUSTERS
 from dimofs.zoo.recognition.features import ClipMeasures
 from dimofs.zoo.recognition.pairs import DELTA, Pairing
 from dimofs.zoo.recognition.snippets import Snippets
 from dimofs.zoo.recognition.tsn import SEGMENTS
-from dimofs.zoo.training.actions import ACTIONS, start
+from dimofs.zoo.training.actions import ACTIONS
 from dimofs.zoo.training.data import JhmdbClips, JhmdbLabels
-from dimofs.zoo.training.initialize import variant_of
 
 CONFLICTS = (
     (("root",), ("clips", "jhmdb", "jhmdb_labels", "split"), "each is data of its own"),
@@ -99,8 +97,7 @@ def main(
     chosen = chosen_rows(rows)
     data = limited(read_clips(root, clips, jhmdb, jhmdb_labels, split), most)
     check_parts(data)
-    model = action_mobile(["any"], cells=cells, variant=variant_of(weights) or "paper").eval()
-    start(model, weights)
+    model = measuring_model(weights, cells)
     measures = ClipMeasures(
         model, cache, pairing=Pairing(every=every, delta=delta), strangers=data.part("train"), seed=0
     )

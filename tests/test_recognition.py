@@ -291,10 +291,8 @@ def evaluate(line: str) -> None:
 
 @pytest.fixture
 def tiny(monkeypatch):
-    """The command with a tiny model in place of action_mobile."""
-    monkeypatch.setattr(diving48, "action_mobile", lambda *_, **__: model())
-    monkeypatch.setattr(diving48, "start", lambda *_: None)
-    monkeypatch.setattr(diving48, "variant_of", lambda _: None)
+    """The command with a tiny model in place of the one that measures."""
+    monkeypatch.setattr(diving48, "measuring_model", lambda *_: model())
     monkeypatch.setattr(classifier, "STEPS", 3)
 
 

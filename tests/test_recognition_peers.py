@@ -18,8 +18,9 @@ from dimofs.zoo.recognition.r2plus1d import R2Plus1D
 from dimofs.zoo.recognition.snippets import Snippets, stacked
 from dimofs.zoo.recognition.trn import TRN, chosen_tuples
 from dimofs.zoo.recognition.tsn import TSN, fused, segment_numbers
-from dimofs.zoo.recognition.whole_clips import FROM_SCRATCH, ON_FEATURES, ClipTask, log_probabilities, train_clips
+from dimofs.zoo.recognition.whole_clips import FROM_SCRATCH, ON_FEATURES, ClipTask, log_probabilities
 from dimofs.zoo.training.feature_cache import FeatureCache
+from dimofs.zoo.training.trainer import trained
 from tests.support.clips import number, write_clip, write_video
 from tests.support.tiny import tiny_model
 
@@ -214,7 +215,7 @@ def test_what_depends_on_order_alone_is_learned_by_trn_and_not_by_tsn():
     right = {}
     for name, make in (("TSN", lambda: TSN(4, 2, 16)), ("TRN", lambda: TRN(4, 2, hidden=16))):
         task = ClipTask(inputs=x[:40], labels=labels[:40], make=make)
-        model = train_clips(task, ON_FEATURES.changed(steps=40, batch=16), seed=0)
+        model = trained(task, ON_FEATURES.changed(steps=40, batch=16), seed=0)
         right[name] = float((log_probabilities(model, x[40:]).argmax(1) == labels[40:]).float().mean())
     assert right["TRN"] > 0.95 and right["TSN"] < 0.75
 
@@ -229,7 +230,7 @@ def test_a_tiny_3d_network_learns_the_direction_of_motion():
         labels.append(place % 2)
     x, y = torch.from_numpy(np.stack(clips)), torch.tensor(labels)
     task = ClipTask(inputs=x[:32], labels=y[:32], make=lambda: R2Plus1D(2, width=8, blocks=(1, 1, 1, 1)))
-    model = train_clips(task, FROM_SCRATCH.changed(steps=60, batch=16, learning_rate=3e-3), seed=0)
+    model = trained(task, FROM_SCRATCH.changed(steps=60, batch=16, learning_rate=3e-3), seed=0)
     loss = -log_probabilities(model, x[:32]).gather(1, y[:32, None]).mean()
     assert float(loss) < math.log(2) / 2
 
@@ -238,6 +239,6 @@ def test_a_run_is_the_same_each_time():
     x, labels = ordered_clips(20)
     task = ClipTask(inputs=x, labels=labels, make=lambda: TRN(4, 2, hidden=8))
     recipe = ON_FEATURES.changed(steps=3, batch=8)
-    first, again, other = (train_clips(task, recipe, seed) for seed in (1, 1, 2))
+    first, again, other = (trained(task, recipe, seed) for seed in (1, 1, 2))
     assert torch.equal(log_probabilities(first, x), log_probabilities(again, x))
     assert not torch.equal(log_probabilities(first, x), log_probabilities(other, x))

@@ -23,8 +23,7 @@ from __future__ import annotations
 
 import csv
 import json
-import sys
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from math import inf
@@ -46,7 +45,7 @@ from dimofs.overlay import film
 from dimofs.pages.player import page
 from dimofs.segments import Segment, Segments, Smoother
 from dimofs.shrinking import shrunk
-from dimofs.sources import Source, printable, sources
+from dimofs.sources import Source, printable, run_sources
 from dimofs.tracking import NONE, Tracker, follow, tracker_named
 from dimofs.video import Clip, Frame, open_clip
 from dimofs.zoo import checkpoints
@@ -115,30 +114,15 @@ def main(
         start=start, end=end, batch=batch, overlay=overlay, html=html, quiet=quiet,
     )  # fmt: skip
     where = pick_device(device)
-    jobs, failed = [], False
-    for text in video:
-        try:
-            jobs += sources(text)
-        except InputError as fault:
-            failed = _report(fault)
-    if not jobs:
-        return 2
-    keep_freed_memory()
-    model = checkpoints.load_as(ActionLocalizer, weights, where, size)
-    if isinstance(model, Recognizer):
-        raise InputError(f"--weights {weights}: names whole clips; run python -m dimofs.zoo.recognize with it")
-    for source in jobs:
-        try:
-            run_source(source, out or source.folder, model, options)
-        except InputError as fault:
-            failed = _report(fault)
-    return 2 if failed else 0
 
+    def prepare() -> Callable[[Source], None]:
+        keep_freed_memory()
+        model = checkpoints.load_as(ActionLocalizer, weights, where, size)
+        if isinstance(model, Recognizer):
+            raise InputError(f"--weights {weights}: names whole clips; run python -m dimofs.zoo.recognize with it")
+        return lambda source: run_source(source, out or source.folder, model, options)
 
-def _report(fault: InputError) -> bool:
-    """Print an error as one line; always true, as something has failed."""
-    print(f"error: {' '.join(str(fault).splitlines())}", file=sys.stderr)
-    return True
+    return run_sources(video, prepare)
 
 
 def run_source(source: Source, folder: Path, model: ActionLocalizer, options: ActionOptions) -> None:

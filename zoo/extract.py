@@ -28,6 +28,7 @@ from dimofs.cluster import TaskSize, Work, all_done, connected, do_here
 from dimofs.datasets.diving48 import open_clip_set
 from dimofs.datasets.labelled_clips import ClipSet, LabelledClip, class_folders, jhmdb_clips
 from dimofs.memory import keep_freed_memory
+from dimofs.zoo.detection.action_localizer import ActionLocalizer
 from dimofs.zoo.devices import await_ranks, pick_device, rank_and_world
 from dimofs.zoo.presets import action_mobile
 from dimofs.zoo.recognition.features import MOTIONS, STREAMS, ClipMeasures
@@ -69,9 +70,7 @@ class ExtractWork:
     def measures(self) -> ClipMeasures:
         """The measures that `dimofs.eval.diving48` makes with the same options. InputError: there are no such
         weights."""
-        model = action_mobile(["any"], cells=self.cells, variant=variant_of(self.weights) or "paper").eval()
-        start(model, self.weights)
-        model.to(pick_device(self.device))
+        model = measuring_model(self.weights, self.cells).to(pick_device(self.device))
         return ClipMeasures(model, self.cache, pairing=self.pairing, strangers=self.strangers)
 
 
@@ -131,6 +130,13 @@ def on_cluster(
         gpus = int(cluster.gpus > 0 and (make.device is None or make.device.startswith("cuda")))
         size = TaskSize(cpus=make.threads or 1, gpus=gpus)
         return all_done(cluster.do(make, clips, size), titles, "clip", quiet=quiet)
+
+
+def measuring_model(weights: str, cells: int) -> ActionLocalizer:
+    """A localizer on the parts of a pose detector, whose head is not used. InputError: there are no such weights."""
+    model = action_mobile(["any"], cells=cells, variant=variant_of(weights) or "paper").eval()
+    start(model, weights)
+    return model
 
 
 def read_clips(root: Path | None, clips: Path | None, jhmdb: str | None, labels: str | None, split: int) -> ClipSet:

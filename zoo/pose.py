@@ -68,7 +68,6 @@ names; --threads (then 1) is the number of CPUs for each input. Inputs whose res
 from __future__ import annotations
 
 import os
-import sys
 from dataclasses import dataclass, replace
 from math import inf
 from pathlib import Path
@@ -80,6 +79,7 @@ from dimofs.cli import InputError, Range, check_choices, check_ranges, run
 from dimofs.drawing import MIN_CONFIDENCE, Style
 from dimofs.memory import keep_freed_memory
 from dimofs.selection import EVERYBODY, Selection
+from dimofs.sources import report
 from dimofs.tracking import TRACKERS, tracker_named
 from dimofs.zoo import checkpoints
 from dimofs.zoo.detection.detector import PoseDetector
@@ -227,7 +227,7 @@ def main(
     mine = list(planned)[rank::world]
     faults = [fault for fault in mine if isinstance(fault, InputError)]
     for fault in faults:
-        _report(fault)
+        report(fault)
     jobs = [job for job in mine if isinstance(job, Job)]
     resume |= ray is not None
     todo = [job for job in jobs if not (resume and is_done(job, options))]
@@ -251,19 +251,14 @@ def _succeeds(job: Job, detector: PoseDetector, options: PoseOptions) -> bool:
     try:
         run_job(job, detector, options)
     except InputError as fault:
-        _report(fault)
+        report(fault)
     except Exception as error:
         if os.environ.get("DIMOFS_DEBUG") == "1":
             raise
-        _report(f"{job.source.text}: unexpected {type(error).__name__}: {error} (DIMOFS_DEBUG=1 shows where)")
+        report(f"{job.source.text}: unexpected {type(error).__name__}: {error} (DIMOFS_DEBUG=1 shows where)")
     else:
         return True
     return False
-
-
-def _report(fault: InputError | str) -> None:
-    """Print an error as one line."""
-    print(f"error: {' '.join(str(fault).splitlines())}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -24,8 +24,7 @@ An input that fails is reported in one line, the others are still processed, and
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from math import ceil, inf
@@ -39,7 +38,7 @@ from tqdm import tqdm
 from dimofs.cli import InputError, Range, check_ranges, run
 from dimofs.files import check_writable, write_json
 from dimofs.picture import Picture
-from dimofs.sources import Source, sources
+from dimofs.sources import Source, run_sources
 from dimofs.video import Frame, open_clip
 from dimofs.zoo import checkpoints
 from dimofs.zoo.devices import pick_device
@@ -85,27 +84,12 @@ def main(
     check_ranges(end=(end, start, inf))
     options = RecognizeOptions(weights=weights, every=every, start=start, end=end, overlay=overlay, quiet=quiet)
     where = pick_device(device)
-    jobs, failed = [], False
-    for text in video:
-        try:
-            jobs += sources(text)
-        except InputError as fault:
-            failed = _report(fault)
-    if not jobs:
-        return 2
-    model = checkpoints.load_as(Recognizer, weights, where)
-    for source in jobs:
-        try:
-            run_source(source, out or source.folder, model, options)
-        except InputError as fault:
-            failed = _report(fault)
-    return 2 if failed else 0
 
+    def prepare() -> Callable[[Source], None]:
+        model = checkpoints.load_as(Recognizer, weights, where)
+        return lambda source: run_source(source, out or source.folder, model, options)
 
-def _report(fault: InputError) -> bool:
-    """Print an error as one line; always true, as something has failed."""
-    print(f"error: {' '.join(str(fault).splitlines())}", file=sys.stderr)
-    return True
+    return run_sources(video, prepare)
 
 
 def run_source(source: Source, folder: Path, model: Recognizer, options: RecognizeOptions) -> None:

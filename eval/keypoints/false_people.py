@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from dimofs.boxes import covered, iou
+from dimofs.boxes import covered, first_takes, iou
 from dimofs.eval.keypoints.coco_ap import CocoTruth
 from dimofs.eval.models import PoseModel
 from dimofs.images import read_image
@@ -40,7 +40,7 @@ def reported(truth: CocoTruth, results: Sequence[dict], score: float) -> tuple[f
     right = wrong = 0
     for image, entries in found.items():
         boxes = _corners([entry["bbox"] for entry in entries])
-        hit = _hits(iou(boxes, people[image]))
+        hit = first_takes(iou(boxes, people[image]), RIGHT_IOU)
         excused = (covered(boxes, crowds[image]) >= IN_CROWD).any(dim=1)
         right += int(hit.sum())
         wrong += int((~hit & ~excused).sum())
@@ -54,18 +54,6 @@ def count_people(model: PoseModel, images: Iterable[Path], score: float) -> Iter
         for path in images:
             (people,) = model(to_tensor(read_image(path))[None] / 255)
             yield int((people.scores >= score).sum())
-
-
-def _hits(overlaps: Tensor) -> Tensor:
-    """[R] whether each result, best first, finds a person who is free: IoU [R, P]."""
-    free = torch.ones(overlaps.shape[1], dtype=torch.bool)
-    hit = torch.zeros(len(overlaps), dtype=torch.bool)
-    for number, row in enumerate(overlaps):
-        open_to = torch.where(free, row, -1.0)
-        if len(row) and open_to.max() >= RIGHT_IOU:
-            hit[number] = True
-            free[open_to.argmax()] = False
-    return hit
 
 
 def _corners(boxes: Sequence[Sequence[float]]) -> Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,10 +23,10 @@ from dimofs.zoo.detection.action_head import ActionHead
 from dimofs.zoo.detection.action_localizer import ActionLocalizer
 from dimofs.zoo.training.action_data import LabelledClip, Regions, jhmdb_clips, later
 from dimofs.zoo.training.action_streams import kept
-from dimofs.zoo.training.actions import ActionRecipe, ActionTask, RegionTable, Rows
+from dimofs.zoo.training.actions import ActionRecipe, ActionTask, RegionTable
 from dimofs.zoo.training.feature_cache import FeatureCache
 from dimofs.zoo.training.recipes import Recipe
-from dimofs.zoo.training.trainer import Trainer
+from dimofs.zoo.training.trainer import trained
 
 RESAMPLES = 500
 
@@ -68,20 +67,6 @@ class Part:
             streams=[torch.cat(same) for same in zip(*pooled, strict=True)],
             clips=self.clips,
         )
-
-
-def train_head(task: ActionTask, recipe: Recipe, seed: int) -> nn.Module:
-    """The trained model of a task, with its averaged weights."""
-    torch.manual_seed(seed)
-    model = task.build()
-    task.start(model, "")
-    trainer = Trainer(task, model, replace(recipe, seed=seed))
-    samples = task.samples(recipe.steps * recipe.batch, seed)
-    for step in range(recipe.steps):
-        rows = [samples[step * recipe.batch + i] for i in range(recipe.batch)]
-        trainer.update([Rows.join(rows)])
-    with trainer.averaged():
-        return deepcopy(model)
 
 
 @torch.inference_mode()
@@ -197,8 +182,8 @@ class Comparison:
     def _head(self, task: HeadTask, plan: str, seed: int) -> nn.Module:
         """The head of a seed, trained or read from the folder."""
         model = task.build()
-        trained = kept(self.folder, f"head {seed} {plan}", lambda: train_head(task, self.recipe, seed).state_dict())
-        model.load_state_dict(trained)
+        key = f"head {seed} {plan}"
+        model.load_state_dict(kept(self.folder, key, lambda: trained(task, self.recipe, seed).state_dict()))
         return model.eval()
 
 

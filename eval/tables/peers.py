@@ -38,11 +38,11 @@ from dimofs.zoo.recognition.whole_clips import (
     ClipTask,
     as_floats,
     log_probabilities,
-    train_clips,
 )
 from dimofs.zoo.training.action_streams import kept
 from dimofs.zoo.training.feature_cache import digest, tensors_digest
 from dimofs.zoo.training.recipes import Recipe
+from dimofs.zoo.training.trainer import trained
 
 # Frames and side of the clips that networks from random weights read, and the widths of these networks.
 SMALL, C3D_WIDTH, R2PLUS1D_WIDTH = (16, 64), 8, 16
@@ -114,7 +114,7 @@ class PeerBench:
         layers = [(name, list(p.shape)) for name, p in make().named_parameters()]
 
         def scores(seed: int) -> dict[str, Tensor]:
-            return {"x": log_probabilities(train_clips(task, recipe, seed), test)}
+            return {"x": log_probabilities(trained(task, recipe, seed), test)}
 
         keys = {seed: f"peer {recipe} {seed} {inputs} {layers}" for seed in self.seeds}
         return [kept(self.snippets.folder, key, partial(scores, seed))["x"] for seed, key in keys.items()]

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from dimofs.cli import InputError
 from dimofs.datasets.labelled_clips import ClipSet
-from dimofs.eval.tables.actions import HeadTask, train_head
+from dimofs.eval.tables.actions import HeadTask
 from dimofs.zoo.detection.action_head import ActionHead
 from dimofs.zoo.recognition.classifier import HIDDEN, activations, fit_classifier
 from dimofs.zoo.recognition.clusters import Components, PoseClusters
@@ -31,6 +31,7 @@ from dimofs.zoo.training.action_streams import kept
 from dimofs.zoo.training.actions import ActionRecipe
 from dimofs.zoo.training.feature_cache import tensors_digest
 from dimofs.zoo.training.recipes import Recipe
+from dimofs.zoo.training.trainer import trained
 
 # Rows that others are compared with.
 POSE, FLOW, INIT, FINAL = "init (pose)", "init (pose + optical flow)", "init (pose + DiMoFs)", "final (pose + DiMoFs)"
@@ -135,7 +136,7 @@ class RecognitionBench:
         task = HeadTask(recipe=ActionRecipe(), table=table, classes=count, hidden=self.hidden)
         model = task.build()
         key = f"head {seed} {task.plan()} {self.recipe} {self.hidden}"
-        model.load_state_dict(kept(self.folder, key, lambda: train_head(task, self.recipe, seed).state_dict()))
+        model.load_state_dict(kept(self.folder, key, lambda: trained(task, self.recipe, seed).state_dict()))
         return model.eval().head
 
     @torch.inference_mode()

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,7 +14,6 @@ from dimofs.zoo.detection.action_head import Standardize
 from dimofs.zoo.training.recipes import Recipe
 from dimofs.zoo.training.tasks import Randomness
 from dimofs.zoo.training.terms import Term
-from dimofs.zoo.training.trainer import Trainer
 
 SMOOTHING = 0.1
 # Of what is trained on frozen features, and of 3-d networks from random weights.
@@ -117,20 +115,6 @@ class ClipTask:
 def as_floats(inputs: Tensor) -> Tensor:
     """Pixels of 0 to 255 as 0 to 1; other numbers as float32."""
     return inputs.float() / 255 if inputs.dtype == torch.uint8 else inputs.float()
-
-
-def train_clips(task: ClipTask, recipe: Recipe, seed: int) -> nn.Module:
-    """The trained model of a task, with its averaged weights."""
-    torch.manual_seed(seed)
-    model = task.build()
-    task.start(model, "")
-    trainer = Trainer(task, model, replace(recipe, seed=seed))
-    samples = task.samples(recipe.steps * recipe.batch, seed)
-    for step in range(recipe.steps):
-        batch = task.collate([samples[step * recipe.batch + place] for place in range(recipe.batch)])
-        trainer.update([batch])
-    with trainer.averaged():
-        return deepcopy(model).eval()
 
 
 @torch.inference_mode()

@@ -100,12 +100,7 @@ def found_people(model: PoseDetector, source: PairSource, count: int) -> Iterato
 
 def _right(people: Detections, labelled: Tensor, ignore: Tensor) -> tuple[Tensor, Tensor]:
     """[P] whether each person, best first, takes a labelled one that is free, and [P] whether it counts at all."""
-    overlaps = box.iou(people.boxes, labelled)
-    right = torch.zeros(len(people), dtype=torch.bool)
-    for number, row in enumerate(overlaps):
-        if len(row) and row.max() >= RIGHT_IOU:
-            right[number] = True
-            overlaps[:, row.argmax()] = 0
+    right = box.first_takes(box.iou(people.boxes, labelled), RIGHT_IOU)
     return right, right | ~(box.covered(people.boxes, ignore) >= IGNORED).any(dim=1)
 
 

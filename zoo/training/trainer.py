@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -195,6 +197,19 @@ def unfrozen_scale(parameter: Tensor) -> float:
     rms = float(parameter.detach().square().mean().sqrt())
     # A tensor of zeros holds nothing that could be overwritten, and a learning rate of 0 would never change it.
     return UNFROZEN_LR_SCALE * min(1.0, rms / USUAL_RMS) if rms > 0 else UNFROZEN_LR_SCALE
+
+
+def trained(task: Task, recipe: Recipe, seed: int) -> nn.Module:
+    """The model of a task after the recipe's steps, with its averaged weights; in this process, nothing is written."""
+    torch.manual_seed(seed)
+    model = task.build()
+    task.start(model, "")
+    trainer = Trainer(task, model, replace(recipe, seed=seed))
+    samples = task.samples(recipe.steps * recipe.batch, seed)
+    for step in range(recipe.steps):
+        trainer.update([task.collate([samples[step * recipe.batch + place] for place in range(recipe.batch)])])
+    with trainer.averaged():
+        return deepcopy(model).eval()
 
 
 def check_prefixes(model: nn.Module, fixed: Sequence[str]) -> None:
