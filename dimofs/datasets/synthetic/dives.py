@@ -16,6 +16,8 @@ of a seed are made of the same frames, each of them once, so that a single frame
     reversed    from the last to the first: up slowly, down fast
     mirrored    the leg first, then the right arm and the left one, each as it is
     fast        every second frame, and then the others: each limb twice, twice as fast
+
+All end with the first frame held, so that in pairs of frames that far apart each frame is once the first of a pair.
 """
 
 from __future__ import annotations
@@ -40,6 +42,8 @@ from dimofs.datasets.synthetic.wardrobe import Dress
 LENGTH = 48
 # Frames of each limb's part of a routine. Their sum is odd, so that every second frame, twice round, meets each once.
 BLOCK = 13
+# How often the first frame is repeated at the end of a routine: as many frames as lie between those of a pair.
+HELD = 5
 ROUTINES = ("as_is", "reversed", "mirrored", "fast")
 # Height of the camera and of the hips at takeoff, in metres.
 EYE, HIPS = 1.2, 1.85
@@ -101,7 +105,7 @@ class DiveScene(Scene):
 
 
 class RoutineScene(Scene):
-    """The frames of a seed's routine in order, before a camera that stands still. Frame 39 would be frame 0 again."""
+    """The different frames of a seed's routine in order, before a camera that stands still."""
 
     def __init__(self, seed: int, *, height: int = 240, width: int = 320):
         super().__init__(seed, length=3 * BLOCK, height=height, width=width, people=(0, 0))
@@ -237,12 +241,13 @@ def routine() -> Movement:
 def routine_order(kind: str) -> np.ndarray:
     """The numbers of the routine's frames in the order of a kind, one of ROUTINES. KeyError: it is none."""
     frames = np.arange(3 * BLOCK)
-    return {
+    orders = {
         "as_is": frames,
         "reversed": frames[::-1],
         "mirrored": frames.reshape(3, BLOCK)[::-1].reshape(-1),
         "fast": 2 * frames % len(frames),
-    }[kind]
+    }
+    return np.concatenate((orders[kind], np.zeros(HELD, frames.dtype)))
 
 
 def write_dives(
