@@ -27,8 +27,8 @@ from dimofs.files import write_json
 from dimofs.zoo import checkpoints
 from dimofs.zoo.detection.detector import PoseDetector
 from dimofs.zoo.detection.jobs import Job, PoseOptions, plan_jobs, run_job
-from dimofs.zoo.extract import USUAL, ExtractWork
-from dimofs.zoo.recognition.pairs import Pairing
+from dimofs.zoo.extract import ExtractWork
+from dimofs.zoo.recognition.clip_options import ClipOptions
 
 
 def main(
@@ -56,23 +56,15 @@ def main(
 
 def timed(clips: list[LabelledClip], folder: Path, weights: str, threads: int) -> dict[str, dict[str, float]]:
     """Seconds of the CPU and of the clock of both on these clips."""
-    make = ExtractWork(
-        weights=weights,
-        cache=folder / "cache",
-        pairing=Pairing(),
-        names=USUAL,
-        cells=5,
-        device="cpu",
-        threads=threads,
-    )
-    extract = make()
+    options = ClipOptions(weights=weights, cache=folder / "cache")
+    extract = ExtractWork(options=options, device="cpu", threads=threads)()
     detector = checkpoints.load_as(PoseDetector, weights)
-    options = PoseOptions(model=weights, delta=5, quiet=True)
+    how = PoseOptions(model=weights, delta=5, quiet=True)
 
     def poses(clip: LabelledClip) -> None:
         for job in plan_jobs([str(clip.path)], folder / "poses", "jsonl", True):
             assert isinstance(job, Job)
-            run_job(job, detector, options)
+            run_job(job, detector, how)
 
     works: dict[str, Callable[[LabelledClip], object]] = {"extraction": extract, "poses": poses}
     for work in works.values():

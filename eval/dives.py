@@ -5,7 +5,7 @@
     python -m dimofs.eval.diving48 --clips routines --table 4 --peers
 
 The classes are Diving48's 48 kinds. With --routines they are four whose clips are made of the same 39 frames: in
-order, reversed, with the limbs in another order, and twice as fast; the first frame is then held for five more. A single
+order, reversed, with the limbs in another order, and twice as fast; the first frame is then held for five more. One
 frame, or all 44 without their order, tell nothing there: chance is 25 %. Fewer frames at fixed places do tell
 something, since other frames are there, so compare with `eval.diving48 --peers --segments 44`.
 

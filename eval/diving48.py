@@ -18,8 +18,9 @@ The pipeline, for pairs of frames (A, A + 5) of every clip:
     classify   what a clip's pairs sum up to, 100 numbers, is classified by a linear layer and by an MLP of two
 
 "init" rows sum up the pairs' clusters themselves, "final" rows the logits that the head gives each cluster. Each
-has its controls: an offset net of random weights, a Frame B of another clip, and f_A - f_B in place of DiMoFs. "actions
-directly" is a head that learns the clips' classes instead of clusters, the ceiling of what it can read.
+has its controls: an offset net of random weights, a Frame B of another clip, and f_A - f_B or |f_A - f_B| in place of
+DiMoFs. "actions directly" is a head that learns the clips' classes instead of clusters, the ceiling of what it can
+read.
 
 With --peers the table has small TSN, TRN, C3D and R(2+1)D of the same clips (see dimofs.eval.tables.peers) and the sum
 of R(2+1)D's log-probabilities and ours.
@@ -45,18 +46,14 @@ from dimofs.eval.tables.recognition import RecognitionBench
 from dimofs.eval.tables.table4 import Stage, chosen_rows, clusters, features, localizer, table4
 from dimofs.files import write_json
 from dimofs.pages.report import recorded
-from dimofs.zoo.extract import measuring_model, read_clips
+from dimofs.zoo.recognition.clip_options import ClipOptions
 from dimofs.zoo.recognition.clusters import CLUSTERS
 from dimofs.zoo.recognition.features import ClipMeasures
-from dimofs.zoo.recognition.pairs import DELTA, Pairing
 from dimofs.zoo.recognition.snippets import Snippets
 from dimofs.zoo.recognition.tsn import SEGMENTS
 from dimofs.zoo.training.actions import ACTIONS
-from dimofs.zoo.training.data import JhmdbClips, JhmdbLabels
 
 CONFLICTS = (
-    (("root",), ("clips", "jhmdb", "jhmdb_labels", "split"), "each is data of its own"),
-    (("clips",), ("jhmdb", "jhmdb_labels", "split"), "each is data of its own"),
     (("table",), ("stage",), "the table runs all stages"),
     (("stage",), ("peers", "kinetics", "segments"), "they are rows of the table"),
 )
@@ -64,27 +61,18 @@ CONFLICTS = (
 
 def main(
     *,
-    root: Annotated[Path | None, "folder of Diving48, or any other of labelled clips"] = None,
-    clips: Annotated[Path | None, "folder that holds a folder of videos for each class"] = None,
-    jhmdb: JhmdbClips = None,
-    jhmdb_labels: JhmdbLabels = None,
-    split: Annotated[int, "which of JHMDB's splits", Range(1, 3)] = 1,
+    data: ClipOptions,
     table: Annotated[Literal[4] | None, "print this table of the paper"] = None,
     stage: Annotated[Stage | None, "run the stages up to this one alone"] = None,
     rows: Annotated[list[str] | None, "rows of the table, by name (default: all)"] = None,
     peers: Annotated[bool, "also train TSN, TRN, C3D and R(2+1)D on the clips"] = False,
     segments: Annotated[int, "peers: frames of a clip that TSN and TRN look at", Range(2, 64)] = SEGMENTS,
     kinetics: Annotated[Path | None, "weights of torchvision's r2plus1d_18, .pth, for its rows"] = None,
-    weights: Annotated[str, "the pose detector that measures"] = "dimofs_mobile_v2",
-    every: Annotated[int, "Frame A is one of every N-th frame", Range(1)] = 1,
-    delta: Annotated[int, "frames from A to B", Range(1, 1000)] = DELTA,
     most: Annotated[int | None, "use at most so many clips of each class and part", Range(1)] = None,
     seeds: Annotated[list[int], "seeds of clusters, heads and classifiers", Range(0, 2**31)] = (0, 1, 2),  # type: ignore[assignment]
     count: Annotated[int, "clusters of K-means", Range(2, 10_000)] = CLUSTERS,
-    cells: Annotated[int, "side of the pooled grid of each stream", Range(1, 7)] = 5,
     hidden: Annotated[int, "width of the head's layers", Range(1, 4096)] = 256,
     steps: Annotated[int, "training steps of each head", Range(1)] = 400,
-    cache: Annotated[Path, "folder of what was computed; safe to delete"] = Path("runs/features"),
     json: Annotated[Path | None, "write the figures here", RESULT] = None,
     html: Annotated[Path | None, "write the printed tables here as a page", RESULT] = None,
 ) -> None:
@@ -95,14 +83,12 @@ def main(
     if table is None and stage is None:
         raise InputError("nothing to do: give --table 4, or --stage with one of its stages")
     chosen = chosen_rows(rows)
-    data = limited(read_clips(root, clips, jhmdb, jhmdb_labels, split), most)
-    check_parts(data)
-    model = measuring_model(weights, cells)
-    measures = ClipMeasures(
-        model, cache, pairing=Pairing(every=every, delta=delta), strangers=data.part("train"), seed=0
-    )
+    listed = limited(data.read(), most)
+    check_parts(listed)
+    model, cache = data.model(), data.cache
+    measures = ClipMeasures(model, cache, pairing=data.pairing, strangers=listed.part("train"), seed=0)
     bench = RecognitionBench(
-        clips=data, measures=measures, recipe=ACTIONS.changed(steps=steps), hidden=hidden, clusters=count,
+        clips=listed, measures=measures, recipe=ACTIONS.changed(steps=steps), hidden=hidden, clusters=count,
         seeds=list(seeds), folder=cache, names=list(dict.fromkeys(name for row in chosen for name in row.measures)),
     )  # fmt: skip
     with recorded(html, "Fine-grained recognition") as _:
@@ -112,8 +98,8 @@ def main(
         if stage == "localizer":
             result["localizer"] = localizer(bench, chosen)
         if stage == "classify" or table is not None:
-            snippets = Snippets(model, cache, segments=segments, every=every)
-            others = PeerBench(clips=data, snippets=snippets, seeds=list(seeds), kinetics=kinetics)
+            snippets = Snippets(model, cache, segments=segments, every=data.every)
+            others = PeerBench(clips=listed, snippets=snippets, seeds=list(seeds), kinetics=kinetics)
             result |= table4(bench, chosen, others if peers else None)
     if json is not None:
         write_json(json, result)

@@ -26,6 +26,26 @@ def test_inputs_done_here_fail_one_by_one(tmp_path):
     assert (tmp_path / "3.txt").read_text() == "the square of 3 is 9\n" and not (tmp_path / "1.txt").exists()
 
 
+def test_inputs_done_together_fail_one_by_one():
+    done = []
+
+    class Work:
+        def __call__(self, item: int) -> str | None:
+            done.append(item)
+            return f"{item}: is odd" if item % 2 else None
+
+        def together(self, items):
+            for item in items:
+                if item == 4:
+                    raise MemoryError
+                yield self(item)
+
+    outcomes = list(do_here(Work(), [2, 3, 4, 5]))
+    assert outcomes == [Outcome(0), Outcome(1, "3: is odd"), Outcome(2), Outcome(3, "5: is odd")]
+    # From the one that fails among the others on, each is done alone.
+    assert done == [2, 3, 4, 5]
+
+
 def test_an_unforeseen_error_is_told_in_a_line(monkeypatch):
     def work(_: int) -> None:
         raise ValueError("two\nlines")

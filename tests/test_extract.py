@@ -6,6 +6,7 @@ import pytest
 
 from dimofs.cli import InputError, arguments
 from dimofs.zoo import extract
+from dimofs.zoo.recognition.clip_options import ClipOptions
 from dimofs.zoo.recognition.features import OpenClip
 from tests.support.clips import write_clip
 
@@ -43,16 +44,17 @@ def test_ranks_share_the_clips_and_find_what_one_process_finds(clips, monkeypatc
 
 
 def test_a_run_continues_where_it_was(clips, monkeypatch):
-    found = OpenClip.find
+    result = OpenClip.result
     begun: list[str] = []
 
-    def find(opened: OpenClip):
-        begun.append(opened.clip.name)
-        if len(begun) == 2:
-            raise KeyboardInterrupt
-        return found(opened)
+    def measured(opened: OpenClip):
+        if opened.running is not None:
+            begun.append(opened.clip.name)
+            if len(begun) == 2:
+                raise KeyboardInterrupt
+        return result(opened)
 
-    monkeypatch.setattr(OpenClip, "find", find)
+    monkeypatch.setattr(OpenClip, "result", measured)
     with pytest.raises(KeyboardInterrupt):
         command("--cache features")
     assert command("--cache features") == 0
@@ -74,7 +76,9 @@ def test_what_cannot_be_measured_is_refused(clips, monkeypatch):
     with pytest.raises(InputError, match="--names depth: not one of dimofs"):
         command("--names depth")
     with pytest.raises(InputError, match="no data"):
-        extract.main()
+        extract.main(data=ClipOptions())
+    with pytest.raises(InputError, match="--root and --clips exclude each other"):
+        command("--root clips")
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", "0")
     with pytest.raises(InputError, match="leave out torchrun"):

@@ -1,6 +1,8 @@
 """Recognition of clips: subjects, measures at joints, clusters, classifiers, and the stages on tiny clips."""
 
 import shlex
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,19 +10,23 @@ import pytest
 import torch
 
 from dimofs.cli import InputError, arguments
-from dimofs.datasets.labelled_clips import LabelledClip, class_folders
+from dimofs.datasets.labelled_clips import ClipReader, LabelledClip, class_folders
 from dimofs.eval import diving48
 from dimofs.files import read_json
+from dimofs.video import Frame
 from dimofs.zoo.detection.box_detector import Boxes
+from dimofs.zoo.detection.features import Features
 from dimofs.zoo.detection.offsets import OffsetNet
-from dimofs.zoo.recognition import classifier
+from dimofs.zoo.recognition import classifier, clip_options, clip_pass
 from dimofs.zoo.recognition import clusters as clustering
+from dimofs.zoo.recognition import subject as subject_module
 from dimofs.zoo.recognition.classifier import accuracies, fit_classifier, histograms, summed
+from dimofs.zoo.recognition.clip_pass import MOTIONS, STREAMS, ClipPass
 from dimofs.zoo.recognition.clusters import fit_clusters, kmeans, nearest, principal_components
-from dimofs.zoo.recognition.features import MOTIONS, STREAMS, ClipMeasures
-from dimofs.zoo.recognition.pairs import Pairing, read_features
+from dimofs.zoo.recognition.features import ClipMeasures
+from dimofs.zoo.recognition.pairs import Pairing, halved, through_backbone
 from dimofs.zoo.recognition.pipeline import fit_pairs, survey
-from dimofs.zoo.recognition.subject import Subject, at_points, best_path, nobody, offsets_at
+from dimofs.zoo.recognition.subject import Subject, SubjectPath, at_points, best_path, nobody, offsets_at
 from tests.support.clips import write_video
 from tests.support.tiny import tiny_action
 
@@ -58,6 +64,27 @@ def test_the_subject_is_who_stays_rather_than_who_is_surest_once():
     ]
     assert best_path(people) == [(0, 0), (2, 1), (3, 0)]
     assert best_path(people[1:2]) == []
+    # Frame by frame, what is settled after the last one is the same.
+    path = SubjectPath()
+    for number, found in enumerate(people):
+        path.add([number], [found])
+        assert len(path.settled(False)) == 0
+    assert path.settled(True).boxes.tolist() == [here, here, here] and len(path.settled(True)) == 0
+
+
+def test_what_is_settled_stays(monkeypatch):
+    monkeypatch.setattr(subject_module, "LAG", 1)
+    here, there = [0.0, 0, 10, 20], [50.0, 0, 60, 20]
+    both = torch.tensor([here, there])
+    path = SubjectPath()
+    path.add([0, 1], [Boxes(both, torch.tensor([0.9, 0.5]))] * 2)
+    first = path.settled(False)
+    assert first.numbers.tolist() == [0] and first.boxes.tolist() == [here] and path.numbers == [1]
+    # Alone, the second frame and the next ones would speak for the other person.
+    path.add([2], [Boxes(both, torch.tensor([0.5, 0.99]))])
+    rest = path.settled(True)
+    assert rest.numbers.tolist() == [1, 2] and rest.boxes.tolist() == [here, here]
+    torch.testing.assert_close(rest.scores, torch.tensor([0.9, 0.5]))
 
 
 def test_joints_count_from_the_corners_of_the_box():
@@ -224,12 +251,13 @@ def test_measures_of_a_clip(folder, tmp_path):
     assert shapes["appearance"] == (5, 8 * 9) and shapes["pooled dimofs"] == (5, 16 * 9)
 
     # The same by the definitions.
-    read = read_features(tool.model, tool.stored, clip, tool.pairing)
-    a, b = read.at(range(5)), read.at(range(2, 7))
+    a, b = features_of(tool, clip, range(5)), features_of(tool, clip, range(2, 7))
+    differences = [x - y for x, y in zip(a.levels, b.levels, strict=True)]
     maps = {
         "dimofs": tool.model.dimofs(a, b),
         "random": tool.random_net(a.levels, b.levels),
-        "difference": [x - y for x, y in zip(a.levels, b.levels, strict=True)],
+        "difference": differences,
+        "absolute": [x.abs() for x in differences],
     }
     for name, levels in maps.items():
         expected = at_points(levels, subject.joints)
@@ -241,41 +269,90 @@ def test_measures_of_a_clip(folder, tmp_path):
     assert tool.other(clip).name != clip.name
 
 
+def features_of(tool: ClipMeasures, clip: LabelledClip, numbers: Iterable[int]) -> Features:
+    """Features of frames of a clip by one pass over all of them, rounded as those that measures are made of."""
+    frames = np.stack([frame.pixels for frame in ClipReader(clip)])
+    with torch.inference_mode():
+        whole = halved(tool.model.features(torch.from_numpy(frames[list(numbers)]).permute(0, 3, 1, 2)))
+    return replace(whole, levels=[level.float() for level in whole.levels])
+
+
 def test_stored_features_serve(folder, tmp_path):
-    tool, clip = measures(folder, tmp_path, every=2), named(folder, "train/right/1")
-    fresh = read_features(tool.model, tool.stored, clip, tool.pairing)
-    assert not list(tmp_path.iterdir())
-    tool.stored.features(clip.path, range(0, 7, 2))
+    clip, names = named(folder, "train/right/1"), ["dimofs", "pooled stranger", "farneback"]
+    fresh = measures(folder, tmp_path / "fresh", every=2).measured(clip, names)
+    tool = measures(folder, tmp_path / "stored", every=2)
+    for one in (clip, tool.other(clip)):
+        tool.stored.features(one.path, range(0, len(list(ClipReader(one))), 2))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tool.model, "features", None)
-        stored = read_features(tool.model, tool.stored, clip, tool.pairing)
-    assert stored.length == fresh.length == 7
-    for x, y in zip(stored.at([0, 2]).levels, fresh.at([0, 2]).levels, strict=True):
-        torch.testing.assert_close(x, y, atol=1e-2, rtol=1e-2)
+        stored = tool.measured(clip, names)
+    assert stored["subject"]["numbers"].tolist() == [0, 2, 4]
+    for name in names:
+        torch.testing.assert_close(stored[name]["x"], fresh[name]["x"], atol=1e-2, rtol=1e-2)
+
+
+def test_clips_pass_the_backbone_together(folder, tmp_path, monkeypatch):
+    tool, clips = measures(folder, tmp_path / "together"), class_folders(folder).part("test")
+    sizes, features = [], tool.model.features
+
+    def counted(images, **options):
+        sizes.append(len(images))
+        return features(images, **options)
+
+    monkeypatch.setattr(tool.model, "features", counted)
+    together = list(tool.measured_all(clips, ["dimofs"]))
+    total = sum(len(list(ClipReader(clip))) for clip in clips)
+    assert sum(sizes) == total and set(sizes[:-1]) == {8}
+    alone = measures(folder, tmp_path / "alone")
+    for clip, found in zip(clips, together, strict=True):
+        assert not isinstance(found, InputError)
+        expected = alone.measured(clip, ["dimofs"])
+        for name in ("subject", "dimofs"):
+            for field, x in expected[name].items():
+                torch.testing.assert_close(found[name][field], x, atol=2e-3, rtol=2e-3)
+
+
+def test_memory_holds_a_window_of_frames(monkeypatch):
+    monkeypatch.setattr(clip_pass, "WINDOW", 4)
+    monkeypatch.setattr(subject_module, "LAG", 6)
+    tool, held = model(), []
+    measuring = ClipPass(tool, Pairing(delta=DELTA), ["dimofs"])
+    images = np.random.default_rng(0).integers(0, 256, (40, 48, 64, 3), np.uint8)
+    frames = [Frame(image, number, number / 25, 0.04) for number, image in enumerate(images)]
+    for _, frame in through_backbone(tool, ((None, frame) for frame in frames)):
+        measuring.take(frame)
+        held.append(len(measuring.held))
+    subject, found = measuring.end()
+    # Frames that are not settled, a window but for the frame that ends it, and those on the way to its frames B.
+    assert max(held) == 6 + 3 + DELTA and subject.numbers.tolist() == list(range(38))
+    assert found["dimofs"].shape[0] == 38
 
 
 def test_a_stopped_survey_goes_on_where_it_was(folder, tmp_path, monkeypatch):
     tool = measures(folder, tmp_path)
     clips, passes, features = class_folders(folder).part("train"), [], tool.model.features
 
-    def stopped(*args, **kwargs):
-        passes.append(1)
-        if len(passes) == 3:
+    def stopped(images, **options):
+        if len(passes) == 2:
+            passes.append(0)
             raise KeyboardInterrupt
-        return features(*args, **kwargs)
+        passes.append(len(images))
+        return features(images, **options)
 
     monkeypatch.setattr(tool.model, "features", stopped)
     with pytest.raises(KeyboardInterrupt):
         survey(tool, clips, ["dimofs"])
     part = survey(tool, clips, ["dimofs"])
-    # A pass for each of the seven clips that can be used, for the short one, and the one that was stopped.
-    assert len(passes) == 9 and len(clips) == 9
+    # Frames of clips that were finished before the third pass was stopped do not pass again.
+    total = sum(len(list(ClipReader(clip))) for clip in clips)
+    assert sum(passes[:2]) == 16 and total - 16 <= sum(passes[3:]) < total
     assert [(fault.name, fault.kind) for fault in part.faults] == [
         ("train/left/0", "short"), ("train/left/broken", "damaged"),
     ]  # fmt: skip
     assert part.empty == ["train/left/0", "train/left/broken"]
+    known = len(passes)
     again = survey(tool, clips, ["dimofs"])
-    assert len(passes) == 9 and again.faults == part.faults
+    assert len(passes) == known and again.faults == part.faults
     assert all(torch.equal(x.joints, y.joints) for x, y in zip(part.subjects, again.subjects, strict=True))
 
     pairs = fit_pairs(part)
@@ -292,7 +369,7 @@ def evaluate(line: str) -> None:
 @pytest.fixture
 def tiny(monkeypatch):
     """The command with a tiny model in place of the one that measures."""
-    monkeypatch.setattr(diving48, "measuring_model", lambda *_: model())
+    monkeypatch.setattr(clip_options, "measuring_model", lambda *_: model())
     monkeypatch.setattr(classifier, "STEPS", 3)
 
 

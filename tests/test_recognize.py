@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -10,8 +11,9 @@ import torch
 from dimofs.cli import InputError, arguments
 from dimofs.video import Frame
 from dimofs.zoo import checkpoints, recognize, train
+from dimofs.zoo.detection.features import Features
 from dimofs.zoo.presets import recognize_mobile
-from dimofs.zoo.recognition.pairs import Pairing, pair_features
+from dimofs.zoo.recognition.pairs import SeenFrame, halved, joined
 from dimofs.zoo.recognition.recognizer import Recognition, Recognizer
 from dimofs.zoo.recognition.sheet import FRAMES, WIDTH, sheet
 from dimofs.zoo.recognition.subject import Subject
@@ -39,17 +41,21 @@ def pictures(count: int, seed: int = 0, step: int = 2) -> list[np.ndarray]:
     return [np.roll(image, step * number, 1) for number in range(count)]
 
 
-def seen(recognizer: Recognizer, count: int = 6, every: int = 1):
-    frames = [Frame(image, number, number / 25, 0.04) for number, image in enumerate(pictures(count))]
-    return pair_features(recognizer, iter(frames), Pairing(every=every, delta=DELTA))
+def seen(count: int = 6) -> list[Frame]:
+    return [Frame(image, number, number / 25, 0.04) for number, image in enumerate(pictures(count))]
+
+
+def features(recognizer: Recognizer, numbers: Sequence[int]) -> Features:
+    images = torch.from_numpy(np.stack(pictures(6))[list(numbers)]).permute(0, 3, 1, 2)
+    with torch.inference_mode():
+        return joined([SeenFrame(0, halved(recognizer.features(images)))], torch.device("cpu"))
 
 
 def test_a_clip_is_the_mean_of_its_pairs():
     recognizer = model()
-    clip = seen(recognizer)
-    found = recognizer.recognize(clip)
+    found = recognizer.recognize(seen())
     assert found is not None and found.subject.numbers.tolist() == [0, 1, 2, 3]
-    a, b = clip.at([0, 1, 2, 3]), clip.at([2, 3, 4, 5])
+    a, b = features(recognizer, [0, 1, 2, 3]), features(recognizer, [2, 3, 4, 5])
     with torch.inference_mode():
         streams = recognizer.pooled(a, {DELTA: b}, list(found.subject.boxes[:, None]))
         clusters = recognizer.clusters(streams)
@@ -71,7 +77,7 @@ def test_a_joint_weighs_what_its_cell_says():
         mask[:, cell] = 1
         first.weight.mul_(mask.flatten())
         second.weight.zero_()
-    found = recognizer.recognize(seen(recognizer))
+    found = recognizer.recognize(seen())
     assert found is not None
     inside = recognizer._cell(found.subject) == cell
     assert (found.joints[~inside] == 0).all()
@@ -81,9 +87,9 @@ def test_a_joint_weighs_what_its_cell_says():
 
 def test_nothing_is_said_of_clips_without_pairs():
     recognizer = model()
-    assert recognizer.recognize(seen(recognizer, DELTA)) is None
+    assert recognizer.recognize(seen(DELTA)) is None
     recognizer.box_head.min_score = 2.0
-    assert recognizer.recognize(seen(recognizer)) is None
+    assert recognizer.recognize(seen()) is None
 
 
 def test_a_recognizer_is_saved_above_the_detector(tmp_path):

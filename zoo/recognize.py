@@ -42,7 +42,6 @@ from dimofs.sources import Source, run_sources
 from dimofs.video import Frame, open_clip
 from dimofs.zoo import checkpoints
 from dimofs.zoo.devices import pick_device
-from dimofs.zoo.recognition.pairs import Pairing, pair_features
 from dimofs.zoo.recognition.recognizer import Recognition, Recognizer
 from dimofs.zoo.recognition.sheet import FRAMES, sheet
 
@@ -124,10 +123,9 @@ def find(source: Source, model: Recognizer, options: RecognizeOptions) -> tuple[
         every = options.every or max(1, ceil((total or 1) / MOST_PAIRS))
         frames = clip.frames(options.start, options.end)
         bar = tqdm(frames, source.name, total, leave=False, unit="frame", disable=options.quiet)
-        features = pair_features(model, _timed(bar, times), Pairing(every=every, delta=model.delta))
+        found = model.recognize(_timed(bar, times), every)
     if len(times) <= model.delta:
         raise InputError(f"{source.text}: has {len(times)} frames; a pair needs {model.delta + 1}")
-    found = model.recognize(features, every)
     if found is None:
         raise InputError(f"{source.text}: shows nobody; give a video of a person")
     return found, times

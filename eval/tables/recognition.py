@@ -65,10 +65,12 @@ ROWS = (
     Row("init, random offset net", "random"),
     Row("init, B of another clip", "stranger"),
     Row("init, f_A - f_B", "difference"),
+    Row("init, |f_A - f_B|", "absolute"),
     Row(FINAL, "dimofs", "pooled dimofs", paper=24.1),
     Row("final, random offset net", "random", "pooled random"),
     Row("final, B of another clip", "stranger", "pooled stranger"),
     Row("final, f_A - f_B", "difference", "pooled difference"),
+    Row("final, |f_A - f_B|", "absolute", "pooled absolute"),
     Row("actions directly", None, "pooled dimofs", direct=True),
 )
 

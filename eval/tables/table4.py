@@ -28,10 +28,12 @@ DIFFERENCES = (
     (INIT, "init, random offset net"),
     (INIT, "init, B of another clip"),
     (INIT, "init, f_A - f_B"),
+    (INIT, "init, |f_A - f_B|"),
     (FINAL, INIT),
     (FINAL, "final, random offset net"),
     (FINAL, "final, B of another clip"),
     (FINAL, "final, f_A - f_B"),
+    (FINAL, "final, |f_A - f_B|"),
     ("actions directly", FINAL),
 )
 

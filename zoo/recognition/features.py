@@ -7,36 +7,28 @@ that an action localizer reads. A clip is decoded, and passes the backbone, once
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
-from functools import cached_property
 from pathlib import Path
 from zlib import crc32
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from dimofs.datasets.labelled_clips import ClipFault, LabelledClip
+from dimofs.cli import InputError
+from dimofs.datasets.labelled_clips import ClipFault, ClipReader, LabelledClip
 from dimofs.flow import METHODS
-from dimofs.zoo.backbones.fpn import SCALES
-from dimofs.zoo.detection.action_head import pool
+from dimofs.reader import count_frames
+from dimofs.video import Frame
 from dimofs.zoo.detection.action_localizer import ActionLocalizer
-from dimofs.zoo.detection.coarse_to_fine import CoarseToFine
-from dimofs.zoo.detection.features import Features
 from dimofs.zoo.detection.offsets import OffsetNet
-from dimofs.zoo.recognition.pairs import ClipFeatures, Pairing, read_features, read_pixels
-from dimofs.zoo.recognition.subject import Subject, at_points, find_subject, nobody, offsets_at
-from dimofs.zoo.training.action_streams import kept
+from dimofs.zoo.recognition.clip_pass import STREAMS, ClipPass
+from dimofs.zoo.recognition.pairs import BATCH, Pairing, SeenFrame, halved, through_backbone
+from dimofs.zoo.recognition.subject import Subject
+from dimofs.zoo.training.action_streams import keep, known
 from dimofs.zoo.training.feature_cache import FeatureCache, digest
 
-# What maps there are of a pair: DiMoFs; those of an offset net of random weights; those onto a frame of another clip;
-# f_A - f_B; f_B.
-MAPS = ("dimofs", "random", "stranger", "difference", "later")
-# What can be measured at joints.
-MOTIONS = (*MAPS, *METHODS)
-# What an action localizer's head can read in the subject's box.
-STREAMS = ("appearance", *(f"pooled {kind}" for kind in MAPS))
 # The version of the files.
 VERSION = 1
 # Measures are kept as float16, which holds 65504.
@@ -62,7 +54,7 @@ class ClipMeasures:
         self.model, self.folder, self.strangers = model, Path(folder), strangers
         self.pairing = pairing or Pairing()
         self.stored = FeatureCache(folder, model)
-        self.random_net = random_offsets(model, seed)
+        self.random_net = random_offsets(model, seed).to(next(model.parameters()).device)
         people = (model.mixing, model.rpn, model.box_head, model.keypoint_head)
         self._model = " ".join(digest(part) for part in people if part is not None)
         trained, random = digest(model.offset_net), digest(self.random_net)
@@ -74,7 +66,7 @@ class ClipMeasures:
         There are no frames where the clip cannot be used, is too short for a pair or shows nobody. names: what else is
         measured in the same pass.
         """
-        return _as_subject(self.measured(clip, names)["subject"])
+        return as_subject(self.measured(clip, names)["subject"])
 
     def measure(self, clip: LabelledClip, name: str) -> Tensor:
         """One of MOTIONS at the joints, [P, J, D], or of STREAMS, [P, width], of the subject's P frames; float16."""
@@ -85,13 +77,29 @@ class ClipMeasures:
 
         InputError: the clip's file cannot be read.
         """
-        source, opened = self._source(clip), OpenClip(self, clip)
-        found = {"subject": kept(self.folder, f"{source} subject", opened.find)}
-        opened.subject, _ = _as_subject(found["subject"])
-        for name in names if len(opened.subject) else ():
-            key = f"{source} {self._inputs(clip, name)}"
-            found[name] = kept(self.folder, key, lambda name=name: {"x": opened.compute(name)})
+        (found,) = self.measured_all([clip], names)
+        if isinstance(found, InputError):
+            raise found
         return found
+
+    def measured_all(
+        self, clips: Iterable[LabelledClip], names: Iterable[str]
+    ) -> Iterator[dict[str, dict[str, Tensor]] | InputError]:
+        """`measured` of each clip, in order; frames of several clips pass the backbone together."""
+        wanted, opened = list(dict.fromkeys(names)), deque[OpenClip]()
+
+        def frames() -> Iterator[tuple[OpenClip, Frame]]:
+            for clip in clips:
+                opened.append(one := OpenClip(self, clip, wanted))
+                yield from ((one, frame) for frame in one.frames())
+
+        for one, frame in through_backbone(self.model, frames()):
+            # All frames of the clips before it have come.
+            while opened[0] is not one:
+                yield opened.popleft().result()
+            one.take(frame)
+        while opened:
+            yield opened.popleft().result()
 
     def other(self, clip: LabelledClip) -> LabelledClip:
         """The clip whose frames stand in for frames B as "stranger". ValueError: there is none."""
@@ -100,119 +108,140 @@ class ClipMeasures:
             raise ValueError("a Frame B of another clip needs another clip")
         return others[crc32(clip.name.encode()) % len(others)]
 
+    def key(self, clip: LabelledClip, name: str) -> str:
+        """What "subject" or a measure of a clip is kept under. InputError: the clip's file cannot be read."""
+        if name == "subject":
+            return f"{self._source(clip)} subject"
+        kind = name.removeprefix("pooled ")
+        other = self._source(self.other(clip)) if kind == "stranger" else ""
+        cells = self.model.cells if name in STREAMS else ""
+        return f"{self._source(clip)} {name} {cells} {self._nets.get(kind)} {other}"
+
+    def whole(self, clip: LabelledClip) -> list[int] | None:
+        """The numbers of all frames of a clip's pairs, if the features of all are stored; else None."""
+        stored = self.stored.numbers(clip.path) if clip.end is None else set()
+        if not stored:
+            return None
+        length = max(0, count_frames(clip.path) - clip.start)
+        numbers = sorted({b for a in self.pairing.numbers(length) for b in (a, a + self.pairing.delta)})
+        return numbers if numbers and {clip.start + number for number in numbers} <= stored else None
+
+    def seen(self, clip: LabelledClip, numbers: Sequence[int]) -> Iterator[SeenFrame]:
+        """Frames of a clip whose features are stored."""
+        for start in range(0, len(numbers), BATCH):
+            some = numbers[start : start + BATCH]
+            features = halved(self.stored.features(clip.path, [clip.start + number for number in some]))
+            yield from (SeenFrame(number, features[at : at + 1]) for at, number in enumerate(some))
+
+    def firsts(self, clip: LabelledClip) -> Iterator[SeenFrame]:
+        """The frames A of a clip's pairs, none if it cannot be read."""
+        numbers = self.whole(clip)
+        reader = _numbered(ClipReader(clip, least=self.pairing.delta + 1))
+        read = through_backbone(self.model, ((None, frame) for frame in reader if self.pairing.reads(frame.index)))
+        waiting = deque[SeenFrame]()
+        for frame in self.seen(clip, numbers) if numbers else (frame for _, frame in read):
+            waiting.append(replace(frame, pixels=None))
+            if self.pairing.ends(frame.number):
+                while waiting[0].number < frame.number - self.pairing.delta:
+                    waiting.popleft()
+                yield waiting[0]
+
     def _source(self, clip: LabelledClip) -> str:
         """What tells the pairs and features of a clip apart from those of others."""
         return f"{VERSION} {self.stored.file(clip.path).name} {clip.start} {clip.end} {self.pairing} {self._model}"
 
-    def _inputs(self, clip: LabelledClip, name: str) -> str:
-        """What a measure depends on beside that."""
-        kind = name.removeprefix("pooled ")
-        other = self._source(self.other(clip)) if kind == "stranger" else ""
-        cells = self.model.cells if name in STREAMS else ""
-        return f"{name} {cells} {self._nets.get(kind)} {other}"
-
 
 class OpenClip:
-    """A clip of which something is measured: it is read once, when that is needed.
+    """A clip that is measured, as far as that is not known: give `take` the features of its `frames`, all of them."""
 
-    subject: set once it is known.
-    """
+    def __init__(self, measures: ClipMeasures, clip: LabelledClip, names: Sequence[str]):
+        self.measures, self.clip, self.names = measures, clip, names
+        self.error: InputError | None = None
+        self.fault: ClipFault | None = None
+        self.found: dict[str, dict[str, Tensor]] = {}
+        self.running: ClipPass | None = None
+        try:
+            self._open()
+        except InputError as error:
+            self.error = error
 
-    def __init__(self, measures: ClipMeasures, clip: LabelledClip):
-        self.measures, self.clip = measures, clip
-        self.subject = nobody(0)
+    def _open(self) -> None:
+        """Read what is known, and prepare to measure the rest."""
+        subject = self._known("subject")
+        if subject is not None and not len(subject["numbers"]):
+            return
+        missing = [name for name in self.names if self._known(name) is None]
+        if subject is not None and not missing:
+            return
+        measures, clip = self.measures, self.clip
+        strange = any(name.endswith("stranger") for name in missing)
+        self.running = ClipPass(
+            measures.model,
+            measures.pairing,
+            missing,
+            subject=None if subject is None else as_subject(subject)[0],
+            random=measures.random_net,
+            strangers=measures.firsts(measures.other(clip)) if strange else None,
+        )
 
-    @torch.inference_mode()
-    def find(self) -> dict[str, Tensor]:
-        """The subject's tensors, and as "fault" the letters of what is wrong with the clip."""
-        model, read = self.measures.model, self.read
-        numbers = self.measures.pairing.numbers(read.length)
-        fault = "" if read.fault is None else json.dumps(asdict(read.fault))
-        if numbers:
-            found = find_subject(model, read.at(numbers), numbers)
-        else:
-            assert model.keypoint_head is not None
-            found = nobody(model.keypoint_head.joints)
-        return {**found.tensors(), "fault": torch.tensor(list(fault.encode()), dtype=torch.uint8)}
+    def _known(self, name: str) -> dict[str, Tensor] | None:
+        found = known(self.measures.folder, self.measures.key(self.clip, name))
+        if found is not None:
+            self.found[name] = found
+        return found
 
-    @torch.inference_mode()
-    def compute(self, name: str) -> Tensor:
-        """One of MOTIONS or STREAMS, float16."""
-        if name in STREAMS:
-            maps = self.read.at(self._numbers()).levels if name == "appearance" else self._maps(name.split()[1])
-            found = pool(maps, self.subject.boxes[:, None].unbind(), self.measures.model.cells)
-        elif name in METHODS:
-            found = self._flow(name)
-        else:
-            found = self._at_joints(name)
-        return found.clamp(-LARGEST, LARGEST).half()
+    def frames(self) -> Iterator[Frame]:
+        """The frames that must pass the backbone, numbered from the clip's start; stored features are taken at once."""
+        if self.running is None:
+            return
+        pixels = any(name in METHODS for name in self.running.names)
+        stored = self.measures.whole(self.clip)
+        if stored and not pixels:
+            for frame in self.measures.seen(self.clip, stored):
+                self.running.take(frame)
+            return
+        reader = ClipReader(self.clip, least=self.measures.pairing.delta + 1)
+        for frame in _numbered(reader):
+            if not self.measures.pairing.reads(frame.index):
+                continue
+            if stored:
+                ((seen),) = self.measures.seen(self.clip, [frame.index])
+                self.running.take(replace(seen, pixels=frame.pixels))
+            else:
+                yield frame
+        self.fault = reader.fault
 
-    @cached_property
-    def read(self) -> ClipFeatures:
-        """The features of the clip's pairs."""
-        return read_features(self.measures.model, self.measures.stored, self.clip, self.measures.pairing)
+    def take(self, frame: SeenFrame) -> None:
+        assert self.running is not None
+        keeps = any(name in METHODS for name in self.running.names)
+        self.running.take(frame if keeps else replace(frame, pixels=None))
 
-    def _numbers(self, shift: int = 0) -> list[int]:
-        return (self.subject.numbers + shift).tolist()
+    def result(self) -> dict[str, dict[str, Tensor]] | InputError:
+        """What was asked for, once all frames were taken; what was measured is kept on disk."""
+        if self.error is not None:
+            return self.error
+        if self.running is not None:
+            subject, measured = self.running.end()
+            if "subject" not in self.found:
+                fault = "" if self.fault is None else json.dumps(asdict(self.fault))
+                letters = torch.tensor(list(fault.encode()), dtype=torch.uint8)
+                self._keep("subject", {**subject.tensors(), "fault": letters})
+            for name, x in measured.items():
+                self._keep(name, {"x": x.clamp(-LARGEST, LARGEST).half()})
+            self.running = None
+        return self.found
 
-    def _pair(self, kind: str) -> tuple[Features, Features]:
-        """The subject's frames A and their frames B."""
-        a = self.read.at(self._numbers())
-        later = self._numbers(self.measures.pairing.delta)
-        return a, self._stranger(a) if kind == "stranger" else self.read.at(later)
-
-    def _net(self, kind: str) -> OffsetNet | CoarseToFine:
-        return self.measures.random_net if kind == "random" else self.measures.model.offset_net
-
-    def _at_joints(self, kind: str) -> Tensor:
-        """One of MAPS at the joints."""
-        a, b = self._pair(kind)
-        net, joints = self._net(kind), self.subject.joints
-        if kind == "later":
-            return at_points(b.levels, joints)
-        differences = [x - y for x, y in zip(a.levels, b.levels, strict=True)]
-        if kind == "difference":
-            return at_points(differences, joints)
-        if isinstance(net, OffsetNet):
-            return offsets_at(net, differences, joints)
-        return at_points(net(a.levels, b.levels), joints)
-
-    def _maps(self, kind: str) -> Sequence[Tensor]:
-        """One of MAPS of the subject's frames, [P, C, h, w] of each level."""
-        a, b = self._pair(kind)
-        if kind == "later":
-            return b.levels
-        if kind == "difference":
-            return [x - y for x, y in zip(a.levels, b.levels, strict=True)]
-        return self._net(kind)(a.levels, b.levels)
-
-    def _stranger(self, a: Features) -> Features:
-        """Frames of another clip, resized to the levels of `a`; its last one is repeated where it is shorter."""
-        measures = self.measures
-        other = read_features(measures.model, measures.stored, measures.other(self.clip), measures.pairing)
-        known = measures.pairing.numbers(other.length)
-        if not known:
-            return a
-        b = other.at([known[min(place, len(known) - 1)] for place in range(len(a))])
-        pairs = zip(b.levels, a.levels, strict=True)
-        return replace(a, levels=[F.interpolate(x, y.shape[-2:], mode="bilinear") for x, y in pairs])
-
-    def _flow(self, method: str) -> Tensor:
-        """Optical flow at the joints, averaged over the cells of each level: [P, J, 8], in pixels of the frame."""
-        numbers, later = self._numbers(), self._numbers(self.measures.pairing.delta)
-        frames = read_pixels(self.clip, {*numbers, *later})
-        found = []
-        for a, b, joints in zip(numbers, later, self.subject.joints, strict=True):
-            flow = METHODS[method](frames[a], frames[b]).flow[None]
-            size = [
-                side / scale for side, scale in zip(flow.shape[2:], self.subject.to_frame.tolist()[::-1], strict=True)
-            ]
-            cells = [(max(1, round(size[0] * scale)), max(1, round(size[1] * scale))) for scale in SCALES]
-            found.append(at_points([F.adaptive_avg_pool2d(flow, grid) for grid in cells], joints[None]))
-        return torch.cat(found)
+    def _keep(self, name: str, tensors: Mapping[str, Tensor]) -> None:
+        self.found[name] = keep(self.measures.folder, self.measures.key(self.clip, name), tensors)
 
 
-def _as_subject(tensors: Mapping[str, Tensor]) -> tuple[Subject, ClipFault | None]:
+def _numbered(reader: ClipReader) -> Iterator[Frame]:
+    """The frames of a clip, numbered from its start."""
+    return (replace(frame, index=frame.index - reader.clip.start) for frame in reader)
+
+
+def as_subject(tensors: Mapping[str, Tensor]) -> tuple[Subject, ClipFault | None]:
+    """The subject and the fault that "subject" holds."""
     fault = json.loads(bytes(tensors["fault"].tolist()) or b"null")
     fields = {name: tensor for name, tensor in tensors.items() if name != "fault"}
     return Subject(**fields), None if fault is None else ClipFault(**fault)

@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from dimofs.cli import InputError
 from dimofs.datasets.labelled_clips import ClipFault, LabelledClip
 from dimofs.zoo.detection.action_head import ActionHead
 from dimofs.zoo.recognition.classifier import activations, histograms, summed
 from dimofs.zoo.recognition.clusters import CLUSTERS, PoseClusters, fit_clusters
-from dimofs.zoo.recognition.features import ClipMeasures
+from dimofs.zoo.recognition.features import ClipMeasures, as_subject
 from dimofs.zoo.recognition.subject import Subject
 from dimofs.zoo.training import action_data
 from dimofs.zoo.training.action_data import Regions
@@ -51,10 +52,16 @@ class Surveyed:
 
 
 def survey(measures: ClipMeasures, clips: Sequence[LabelledClip], names: Sequence[str] = ()) -> Surveyed:
-    """Measure all clips, at least their subjects, with a progress bar; what is known already is not measured again."""
+    """Measure all clips, at least their subjects, with a progress bar; what is known already is not measured again.
+
+    InputError: a clip's file cannot be read.
+    """
     subjects, faults = [], []
-    for clip in tqdm(clips, "clips", unit="clip", leave=False, disable=None):
-        subject, fault = measures.subject(clip, names)
+    bar = tqdm(measures.measured_all(clips, names), "clips", len(clips), unit="clip", leave=False, disable=None)
+    for found in bar:
+        if isinstance(found, InputError):
+            raise found
+        subject, fault = as_subject(found["subject"])
         subjects.append(subject)
         if fault is not None:
             faults.append(fault)

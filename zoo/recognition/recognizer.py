@@ -5,16 +5,18 @@ pairs (A, A + delta) -> the subject of A -> appearance and DiMoFs in its box -> 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from dimofs.video import Frame
 from dimofs.zoo.detection.action_localizer import ActionLocalizer
 from dimofs.zoo.recognition.classifier import ClipClassifier, activations
-from dimofs.zoo.recognition.pairs import ClipFeatures, Pairing
-from dimofs.zoo.recognition.subject import Subject, find_subject
+from dimofs.zoo.recognition.clip_pass import ClipPass
+from dimofs.zoo.recognition.pairs import Pairing, through_backbone
+from dimofs.zoo.recognition.subject import Subject
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,26 +70,30 @@ class Recognizer(ActionLocalizer):
         return max(self.deltas)
 
     @torch.inference_mode()
-    def recognize(self, clip: ClipFeatures, every: int = 1) -> Recognition | None:
-        """What a clip shows, from its pairs with every `every`-th frame; None if these show nobody or are none."""
-        numbers = Pairing(every=every, delta=self.delta).numbers(clip.length)
-        if not numbers:
-            return None
-        subject = find_subject(self, clip.at(numbers), numbers)
+    def recognize(self, frames: Iterable[Frame], every: int = 1) -> Recognition | None:
+        """What a clip shows, whose frames are numbered from 0, from its pairs with every `every`-th frame.
+
+        None if these show nobody or are none.
+        """
+        pairing = Pairing(every=every, delta=self.delta)
+        measuring = ClipPass(self, pairing, ["appearance", "pooled dimofs"])
+        read = ((None, frame) for frame in frames if pairing.reads(frame.index))
+        for _, frame in through_backbone(self, read):
+            measuring.take(replace(frame, pixels=None))
+        subject, measured = measuring.end()
         if not len(subject):
             return None
-        chosen = subject.numbers.tolist()
-        a, b = clip.at(chosen), clip.at([number + self.delta for number in chosen])
-        streams = self.pooled(a, {self.delta: b}, list(subject.boxes[:, None]))
+        device = next(self.parameters()).device
+        streams = [measured[name].to(device) for name in measuring.names]
         clusters = self.clusters(streams)
         probabilities = self.classifier(clusters.mean(0, keepdim=True)).softmax(1)[0]
         best = int(probabilities.argmax())
         count = len(clusters)
         # Without its only pair a clip is judged by what is known of no clip: nothing.
         without = (clusters.sum(0) - clusters) / max(1, count - 1)
-        frames = probabilities[best] - self.classifier(without).softmax(1)[:, best]
-        joints = self._of_cells(streams, clusters, best).gather(1, self._cell(subject))
-        return Recognition(probabilities=probabilities, subject=subject, frames=frames, joints=joints)
+        weights = probabilities[best] - self.classifier(without).softmax(1)[:, best]
+        joints = self._of_cells(streams, clusters, best).cpu().gather(1, self._cell(subject))
+        return Recognition(probabilities=probabilities.cpu(), subject=subject, frames=weights.cpu(), joints=joints)
 
     def clusters(self, streams: Sequence[Tensor]) -> Tensor:
         """The logit of each pose cluster: streams [P, width] -> [P, K]."""

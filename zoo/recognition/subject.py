@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from itertools import pairwise
+from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -20,31 +21,45 @@ from dimofs.zoo.detection.offsets import OffsetNet
 
 # People of a frame who may be the clip's subject, and the least score of those.
 CANDIDATES, LEAST_SCORE = 3, 0.05
+# Frames after which it is settled who a frame's subject is.
+LAG = 64
 # What an overlap of 1 with the person of the frame before counts, in scores.
 OVERLAP = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Subject:
-    """The main person in P frames of a clip, in pixels of the network's input.
+class Placed:
+    """A person in P frames of a clip, in pixels of the network's input.
 
-    numbers: [P] int64, of the frames, ascending; frames without people are left out. boxes: [P, 4]. scores: [P].
-    joints: [P, J, 2]. confidences: [P, J], 0 to 1. to_frame: [2], pixels of the frame per pixel of the input, x and y.
+    numbers: [P] int64, of the frames, ascending. boxes: [P, 4]. scores: [P].
     """
 
     numbers: Tensor
     boxes: Tensor
     scores: Tensor
-    joints: Tensor
-    confidences: Tensor
-    to_frame: Tensor
 
     def __len__(self) -> int:
         return len(self.numbers)
 
+    def __getitem__(self, rows: slice) -> Self:
+        """Some of the frames."""
+        return replace(self, **{name: tensor[rows] for name, tensor in self.tensors().items() if name != "to_frame"})
+
     def tensors(self) -> dict[str, Tensor]:
         """The fields by name, for a file."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject(Placed):
+    """The main person in P frames of a clip; frames without people are left out.
+
+    joints: [P, J, 2]. confidences: [P, J], 0 to 1. to_frame: [2], pixels of the frame per pixel of the input, x and y.
+    """
+
+    joints: Tensor
+    confidences: Tensor
+    to_frame: Tensor
 
     def poses(self) -> Tensor:
         """[P, 2 J], joints from the upper left (0, 0) to the lower right corner (1, 1) of the box, x before y."""
@@ -52,31 +67,67 @@ class Subject:
         return ((self.joints - self.boxes[:, None, :2]) / size[:, None]).flatten(1)
 
 
-def find_subject(model: ActionLocalizer, features: Features, numbers: Sequence[int]) -> Subject:
-    """The subject in the frames of these numbers, from each frame alone (delta = 0).
+def together(parts: Sequence[Subject]) -> Subject:
+    """One subject of the frames of all parts, of which there is one at least."""
+    names = [name for name in parts[0].tensors() if name != "to_frame"]
+    return replace(parts[0], **{name: torch.cat([getattr(part, name) for part in parts]) for name in names})
 
-    ValueError: the model has no keypoint head.
-    """
-    if model.keypoint_head is None:
-        raise ValueError("the model has no keypoint head; a subject needs joints")
+
+def candidates(model: ActionLocalizer, features: Features) -> list[Boxes]:
+    """Those of each frame who may be the subject, on the CPU, from each frame alone (delta = 0)."""
     levels = model.mixed(features)
     found = model.find_boxes(levels, features.geometry, min_score=LEAST_SCORE, max_people=CANDIDATES)
-    path = best_path(found)
-    frames = [frame for frame, _ in path]
-    regions = [people.boxes[:0] for people in found]
-    for frame, person in path:
-        regions[frame] = found[frame].boxes[person : person + 1]
-    chosen = torch.cat(regions)
-    points, peaks = decode(model.keypoint_head(levels, regions), chosen, model.keypoint_head.smoothing)
+    return [Boxes(people.boxes.cpu(), people.scores.cpu()) for people in found]
+
+
+def posed(model: ActionLocalizer, features: Features, person: Placed) -> Subject:
+    """The joints of a person in the frames of these features. ValueError: the model has no keypoint head."""
+    if model.keypoint_head is None:
+        raise ValueError("the model has no keypoint head; a subject needs joints")
+    boxes = person.boxes.to(features.levels[0])
+    logits = model.keypoint_head(model.mixed(features), list(boxes[:, None]))
+    points, peaks = decode(logits, boxes, model.keypoint_head.smoothing)
     geometry = features.geometry
     return Subject(
-        numbers=torch.tensor([numbers[frame] for frame in frames], dtype=torch.int64),
-        boxes=chosen,
-        scores=torch.tensor([found[frame].scores[person] for frame, person in path]),
-        joints=points,
-        confidences=peaks.sigmoid(),
+        **person.tensors(),
+        joints=points.cpu(),
+        confidences=peaks.sigmoid().cpu(),
         to_frame=torch.tensor([geometry.frame[i] / geometry.resized[i] for i in (1, 0)]),
     )
+
+
+class SubjectPath:
+    """The subject of frames that come one after the other: the best path through their people.
+
+    Who it is in a frame is settled once LAG more have come, as later ones hardly change it; paths that do not pass
+    through what is settled are given up.
+
+    numbers, people: of the frames that are not settled.
+    """
+
+    def __init__(self) -> None:
+        self.numbers: list[int] = []
+        self.people: list[Boxes] = []
+        self.before: list[Boxes] = []
+
+    def add(self, numbers: Sequence[int], people: Sequence[Boxes]) -> None:
+        """Frames that follow, and the people of each."""
+        self.numbers += numbers
+        self.people += people
+
+    def settled(self, ended: bool) -> Placed:
+        """The subject in the frames that are settled, or with `ended` in all that are left; each is given once."""
+        count = len(self.people) if ended else max(0, len(self.people) - LAG)
+        path = [(frame - len(self.before), person) for frame, person in best_path([*self.before, *self.people])]
+        chosen = [(frame, self.people[frame], person) for frame, person in path if 0 <= frame < count]
+        numbers = torch.tensor([self.numbers[frame] for frame, _, _ in chosen], dtype=torch.int64)
+        none = [torch.zeros(0, 4)]
+        boxes = torch.cat(none + [people.boxes[person : person + 1] for _, people, person in chosen])
+        scores = torch.tensor([float(people.scores[person]) for _, people, person in chosen])
+        if chosen:
+            self.before = [Boxes(boxes[-1:], torch.zeros(1))]
+        self.numbers, self.people = self.numbers[count:], self.people[count:]
+        return Placed(numbers=numbers, boxes=boxes, scores=scores)
 
 
 def best_path(people: Sequence[Boxes]) -> list[tuple[int, int]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from hashlib import sha256
 from pathlib import Path
@@ -75,12 +75,25 @@ class StreamCache:
 
 def kept(folder: Path, key: str, compute: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
     """What `compute` returns, from a file in `folder` if it was computed before with this `key`."""
-    file = folder / f"{sha256(key.encode()).hexdigest()[:32]}.safetensors"
+    found = known(folder, key)
+    return keep(folder, key, compute()) if found is None else found
+
+
+def known(folder: Path, key: str) -> dict[str, Tensor] | None:
+    """What is kept in `folder` under this `key`; None if nothing is, or its file is damaged."""
     try:
-        return load_file(file)
+        return load_file(_file(folder, key))
     except (OSError, SafetensorError):
-        pass
-    tensors = {name: tensor.contiguous() for name, tensor in compute().items()}
-    with replacing(file) as temporary:
-        save_file(tensors, temporary)
-    return tensors
+        return None
+
+
+def keep(folder: Path, key: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Keep tensors in `folder` under this `key`; returns them."""
+    whole = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    with replacing(_file(folder, key)) as temporary:
+        save_file(whole, temporary)
+    return whole
+
+
+def _file(folder: Path, key: str) -> Path:
+    return folder / f"{sha256(key.encode()).hexdigest()[:32]}.safetensors"
