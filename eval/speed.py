@@ -7,8 +7,8 @@
 
 `kernels`: each operator and its derivative beside torchvision's. `model`: whole models beside torchvision's Keypoint
 R-CNN with the same weights and beside MoveNet MultiPose, and the shipped model on a video, from decoding to JSON,
-beside a pass of its own backbone. `train`: a training step beside torchvision's. `eval`: an evaluator beside
-pycocotools. Without one of these names, all of them.
+beside a pass of its own backbone. `train`: a training step beside torchvision's, and one of `dimofs_mobile` beside the
+same step layer by layer. `eval`: an evaluator beside pycocotools. Without one of these names, all of them.
 
 Ours and the peer take turns, so that other work on the machine slows both. The table shows medians, half the distance
 between the quartiles in per cent, the ratio of the peer's time to ours (above 1: ours is faster) and the floor: the

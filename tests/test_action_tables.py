@@ -18,7 +18,7 @@ from dimofs.eval.tables.action_tracks import along_tracks, followed
 from dimofs.eval.tables.actions import Comparison, Part, bootstrap, limited, mean_ap, truth_of
 from dimofs.eval.tables.table3 import ActionBench, table3
 from dimofs.zoo.backbones.inflated import InflatedConv, inflate
-from dimofs.zoo.backbones.mobilenet import SameConv2d
+from dimofs.zoo.backbones.inverted_residual import SameConv2d
 from dimofs.zoo.detection.coarse_to_fine import CoarseToFine
 from dimofs.zoo.detection.offsets import OffsetNet
 from dimofs.zoo.presets import motion_parts

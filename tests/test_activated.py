@@ -6,7 +6,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from dimofs.zoo.backbones.activated import activated
-from dimofs.zoo.backbones.mobilenet import MobileNetV2, SameConv2d
+from dimofs.zoo.backbones.inverted_residual import SameConv2d
+from dimofs.zoo.backbones.mobilenet import MobileNetV2
 from dimofs.zoo.detection.fields import pooled_to
 from tests.support.tiny import tiny_model
 

@@ -12,7 +12,8 @@ from dimofs.cli import InputError
 from dimofs.detections import Detections
 from dimofs.zoo import checkpoints, convert
 from dimofs.zoo.backbones import movenet
-from dimofs.zoo.backbones.mobilenet import MobileNetV2, MoveNetFPN, SameConv2d
+from dimofs.zoo.backbones.inverted_residual import SameConv2d
+from dimofs.zoo.backbones.mobilenet import MobileNetV2, MoveNetFPN
 from dimofs.zoo.converters import movenet_tfjs, tfjs
 from dimofs.zoo.converters.movenet_tfjs import read_movenet
 
@@ -45,42 +46,6 @@ def test_stride_2_is_padded_as_in_tensorflow(size, expected):
     torch.nn.init.ones_(convolution.weight)
     image = torch.arange(size * size, dtype=torch.float).view(1, 1, size, size)
     assert (convolution(image) - convolution.bias).round().tolist() == [[expected]]
-
-
-@pytest.mark.parametrize("shape", [(10, 12), (9, 11), (12, 7)], ids=str)
-@pytest.mark.parametrize("trained", ["all", "weights", "input"])
-def test_depthwise_gradients_in_bfloat16_are_those_of_float32(shape, trained):
-    """Autocast on a CPU has a gradient of its own; parts that are frozen get none."""
-    torch.manual_seed(0)
-    convolution = SameConv2d(8, 8, groups=8).requires_grad_(trained != "input")
-    x, slopes = torch.randn(2, 8, *shape), torch.randn(2, 8, (shape[0] + 1) // 2, (shape[1] + 1) // 2)
-    found = []
-    for half in (False, True):
-        convolution.zero_grad()
-        given = x.clone().requires_grad_(trained != "weights")
-        with torch.autocast("cpu", torch.bfloat16, enabled=half):
-            assert convolution._has_slow_gradient(given) == half
-            y = convolution(given)
-        (y.float() * slopes).sum().backward()
-        found.append((y.detach().float(), given.grad, *(p.grad for p in convolution.parameters())))
-    for full, other in zip(*found, strict=True):
-        if full is None:
-            assert other is None
-        else:
-            torch.testing.assert_close(other, full, rtol=0.02, atol=0.02 * full.abs().max().item())
-
-
-def test_depthwise_convolutions_without_gradient_stay_as_they_were():
-    convolution = SameConv2d(8, 8, groups=8)
-    x = torch.randn(1, 8, 6, 6)
-    assert not convolution._has_slow_gradient(x)
-    with torch.autocast("cpu", torch.float16):
-        assert not convolution._has_slow_gradient(x)
-    with torch.autocast("cpu", torch.bfloat16):
-        with torch.no_grad():
-            assert not convolution._has_slow_gradient(x)
-        assert convolution._has_slow_gradient(x)
-        assert not convolution.requires_grad_(False)._has_slow_gradient(x)
 
 
 def test_feature_maps_have_the_declared_widths_and_strides():

@@ -20,7 +20,7 @@ from dimofs.datasets import teacher
 from dimofs.datasets.people import People
 from dimofs.datasets.synthetic.clips import Synthetic
 from dimofs.skeletons import COCO, DIMOFS
-from dimofs.zoo import checkpoints, label, train
+from dimofs.zoo import checkpoints, devices, label, train
 from dimofs.zoo.backbones import movenet
 from dimofs.zoo.backbones.pyramids import KeypointPyramidBackbone
 from dimofs.zoo.detection.detector import PoseDetector
@@ -28,7 +28,9 @@ from dimofs.zoo.detection.keypoint_head import decode
 from dimofs.zoo.presets import dimofs_mobile, movenet_multipose
 from dimofs.zoo.training import initialize, throughput
 from dimofs.zoo.training.data import Paths
+from dimofs.zoo.training.distributed import Process
 from dimofs.zoo.training.poses import PoseTask, count_found_joints
+from dimofs.zoo.training.run import chosen_dtype
 from dimofs.zoo.training.validation import Validation
 from tests.support.commands import call
 from tests.support.scenes import person, write_clip, write_image
@@ -144,6 +146,20 @@ def test_options_are_written_to_the_recipe_and_a_run_resumes_only_with_them(tiny
     same = {name for name, value in start.items() if torch.equal(value, end[name])}
     assert {"backbone.down.0.weight", "rpn.objectness.weight"} <= same
     assert "backbone.stem.weight" not in same and "backbone.down.1.weight" not in same
+
+
+def test_auto_is_bfloat16_where_that_is_faster_and_stays_what_it_was(tmp_path, monkeypatch):
+    fast, alone = [True], Process(0, 1, torch.device("cpu"))
+    monkeypatch.setattr(devices, "_bfloat16_is_fast", lambda: fast[0])
+    assert chosen_dtype("float16", alone, str(tmp_path)) == "float16"
+    assert chosen_dtype("auto", alone, str(tmp_path)) == "bfloat16"
+    fast[0] = False
+    assert chosen_dtype("auto", alone, str(tmp_path)) == "float32"
+    (tmp_path / "recipe.json").write_text('{"dtype": "bfloat16"}')
+    assert chosen_dtype("auto", alone, str(tmp_path)) == "bfloat16"
+    (tmp_path / "recipe.json").write_text('{"dtype": "float32"}')
+    fast[0] = True
+    assert chosen_dtype("auto", alone, str(tmp_path)) == "float32"
 
 
 @pytest.mark.parametrize(

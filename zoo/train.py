@@ -88,7 +88,7 @@ from dimofs.zoo.training.initialize import variant_of
 from dimofs.zoo.training.poses import POSE_RECIPES, PoseTask
 from dimofs.zoo.training.recipes import RECIPES
 from dimofs.zoo.training.recognition import RECOGNITION, RECOGNIZERS, RecognitionTask, recognition_task
-from dimofs.zoo.training.run import RunOptions, benchmark_run, plan, train
+from dimofs.zoo.training.run import RunOptions, benchmark_run, chosen_dtype, plan, train
 from dimofs.zoo.training.tasks import Task
 
 POSE_MODELS = ("dimofs_mobile", "dimofs_resnet50", "dimofs_resnet101")
@@ -149,7 +149,10 @@ def main(
     largest: Annotated[float | None, "longer side of the largest people, in canvases", Range(0.15, 4)] = None,
     unfreeze: Annotated[int | None, "step from which the frozen backbone trains too, more slowly", Range(0)] = None,
     fixed: Annotated[list[str] | None, "beginnings of the names of parameters that never train"] = None,
-    dtype: Annotated[Literal["float32", "bfloat16", "float16"] | None, "number format of the forward pass"] = None,
+    dtype: Annotated[
+        Literal["float32", "bfloat16", "float16", "auto"] | None,
+        "number format of the forward pass; auto: bfloat16 where the CPU is faster with it",
+    ] = None,
     recompute: Annotated[bool | None, "save memory: recompute activations in the backward pass"] = None,
     seed: Annotated[int, "seed of all random numbers", Range(0, 2**63 - 1)] = 0,
     compile: Annotated[bool, "compile the backbone: slow to start, then faster"] = False,
@@ -210,11 +213,12 @@ def main(
     )  # fmt: skip
     # The activations of a step are freed at its end and allocated again by the next.
     keep_freed_memory(2**31 - 1)
+    folder = out or f"runs/{task}"
     with join_processes(device) as process:
+        chosen = chosen.changed(dtype=chosen_dtype(chosen.dtype, process, folder))
         if process.leads and not quiet:
             describe(plan(learned, chosen, init), sources)
         if benchmark is None:
-            folder = out or f"runs/{task}"
             train(learned, chosen, folder, process, options)
             if isinstance(learned, RecognitionTask) and process.leads:
                 learned.finish(folder, quiet=quiet)

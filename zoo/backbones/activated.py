@@ -1,4 +1,4 @@
-"""A convolution and the activation after it in one pass over memory, for inference on a CPU.
+"""A convolution and the activation after it in one pass over memory, where no gradient is wanted, on a CPU.
 
 PyTorch runs the two one after the other and, with one thread, computes 1x1 convolutions of float32 by another library,
 for which it copies maps that are channels last to the other order and back. oneDNN, which Inductor calls by the same
@@ -19,6 +19,7 @@ _NAMES: dict[Activation, tuple[str, list[float]]] = {
     "relu": ("relu", []),
     "relu6": ("hardtanh", [0.0, 6.0]),
 }
+FUSED = (torch.float32, torch.bfloat16)
 # Older and other builds of PyTorch may lack it.
 _FUSED = getattr(torch.ops.mkldnn, "_convolution_pointwise", None)
 
@@ -34,22 +35,30 @@ def convolved(
 ) -> Tensor:
     """The activation of a convolution with the stride, padding, dilation and groups of another."""
     stride, padding, dilation, groups = like.stride, like.padding, like.dilation, like.groups
-    dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
-    if _FUSED is None or not _fits(x, weight, dtype):
+    if not is_fused(x, weight) or has_gradient(x, weight, bias):
         y = F.conv2d(x, weight, bias, stride, padding, dilation, groups)  # type: ignore[arg-type]
         if activation == "none":
             return y
         return y.relu_() if activation == "relu" else F.relu6(y, inplace=True)
+    dtype = computed_in(x)
     bias = None if bias is None else bias.to(dtype)
     name, limits = _NAMES[activation]
     x, weight = x.to(dtype), weight.to(dtype)
-    return _FUSED(x, weight, bias, list(padding), list(stride), list(dilation), groups, name, limits, "")
+    return _FUSED(x, weight, bias, list(padding), list(stride), list(dilation), groups, name, limits, "")  # type: ignore
 
 
-def _fits(x: Tensor, weight: Tensor, dtype: torch.dtype) -> bool:
-    """Whether oneDNN may compute it, with nothing that follows gradients or traces."""
-    if x.device.type != "cpu" or torch.is_grad_enabled() or torch.compiler.is_compiling():
+def computed_in(x: Tensor) -> torch.dtype:
+    """The type in which a convolution of x on a CPU is computed: that of autocast, if it is on."""
+    return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
+
+
+def is_fused(x: Tensor, weight: Tensor) -> bool:
+    """Whether oneDNN may compute a convolution of x, with nothing that traces. It gives no gradients."""
+    if _FUSED is None or x.device.type != "cpu" or weight.device.type != "cpu" or torch.compiler.is_compiling():
         return False
-    if dtype not in (torch.float32, torch.bfloat16) or not torch.backends.mkldnn.enabled or not x.numel():
-        return False
-    return weight.device.type == "cpu" and x.dtype in (torch.float32, torch.bfloat16)
+    return computed_in(x) in FUSED and x.dtype in FUSED and torch.backends.mkldnn.enabled and x.numel() > 0
+
+
+def has_gradient(*tensors: Tensor | None) -> bool:
+    """Whether autograd follows one of them."""
+    return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)

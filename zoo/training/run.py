@@ -12,11 +12,12 @@ from tqdm import tqdm
 
 from dimofs.cli import InputError
 from dimofs.interrupts import Stopped, stop_requests
+from dimofs.zoo.devices import dtype_named
 from dimofs.zoo.training import distributed
 from dimofs.zoo.training.batches import loader
 from dimofs.zoo.training.distributed import Process
 from dimofs.zoo.training.recipes import Recipe
-from dimofs.zoo.training.run_folder import RunFolder
+from dimofs.zoo.training.run_folder import RunFolder, recorded_dtype
 from dimofs.zoo.training.tasks import Batch, Task
 from dimofs.zoo.training.throughput import Throughput, measure_throughput, steps_read
 from dimofs.zoo.training.trainer import Trainer
@@ -75,6 +76,18 @@ def train(task: Task, recipe: Recipe, out: str, process: Process, options: RunOp
         fit(trainer, batches, folder, options, validation)
     finally:
         folder.close()
+
+
+def chosen_dtype(name: str, process: Process, out: str) -> str:
+    """The number format of a run. "auto" is that of the run in the folder `out`, if there is one, and else bfloat16
+    where the CPUs of all processes are faster with it."""
+    if name != "auto":
+        return name
+    there = recorded_dtype(out)
+    slow = there is None and dtype_named(name, process.device) != torch.bfloat16
+    if distributed.any_of(slow, process.device):
+        return "float32"
+    return there or "bfloat16"
 
 
 def fit(

@@ -147,6 +147,14 @@ class RunFolder:
             state_file.write(temporary, trainer.state())
 
 
+def recorded_dtype(out: str | Path) -> str | None:
+    """The number format of the run that the folder `out` holds; None if it holds none. InputError: it is damaged."""
+    path = Path(out) / RECIPE
+    recipe = read_json(path) if path.exists() else None
+    dtype = recipe.get("dtype") if isinstance(recipe, dict) else None
+    return dtype if isinstance(dtype, str) else None
+
+
 def _append(path: Path, row: dict) -> None:
     """Add a line to a file. InputError: it cannot be written."""
     try:

@@ -20,7 +20,7 @@ from torch.utils.checkpoint import checkpoint
 
 from dimofs.cli import InputError
 from dimofs.zoo import checkpoints
-from dimofs.zoo.backbones.mobilenet import InvertedResidual
+from dimofs.zoo.backbones.inverted_residual import InvertedResidual
 from dimofs.zoo.backbones.resnet import BasicBlock, Bottleneck
 from dimofs.zoo.training import distributed
 from dimofs.zoo.training.distributed import Process
