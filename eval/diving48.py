@@ -23,7 +23,7 @@ DiMoFs. "actions directly" is a head that learns the clips' classes instead of c
 read.
 
 With --peers the table has small TSN, TRN, C3D and R(2+1)D of the same clips (see dimofs.eval.tables.peers) and the sum
-of R(2+1)D's log-probabilities and ours.
+of R(2+1)D's log-probabilities and ours; --rows takes the names of these rows, too.
 
 --root takes Diving48's folder (see dimofs.datasets.diving48) or any other that dimofs.datasets knows, --clips a folder
 of videos for each class. Clips that are missing, short, damaged or show nobody are counted and named; those of the test
@@ -43,8 +43,9 @@ from dimofs.datasets.labelled_clips import PARTS, ClipSet
 from dimofs.eval.exclusions import check_distinct, check_options
 from dimofs.eval.tables.peers import PeerBench
 from dimofs.eval.tables.recognition import RecognitionBench
-from dimofs.eval.tables.table4 import Stage, chosen_rows, clusters, features, localizer, table4
+from dimofs.eval.tables.table4 import Stage, chosen_peers, chosen_rows, clusters, features, localizer, table4
 from dimofs.files import write_json
+from dimofs.memory import keep_freed_memory
 from dimofs.pages.report import recorded
 from dimofs.zoo.recognition.clip_options import ClipOptions
 from dimofs.zoo.recognition.clusters import CLUSTERS
@@ -78,8 +79,8 @@ def main(
 ) -> None:
     check_options(main, dict(locals()), conflicts=CONFLICTS)
     check_distinct("seeds", list(seeds))
-    if kinetics is not None and not peers:
-        raise InputError("--kinetics: weights of a peer; give --peers too")
+    if kinetics is not None and not chosen_peers(rows, peers):
+        raise InputError("--kinetics: weights of a peer; give --peers, or its name in --rows")
     if table is None and stage is None:
         raise InputError("nothing to do: give --table 4, or --stage with one of its stages")
     chosen = chosen_rows(rows)
@@ -91,6 +92,7 @@ def main(
         clips=listed, measures=measures, recipe=ACTIONS.changed(steps=steps), hidden=hidden, clusters=count,
         seeds=list(seeds), folder=cache, names=list(dict.fromkeys(name for row in chosen for name in row.measures)),
     )  # fmt: skip
+    keep_freed_memory()
     with recorded(html, "Fine-grained recognition") as _:
         result: dict[str, Any] = {"features": features(bench)}
         if stage in ("clusters", "localizer"):
@@ -100,7 +102,7 @@ def main(
         if stage == "classify" or table is not None:
             snippets = Snippets(model, cache, segments=segments, every=data.every)
             others = PeerBench(clips=listed, snippets=snippets, seeds=list(seeds), kinetics=kinetics)
-            result |= table4(bench, chosen, others if peers else None)
+            result |= table4(bench, chosen, others, chosen_peers(rows, peers))
     if json is not None:
         write_json(json, result)
 

@@ -12,6 +12,7 @@ import torch
 from dimofs.cli import InputError, arguments
 from dimofs.datasets.labelled_clips import ClipReader, LabelledClip, class_folders
 from dimofs.eval import diving48
+from dimofs.eval.tables.table4 import chosen_peers, chosen_rows
 from dimofs.files import read_json
 from dimofs.video import Frame
 from dimofs.zoo.detection.box_detector import Boxes
@@ -23,8 +24,8 @@ from dimofs.zoo.recognition import subject as subject_module
 from dimofs.zoo.recognition.classifier import accuracies, fit_classifier, histograms, summed
 from dimofs.zoo.recognition.clip_pass import MOTIONS, STREAMS, ClipPass
 from dimofs.zoo.recognition.clusters import fit_clusters, kmeans, nearest, principal_components
-from dimofs.zoo.recognition.features import ClipMeasures
-from dimofs.zoo.recognition.pairs import Pairing, halved, through_backbone
+from dimofs.zoo.recognition.features import ClipMeasures, OpenClip
+from dimofs.zoo.recognition.pairs import Pairing, alone, halved
 from dimofs.zoo.recognition.pipeline import fit_pairs, survey
 from dimofs.zoo.recognition.subject import Subject, SubjectPath, at_points, best_path, nobody, offsets_at
 from tests.support.clips import write_video
@@ -312,6 +313,16 @@ def test_clips_pass_the_backbone_together(folder, tmp_path, monkeypatch):
                 torch.testing.assert_close(found[name][field], x, atol=2e-3, rtol=2e-3)
 
 
+def test_known_clips_are_given_as_soon_as_they_are_read(folder, tmp_path, monkeypatch):
+    tool, clips = measures(folder, tmp_path), class_folders(folder).part("test")
+    for clip in clips[1:]:
+        tool.measured(clip, ["dimofs"])
+    opened = []
+    monkeypatch.setattr(OpenClip, "_open", lambda one, before=OpenClip._open: (opened.append(one), before(one)))
+    given = [len(opened) for _ in tool.measured_all(clips[1:], ["dimofs"])]
+    assert given == [1, 2, 3]
+
+
 def test_memory_holds_a_window_of_frames(monkeypatch):
     monkeypatch.setattr(clip_pass, "WINDOW", 4)
     monkeypatch.setattr(subject_module, "LAG", 6)
@@ -319,7 +330,7 @@ def test_memory_holds_a_window_of_frames(monkeypatch):
     measuring = ClipPass(tool, Pairing(delta=DELTA), ["dimofs"])
     images = np.random.default_rng(0).integers(0, 256, (40, 48, 64, 3), np.uint8)
     frames = [Frame(image, number, number / 25, 0.04) for number, image in enumerate(images)]
-    for _, frame in through_backbone(tool, ((None, frame) for frame in frames)):
+    for frame in alone(tool, frames):
         measuring.take(frame)
         held.append(len(measuring.held))
     subject, found = measuring.end()
@@ -390,6 +401,15 @@ def test_the_table_and_its_stages(folder, tmp_path, capsys, tiny):
     assert result["features"]["train"]["without people or pairs"] == ["train/left/0", "train/left/broken"]
     assert {fault["kind"] for fault in result["features"]["faults"]} == {"short", "damaged"}
     assert result["differences"][0]["row"] == "init (pose + DiMoFs)"
+
+
+def test_rows_are_ours_and_others():
+    names = ["init (pose)", "TSN (RGB)"]
+    assert [row.name for row in chosen_rows(names)] == names[:1] and chosen_peers(names, False) == names[1:]
+    assert chosen_rows(names[1:]) == [] and chosen_peers(names[:1], False) == [] == chosen_peers(None, False)
+    assert len(chosen_rows(None)) == 13 and chosen_peers(None, True)[0] == "TSN (RGB)"
+    with pytest.raises(InputError, match="--rows 'TSN': is none of init"):
+        chosen_rows(["TSN"])
 
 
 @pytest.mark.parametrize(

@@ -39,11 +39,16 @@ DIFFERENCES = (
 
 
 def chosen_rows(names: Sequence[str] | None) -> list[Row]:
-    """The rows of these names, None for all. InputError: there is no such row."""
+    """Our rows among these names, None for all. InputError: there is no such row, nor a peer of that name."""
     known = {row.name: row for row in ROWS}
-    if unknown := [name for name in names or () if name not in known]:
-        raise InputError(f"--rows {unknown[0]!r}: is none of {', '.join(known)}")
-    return [known[name] for name in names] if names else list(ROWS)
+    if unknown := [name for name in names or () if name not in (*known, *PAPER)]:
+        raise InputError(f"--rows {unknown[0]!r}: is none of {', '.join((*known, *PAPER))}")
+    return list(ROWS) if names is None else [known[name] for name in names if name in known]
+
+
+def chosen_peers(names: Sequence[str] | None, every_one: bool) -> list[str]:
+    """The other systems among these names or, if `every_one` is asked for, all."""
+    return list(PAPER) if every_one else [name for name in names or () if name in PAPER]
 
 
 def features(bench: RecognitionBench) -> dict[str, Any]:
@@ -102,8 +107,13 @@ def localizer(bench: RecognitionBench, rows: Sequence[Row]) -> dict[str, Any]:
     return result
 
 
-def table4(bench: RecognitionBench, rows: Sequence[Row], peers: PeerBench | None = None) -> dict[str, Any]:
-    """Print Table 4; returns the content of --json. peers: the other systems, None for what the paper says of them."""
+def table4(
+    bench: RecognitionBench, rows: Sequence[Row], peers: PeerBench | None = None, names: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Print Table 4; returns the content of --json.
+
+    peers, names: the other systems and which of them; without them what the paper says of them is printed.
+    """
     print(f"Table 4: {bench.clips.described()}, seeds {list(bench.seeds)}, accuracy in percent")
     print(f"{'':28}{'linear':>13}{'classes':>9}{'MLP':>13}{'classes':>9}{'mean':>13}{'paper':>7}")
     labels, count = bench.test.labels, len(bench.clips.classes)
@@ -117,8 +127,8 @@ def table4(bench: RecognitionBench, rows: Sequence[Row], peers: PeerBench | None
         print(_line(row.name, about), flush=True)
         if row.name == FINAL:
             ours = trial.scores["MLP"]
-    if peers is not None:
-        result |= peer_rows(peers, ours)
+    if peers is not None and names:
+        result |= peer_rows(peers, ours, names)
     else:
         for name, paper in PAPER.items():
             print(f"{name:28}{'':57}{paper:>7.1f}")

@@ -24,7 +24,7 @@ from dimofs.video import Frame
 from dimofs.zoo.detection.action_localizer import ActionLocalizer
 from dimofs.zoo.detection.offsets import OffsetNet
 from dimofs.zoo.recognition.clip_pass import STREAMS, ClipPass
-from dimofs.zoo.recognition.pairs import BATCH, Pairing, SeenFrame, halved, through_backbone
+from dimofs.zoo.recognition.pairs import BATCH, Pairing, SeenFrame, alone, halved, through_backbone
 from dimofs.zoo.recognition.subject import Subject
 from dimofs.zoo.training.action_streams import keep, known
 from dimofs.zoo.training.feature_cache import FeatureCache, digest
@@ -86,20 +86,19 @@ class ClipMeasures:
         self, clips: Iterable[LabelledClip], names: Iterable[str]
     ) -> Iterator[dict[str, dict[str, Tensor]] | InputError]:
         """`measured` of each clip, in order; frames of several clips pass the backbone together."""
-        wanted, opened = list(dict.fromkeys(names)), deque[OpenClip]()
+        wanted = list(dict.fromkeys(names))
 
-        def frames() -> Iterator[tuple[OpenClip, Frame]]:
+        def frames() -> Iterator[tuple[OpenClip, Frame | SeenFrame | None]]:
             for clip in clips:
-                opened.append(one := OpenClip(self, clip, wanted))
+                one = OpenClip(self, clip, wanted)
                 yield from ((one, frame) for frame in one.frames())
+                yield one, None
 
         for one, frame in through_backbone(self.model, frames()):
-            # All frames of the clips before it have come.
-            while opened[0] is not one:
-                yield opened.popleft().result()
-            one.take(frame)
-        while opened:
-            yield opened.popleft().result()
+            if frame is None:
+                yield one.result()
+            else:
+                one.take(frame)
 
     def other(self, clip: LabelledClip) -> LabelledClip:
         """The clip whose frames stand in for frames B as "stranger". ValueError: there is none."""
@@ -137,9 +136,9 @@ class ClipMeasures:
         """The frames A of a clip's pairs, none if it cannot be read."""
         numbers = self.whole(clip)
         reader = _numbered(ClipReader(clip, least=self.pairing.delta + 1))
-        read = through_backbone(self.model, ((None, frame) for frame in reader if self.pairing.reads(frame.index)))
+        frames = (frame for frame in reader if self.pairing.reads(frame.index))
         waiting = deque[SeenFrame]()
-        for frame in self.seen(clip, numbers) if numbers else (frame for _, frame in read):
+        for frame in self.seen(clip, numbers) if numbers else alone(self.model, frames):
             waiting.append(replace(frame, pixels=None))
             if self.pairing.ends(frame.number):
                 while waiting[0].number < frame.number - self.pairing.delta:
@@ -190,23 +189,23 @@ class OpenClip:
             self.found[name] = found
         return found
 
-    def frames(self) -> Iterator[Frame]:
-        """The frames that must pass the backbone, numbered from the clip's start; stored features are taken at once."""
+    def frames(self) -> Iterator[Frame | SeenFrame]:
+        """The frames that `take` wants once they passed the backbone, numbered from the clip's start, or the features
+        of those that are stored."""
         if self.running is None:
             return
         pixels = any(name in METHODS for name in self.running.names)
         stored = self.measures.whole(self.clip)
         if stored and not pixels:
-            for frame in self.measures.seen(self.clip, stored):
-                self.running.take(frame)
+            yield from self.measures.seen(self.clip, stored)
             return
         reader = ClipReader(self.clip, least=self.measures.pairing.delta + 1)
         for frame in _numbered(reader):
             if not self.measures.pairing.reads(frame.index):
                 continue
             if stored:
-                ((seen),) = self.measures.seen(self.clip, [frame.index])
-                self.running.take(replace(seen, pixels=frame.pixels))
+                (seen,) = self.measures.seen(self.clip, [frame.index])
+                yield replace(seen, pixels=frame.pixels)
             else:
                 yield frame
         self.fault = reader.fault

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby, islice
 from typing import TypeVar
 
 import numpy as np
@@ -58,20 +57,56 @@ class SeenFrame:
 
 
 @torch.inference_mode()
-def through_backbone(detector: BoxDetector, frames: Iterable[tuple[T, Frame]]) -> Iterator[tuple[T, SeenFrame]]:
+def through_backbone(
+    detector: BoxDetector, frames: Iterable[tuple[T, Frame | SeenFrame | None]]
+) -> Iterator[tuple[T, SeenFrame | None]]:
     """The features of the frames of any number of clips, in order, each with what it came with.
 
-    Frames that follow one another and have one size pass the backbone together, of whichever clips they are. So as
-    many frames as a batch has are read ahead.
+    Frames of one size pass the backbone together, of whichever clips they are, so some are read ahead. What is no
+    Frame keeps its place among them and is given as it is.
     """
     device = next(detector.parameters()).device
     size = BATCH if device.type == "cpu" else GPU_BATCH
-    for (frame_size, _), same in groupby(frames, lambda pair: (pair[1].size, pair[1].pixels.shape)):
-        while group := list(islice(same, size)):
-            pixels = torch.stack([to_tensor(shrunk(frame.pixels)) for _, frame in group]).to(device)
-            features = halved(detector.features(pixels, frame_size=frame_size))
-            for place, (owner, frame) in enumerate(group):
-                yield owner, SeenFrame(frame.index, features[place : place + 1], frame.pixels)
+    waiting: list[tuple[T, Frame | SeenFrame | None]] = []
+    for owner, frame in frames:
+        unseen = [one for _, one in waiting if isinstance(one, Frame)]
+        if isinstance(frame, Frame) and unseen and _sizes(unseen[0]) != _sizes(frame):
+            yield from _flushed(detector, waiting)
+            waiting, unseen = [], []
+        waiting.append((owner, frame))
+        count = len(unseen) + isinstance(frame, Frame)
+        if count in (0, size) or len(waiting) == 2 * size:
+            yield from _flushed(detector, waiting)
+            waiting = []
+    yield from _flushed(detector, waiting)
+
+
+def alone(detector: BoxDetector, frames: Iterable[Frame]) -> Iterator[SeenFrame]:
+    """The frames of one clip after the backbone."""
+    for _, frame in through_backbone(detector, ((None, frame) for frame in frames)):
+        assert frame is not None
+        yield frame
+
+
+def _sizes(frame: Frame) -> tuple[tuple[int, int], tuple[int, ...]]:
+    return frame.size, frame.pixels.shape
+
+
+def _flushed(
+    detector: BoxDetector, waiting: Sequence[tuple[T, Frame | SeenFrame | None]]
+) -> Iterator[tuple[T, SeenFrame | None]]:
+    """One pass of the backbone over those of `waiting` that need it, which have one size."""
+    frames = [one for _, one in waiting if isinstance(one, Frame)]
+    seen = iter(_seen_by(detector, frames) if frames else ())
+    for owner, one in waiting:
+        yield owner, next(seen) if isinstance(one, Frame) else one
+
+
+def _seen_by(detector: BoxDetector, frames: Sequence[Frame]) -> list[SeenFrame]:
+    device = next(detector.parameters()).device
+    pixels = torch.stack([to_tensor(shrunk(frame.pixels)) for frame in frames]).to(device)
+    features = halved(detector.features(pixels, frame_size=frames[0].size))
+    return [SeenFrame(frame.index, features[at : at + 1], frame.pixels) for at, frame in enumerate(frames)]
 
 
 def halved(features: Features) -> Features:

@@ -15,7 +15,7 @@ from dimofs.video import Frame
 from dimofs.zoo.detection.action_localizer import ActionLocalizer
 from dimofs.zoo.recognition.classifier import ClipClassifier, activations
 from dimofs.zoo.recognition.clip_pass import ClipPass
-from dimofs.zoo.recognition.pairs import Pairing, through_backbone
+from dimofs.zoo.recognition.pairs import Pairing, alone
 from dimofs.zoo.recognition.subject import Subject
 
 
@@ -77,8 +77,7 @@ class Recognizer(ActionLocalizer):
         """
         pairing = Pairing(every=every, delta=self.delta)
         measuring = ClipPass(self, pairing, ["appearance", "pooled dimofs"])
-        read = ((None, frame) for frame in frames if pairing.reads(frame.index))
-        for _, frame in through_backbone(self, read):
+        for frame in alone(self, (frame for frame in frames if pairing.reads(frame.index))):
             measuring.take(replace(frame, pixels=None))
         subject, measured = measuring.end()
         if not len(subject):
