@@ -20,7 +20,7 @@ The pipeline, for pairs of frames (A, A + 5) of every clip:
 "init" rows sum up the pairs' clusters themselves, "final" rows the logits that the head gives each cluster. Each
 has its controls: an offset net of random weights, a Frame B of another clip, and f_A - f_B or |f_A - f_B| in place of
 DiMoFs. "actions directly" is a head that learns the clips' classes instead of clusters, the ceiling of what it can
-read.
+read; it has controls, too.
 
 With --peers the table has small TSN, TRN, C3D and R(2+1)D of the same clips (see dimofs.eval.tables.peers) and the sum
 of R(2+1)D's log-probabilities and ours; --rows takes the names of these rows, too.

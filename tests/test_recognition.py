@@ -407,7 +407,7 @@ def test_rows_are_ours_and_others():
     names = ["init (pose)", "TSN (RGB)"]
     assert [row.name for row in chosen_rows(names)] == names[:1] and chosen_peers(names, False) == names[1:]
     assert chosen_rows(names[1:]) == [] and chosen_peers(names[:1], False) == [] == chosen_peers(None, False)
-    assert len(chosen_rows(None)) == 13 and chosen_peers(None, True)[0] == "TSN (RGB)"
+    assert len(chosen_rows(None)) == 15 and chosen_peers(None, True)[0] == "TSN (RGB)"
     with pytest.raises(InputError, match="--rows 'TSN': is none of init"):
         chosen_rows(["TSN"])
 

@@ -72,6 +72,8 @@ ROWS = (
     Row("final, f_A - f_B", "difference", "pooled difference"),
     Row("final, |f_A - f_B|", "absolute", "pooled absolute"),
     Row("actions directly", None, "pooled dimofs", direct=True),
+    Row("actions, random offset net", None, "pooled random", direct=True),
+    Row("actions, f_A - f_B", None, "pooled difference", direct=True),
 )
 
 

@@ -35,6 +35,8 @@ DIFFERENCES = (
     (FINAL, "final, f_A - f_B"),
     (FINAL, "final, |f_A - f_B|"),
     ("actions directly", FINAL),
+    ("actions directly", "actions, random offset net"),
+    ("actions directly", "actions, f_A - f_B"),
 )
 
 
@@ -114,9 +116,10 @@ def table4(
 
     peers, names: the other systems and which of them; without them what the paper says of them is printed.
     """
-    print(f"Table 4: {bench.clips.described()}, seeds {list(bench.seeds)}, accuracy in percent")
-    print(f"{'':28}{'linear':>13}{'classes':>9}{'MLP':>13}{'classes':>9}{'mean':>13}{'paper':>7}")
     labels, count = bench.test.labels, len(bench.clips.classes)
+    chance = 100 / len(labels.unique())
+    print(f"Table 4: {bench.clips.described()}, seeds {list(bench.seeds)}, accuracy in percent, chance {chance:.1f}")
+    print(f"{'':28}{'linear':>13}{'classes':>9}{'MLP':>13}{'classes':>9}{'mean':>13}{'paper':>7}")
     result: dict[str, Any] = {}
     right: dict[str, np.ndarray] = {}
     ours: Sequence[Tensor] | None = None
@@ -132,7 +135,13 @@ def table4(
     else:
         for name, paper in PAPER.items():
             print(f"{name:28}{'':57}{paper:>7.1f}")
-    return {"table": 4, "data": bench.clips.described(), "rows": result, "differences": _differences(right)}
+    return {
+        "table": 4,
+        "data": bench.clips.described(),
+        "chance": chance,
+        "rows": result,
+        "differences": _differences(right),
+    }
 
 
 def _figures(trial: Trial, labels: Tensor, count: int, paper: float | None) -> dict[str, Any]:

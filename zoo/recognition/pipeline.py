@@ -3,6 +3,7 @@ clip's pairs sum up to. Stages read `ClipMeasures`, so that clips are measured o
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -52,12 +53,18 @@ class Surveyed:
 
 
 def survey(measures: ClipMeasures, clips: Sequence[LabelledClip], names: Sequence[str] = ()) -> Surveyed:
-    """Measure all clips, at least their subjects, with a progress bar; what is known already is not measured again.
+    """Measure all clips, at least their subjects; what is known already is not measured again.
+
+    A progress bar says how long it takes; in a log file, a line every minute.
 
     InputError: a clip's file cannot be read.
     """
     subjects, faults = [], []
-    bar = tqdm(measures.measured_all(clips, names), "clips", len(clips), unit="clip", leave=False, disable=None)
+    pause = 0.2 if sys.stderr.isatty() else 60.0
+    bar = tqdm(
+        measures.measured_all(clips, names), "clips", len(clips), unit="clip", leave=False, delay=pause,
+        mininterval=pause, maxinterval=pause,
+    )  # fmt: skip
     for found in bar:
         if isinstance(found, InputError):
             raise found
