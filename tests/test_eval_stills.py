@@ -115,6 +115,14 @@ def test_poses_rank_by_their_sure_joints_and_boxes_by_their_own_score():
     assert figures["box"]["AP"] == pytest.approx(0.5), "the wrong box is first"
 
 
+def test_joints_that_are_hidden_or_outside_are_marked_and_keep_their_guess():
+    found = detection(person(20), skeletons.COCO)
+    found.keypoint_scores[0] = torch.linspace(0.04, 0.84, 17).logit()
+    (result,) = to_results(found, skeletons.COCO, 7)
+    assert result["keypoints"][2::3] == [0] * 4 + [1] * 13, "confidences .04 .09 .14 .19 are those of absent joints"
+    assert result["keypoints"][0::3] == person(20)["keypoints"][0::3]
+
+
 def test_a_joint_the_model_lacks_is_far_away():
     names = skeletons.COCO[5:]
     (found,) = to_results(detection(person(20), names), names, 7)

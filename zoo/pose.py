@@ -28,10 +28,10 @@ high: left limbs blue, right ones orange, all else in the colour of the track. -
 videos, too, and --show opens a window that shows them. The header of a video whose pixels are
 not square (DVD) has `pixel_aspect`: how much wider than high they are shown. --format writes instead csv
 (NAME.poses.csv, a row per person), coco (NAME.poses.json, a COCO results list; image_id is the number in the image's
-name), posetrack (NAME.json, a PoseTrack18 file) or html: NAME.poses.html is a page for a browser, which plays the
-frames and draws the people over them, and needs no network. NAME.poses.mp4 then is the plain film that the page plays.
-With --embed the page holds the film, so that it can be sent or opened on a phone; with --no-overlay the page plays the
-input itself.
+name, and v is 0 where a joint is probably hidden or outside), posetrack (NAME.json, a PoseTrack18 file) or html:
+NAME.poses.html is a page for a browser, which plays the frames and draws the people over them, and needs no network.
+NAME.poses.mp4 then is the plain film that the page plays. With --embed the page holds the film, so
+that it can be sent or opened on a phone; with --no-overlay the page plays the input itself.
 
 --largest and --region choose people, --score and --joint-score are thresholds; joints below theirs are written but not
 drawn. --smooth F is a One-Euro filter: joints follow slow motion up to F Hz and fast motion faster (1 is a good start).
