@@ -23,12 +23,23 @@ def correlate_torch(a: Tensor, b: Tensor, radius: int) -> Tensor:
     left = F.pad(a, (0, fill)).permute(0, 2, 3, 1).unflatten(2, (tiles, tile))  # [N, H, tiles, tile, C]
     right = F.pad(b, (radius, radius + fill, radius, radius)).permute(0, 2, 1, 3)
     right = right.unfold(3, tile + 2 * radius, tile).transpose(2, 3).contiguous()  # [N, H + 2r, tiles, C, tile + 2r]
-    volumes = []
-    for one, other in zip(left.contiguous().flatten(1, 2), right, strict=True):
-        rows = [torch.bmm(one, other[dy : dy + height].flatten(0, 1)) for dy in range(span)]
-        bands = torch.stack([_band(row, span) for row in rows])  # [dy, H * tiles, tile, dx]
-        volumes.append(bands.unflatten(1, (height, tiles)).permute(0, 4, 1, 2, 3).flatten(3)[..., :width])
-    return torch.stack(volumes).flatten(1, 2).contiguous()
+    left = left.contiguous()
+    if torch.compiler.is_compiling():
+        # Compilers trace no loop over an unknown number of images.
+        volumes = _volumes(left, right, span)
+    else:
+        # The products of one image stay in the caches.
+        volumes = torch.cat([_volumes(*one, span) for one in zip(left.split(1), right.split(1), strict=True)])
+    return volumes[..., :width].flatten(1, 2).contiguous()
+
+
+def _volumes(left: Tensor, right: Tensor, span: int) -> Tensor:
+    """Tiles [N, H, tiles, tile, C] and what lies around them [N, H + span - 1, tiles, C, tile + span - 1] -> products
+    [N, dy, dx, H, tiles * tile]."""
+    n, height, tiles = left.shape[:3]
+    rows = [torch.bmm(left.flatten(0, 2), right[:, dy : dy + height].flatten(0, 2)) for dy in range(span)]
+    bands = torch.stack([_band(row, span) for row in rows])  # [dy, N * H * tiles, tile, dx]
+    return bands.unflatten(1, (n, height, tiles)).permute(1, 0, 5, 2, 3, 4).flatten(4)
 
 
 def _band(products: Tensor, span: int) -> Tensor:

@@ -77,11 +77,11 @@ def place(maps: Sequence[Tensor], regions: Regions) -> Placed:
     areas, image = [m.shape[2] * m.shape[3] for m in maps], rois[:, 0].long()
     extent = rois.new_tensor([[m.shape[2], m.shape[3]] for m in maps])
     if levels is None:
-        origin, extent = image * areas[0], extent.expand(len(rois), 2)
+        origin, extent = image * areas[0], extent.expand(rois.shape[0], 2)
     else:
-        rows = [m.shape[0] * area for m, area in zip(maps, areas, strict=True)]
-        first, area = levels.new_tensor([[sum(rows[:i]) for i in range(len(maps))], areas])[:, levels]
-        origin, extent = first + image * area, extent[levels]
+        # Pixels of one image on the finer maps, and on the box's own.
+        before, area = levels.new_tensor([[sum(areas[:i]) for i in range(len(maps))], areas])[:, levels]
+        origin, extent = maps[0].shape[0] * before + image * area, extent[levels]
     start, length = (t.flip(1) for t in regions.spans())
     bins = length / rois.new_tensor(regions.size)
     if regions.sampling_ratio > 0:

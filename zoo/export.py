@@ -5,17 +5,18 @@
     python -m dimofs.zoo.export --out mobile.pt2 --format aoti
     python -m dimofs.zoo.export --out mobile.onnx --format onnx --any-size
 
-The program reads one frame, float RGB [1, 3, HEIGHT, WIDTH] in [0, 1]; with --pair it reads two and finds the people of
-the first in the features of the second. It returns the frame's P people, best first: boxes [P, 4] and scores [P],
-keypoints [P, J, 2] and keypoint_scores [P, J], in pixels of the frame. How to run it:
+The program reads N frames, float RGB [N, 3, HEIGHT, WIDTH] in [0, 1]; with --pair it reads as many again and finds the
+people of the first in the features of the second. It returns the P people of all frames: boxes [P, 4] and scores [P],
+keypoints [P, J, 2] and keypoint_scores [P, J], in pixels of the frames, and frames [P], the number (0 to N - 1) of the
+frame that each is in. Frames come in order, the people of each best first. How to run it:
 
-    pt2:  torch.export.load("mobile.pt2").module()(frame)["boxes"]
-    aoti: torch._inductor.aoti_load_package("mobile.pt2")(frame)["boxes"], or from C++; exporting needs a C++ compiler
-    onnx: onnxruntime.InferenceSession("mobile.onnx").run(None, {"frame_a": frame})
+    pt2:  torch.export.load("mobile.pt2").module()(frames)["boxes"]
+    aoti: torch._inductor.aoti_load_package("mobile.pt2")(frames)["boxes"], or from C++; exporting needs a C++ compiler
+    onnx: onnxruntime.InferenceSession("mobile.onnx").run(None, {"frame_a": frames})
 
-With --any-size the program of format pt2 or onnx reads frames of any height and width. Every other program refuses
-frames of another size, and every program those of another number or type, with an error. The compiled one (aoti) also
-refuses frames that are not contiguous in memory; an image [H, W, 3] becomes a frame by
+With --any-size the program reads frames of any height and width, those of one call alike. Every other program refuses
+frames of another size, and every program those of another type, with an error. The compiled one (aoti) also refuses
+frames that are not contiguous in memory; an image [H, W, 3] becomes a frame by
 
     torch.from_numpy(image).permute(2, 0, 1)[None].contiguous().float() / 255
 
@@ -23,6 +24,7 @@ and it runs only on CPUs that have the vector instructions of the one it was exp
 """
 
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -38,12 +40,16 @@ from torch.export import ExportedProgram
 
 from dimofs.cli import InputError, check_ranges, run
 from dimofs.files import replacing
-from dimofs.kernels.nms_traceable import batched_nms_traceable
+from dimofs.kernels.nms_traceable import nms_mask_traceable
 from dimofs.zoo import checkpoints
+from dimofs.zoo.detection.batched import detect_batch
 from dimofs.zoo.detection.detector import PoseDetector
 from dimofs.zoo.detection.preprocess import STRIDE
 
-FIELDS = ("boxes", "scores", "keypoints", "keypoint_scores")
+FIELDS = ("boxes", "scores", "keypoints", "keypoint_scores", "frames")
+MOST_FRAMES = 2**16
+# The smallest number of frames in the checks of a compiled program, and in their message.
+_FEWEST_FRAMES = re.compile(r'(_size\[0\] < |too small at 0, "\s*<< "expected it to be >= )2\b')
 SUFFIX = {"pt2": ".pt2", "aoti": ".pt2", "onnx": ".onnx"}
 
 
@@ -54,14 +60,12 @@ def main(
     format: Annotated[Literal["pt2", "aoti", "onnx"], "PyTorch program, compiled program, or ONNX"] = "pt2",
     height: Annotated[int, "height of the frames, pixels"] = 480,
     width: Annotated[int, "width of the frames, pixels"] = 640,
-    any_size: Annotated[bool, "read frames of any height and width (not aoti)"] = False,
+    any_size: Annotated[bool, "read frames of any height and width"] = False,
     pair: Annotated[bool, "find the people of a first frame in the features of a second one (delta != 0)"] = False,
 ) -> None:
     check_ranges(height=(height, 1, 2**14), width=(width, 1, 2**14))
     if Path(out).suffix != SUFFIX[format]:
         raise InputError(f"--out {out}: name a file {SUFFIX[format]} for --format {format}")
-    if any_size and format == "aoti":
-        raise InputError("--any-size: compiled programs have one size; use --format pt2 or onnx")
     _check_tools(format)
     detector = checkpoints.load_as(PoseDetector, weights)
     with replacing(out) as temporary, tempfile.TemporaryDirectory() as folder:
@@ -78,26 +82,39 @@ def main(
 
 
 class ExportedDetector(nn.Module):
-    """A detector of one frame or pair that returns the fields of its `Detections` by name."""
+    """A detector of any number of frames or pairs that returns FIELDS by name: the people of all frames in one list."""
 
     def __init__(self, detector: PoseDetector):
         super().__init__()
         self.detector = detector
 
     def forward(self, frame_a: Tensor, frame_b: Tensor | None = None) -> dict[str, Tensor]:
-        (people,) = self.detector(frame_a, frame_b)
-        return {name: getattr(people, name) for name in FIELDS}
+        b = None if frame_b is None else self.detector.features(frame_b)
+        people, frames = detect_batch(self.detector, self.detector.features(frame_a), b)
+        return {
+            "boxes": people.boxes,
+            "scores": people.scores,
+            "keypoints": people.keypoints,
+            "keypoint_scores": people.keypoint_scores,
+            "frames": frames,
+        }
 
 
 @torch.no_grad()
 def export(detector: PoseDetector, height: int, width: int, pair: bool = False) -> ExportedProgram:
-    """The program of `detector` for one frame of `height` x `width` pixels, or a pair.
+    """The program of `detector` for any number of frames of `height` x `width` pixels, or pairs.
 
-    It contains the operator `dimofs::batched_nms`, which exists only where dimofs is imported; `standalone` replaces
-    it.
+    It contains the operator `dimofs::nms_mask`, which exists only where dimofs is imported; `standalone` replaces it.
     """
-    frames = tuple(torch.zeros(1, 3, height, width) for _ in range(1 + pair))
-    return torch.export.export(ExportedDetector(detector), frames)
+    return _traced(ExportedDetector(detector), pair, (height, width), {})
+
+
+def _traced(module: nn.Module, pair: bool, size: tuple[int, int], sides: dict[int, Any]) -> ExportedProgram:
+    """The program of `module` for any number of frames of this size, of which the `sides` (axis: Dim) may differ."""
+    # One frame would make their number a constant.
+    frames = tuple(torch.zeros(2, 3, *size) for _ in range(1 + pair))
+    shapes = {0: torch.export.Dim("frames", min=1, max=MOST_FRAMES), **sides}
+    return torch.export.export(module, frames, dynamic_shapes=tuple(shapes for _ in frames))
 
 
 class AnySizeDetector(nn.Module):
@@ -116,7 +133,7 @@ class AnySizeDetector(nn.Module):
         size, zoom = self._zoom(frame_a)
         a = self.detector.features(self._fitted(frame_a, size, zoom), resize=False)
         b = None if frame_b is None else self.detector.features(self._fitted(frame_b, size, zoom), resize=False)
-        (people,) = self.detector.detect(a, b)
+        people, frames = detect_batch(self.detector, a, b)
         # From pixels of the canvas to pixels of the frame, x before y.
         back, limit = (1 / zoom).flip(0), size.flip(0)
         low, high = (people.boxes.unflatten(1, (2, 2)) * back).minimum(limit).unbind(1)
@@ -125,6 +142,7 @@ class AnySizeDetector(nn.Module):
             "scores": people.scores,
             "keypoints": people.keypoints * back,
             "keypoint_scores": people.keypoint_scores,
+            "frames": frames,
         }
 
     def _zoom(self, frame: Tensor) -> tuple[Tensor, Tensor]:
@@ -134,31 +152,29 @@ class AnySizeDetector(nn.Module):
         scale = torch.minimum(preprocess.min_size / size.min(), preprocess.max_size / size.max())
         return size.float(), ((size * scale).floor().clamp(min=1) / size).float()
 
-    def _fitted(self, frame: Tensor, size: Tensor, zoom: Tensor) -> Tensor:
-        """The frame enlarged bilinearly into the upper left corner of a canvas whose rest becomes 0 when normalized."""
-        centres = torch.arange(self.side, device=frame.device) + 0.5
-        # `grid_sample` puts -1 and 1 on the outer edges of the frame.
+    def _fitted(self, frames: Tensor, size: Tensor, zoom: Tensor) -> Tensor:
+        """Frames enlarged bilinearly into the upper left corner of a canvas whose rest becomes 0 when normalized."""
+        centres = torch.arange(self.side, device=frames.device) + 0.5
+        # `grid_sample` puts -1 and 1 on the outer edges of a frame.
         y, x = ((2 / size)[:, None] * (centres / zoom[:, None]) - 1).unbind(0)
-        grid = torch.stack(torch.meshgrid(y, x, indexing="ij")[::-1], dim=2)[None]
+        grid = torch.stack(torch.meshgrid(y, x, indexing="ij")[::-1], dim=2).expand(frames.shape[0], -1, -1, -1)
         inside = centres[None] < (size * zoom).round()[:, None]
-        sampled = F.grid_sample(frame, grid, padding_mode="border", align_corners=False)
+        sampled = F.grid_sample(frames, grid, padding_mode="border", align_corners=False)
         return torch.where(inside[0][:, None] & inside[1], sampled, self.detector.preprocess.mean)
 
 
 @torch.no_grad()
 def export_any_size(detector: PoseDetector, pair: bool = False) -> ExportedProgram:
-    """The program of `detector` for one frame, or a pair of one size, of any height and width up to 16384; see
+    """The program of `detector` for any number of frames, or pairs, of one height and width up to 16384; see
     `export`."""
-    frames = tuple(torch.zeros(1, 3, 480, 640) for _ in range(1 + pair))
     sides = {2: torch.export.Dim("height", min=2, max=2**14), 3: torch.export.Dim("width", min=2, max=2**14)}
-    shapes = tuple(sides for _ in frames)
-    return torch.export.export(AnySizeDetector(detector), frames, dynamic_shapes=shapes)
+    return _traced(AnySizeDetector(detector), pair, (480, 640), sides)
 
 
 @torch.no_grad()
 def standalone(program: ExportedProgram) -> ExportedProgram:
     """`program` with PyTorch's own operators only."""
-    return program.run_decompositions({torch.ops.dimofs.batched_nms.default: batched_nms_traceable})
+    return program.run_decompositions({torch.ops.dimofs.nms_mask.default: nms_mask_traceable})
 
 
 def compile_package(program: ExportedProgram, path: Path) -> None:
@@ -166,8 +182,9 @@ def compile_package(program: ExportedProgram, path: Path) -> None:
     another size, stride or type than `program`'s.
 
     PyTorch compiles these checks in, but its programs run them only where the variable AOTI_RUNTIME_CHECK_INPUTS is
-    set, and elsewhere read such input as if it were right. Here the source code sets it. InputError: the source code of
-    this version of PyTorch does not read the variable.
+    set, and elsewhere read such input as if it were right. Here the source code sets it. They also refuse a single
+    frame where the number of frames is unknown, as tracing assumes two or more; the code itself does not depend on it.
+    InputError: the source code of this version of PyTorch does not read the variable.
     """
     from torch._inductor.codecache import AotCodeCompiler
 
@@ -176,7 +193,8 @@ def compile_package(program: ExportedProgram, path: Path) -> None:
 
     def compile_checked(graph: Any, source: str, *arguments: Any, **named: Any) -> Any:
         found.append(switch in source)
-        return compile_source(graph, source.replace(switch, '"1"'), *arguments, **named)
+        source = _FEWEST_FRAMES.sub(r"\g<1>1", source.replace(switch, '"1"'))
+        return compile_source(graph, source, *arguments, **named)
 
     with mock.patch.object(AotCodeCompiler, "compile", compile_checked):
         torch._inductor.aoti_compile_and_package(program, package_path=str(path))
@@ -194,8 +212,9 @@ def vector_instructions() -> str:
 def to_onnx(program: ExportedProgram) -> "torch.onnx.ONNXProgram":
     """`program` as ONNX, with its suppression as NonMaxSuppression. Needs the packages onnx and onnxscript."""
     table: dict[Any, Any] = {
-        torch.ops.dimofs.batched_nms.default: _onnx_batched_nms,
+        torch.ops.dimofs.nms_mask.default: _onnx_nms_mask,
         torch.ops.aten.embedding_bag.padding_idx: _onnx_embedding_bag,
+        torch.ops.aten.sort.stable: _onnx_sort,
     }
     made = torch.onnx.export(
         program, dynamo=True, custom_translation_table=table, output_names=list(FIELDS), verbose=False
@@ -204,9 +223,13 @@ def to_onnx(program: ExportedProgram) -> "torch.onnx.ONNXProgram":
     return made
 
 
-def _onnx_batched_nms(boxes, scores, idxs, iou_threshold: float):
-    """Suppression per class: each class is shifted by more than the extent of all boxes, so that boxes of two classes
-    never overlap, wherever they lie."""
+# The number of the type bool in ONNX.
+_ONNX_BOOL = 9
+
+
+def _onnx_nms_mask(boxes, scores, idxs, iou_threshold: float):
+    """Suppression per image and class: each class is shifted by more than the extent of all boxes, so that boxes of two
+    classes never overlap, wherever they lie."""
     from onnxscript import opset18  # pyright: ignore[reportMissingImports]
 
     # The types that onnxscript gives its operators are those of its own language, not of Python.
@@ -215,11 +238,22 @@ def _onnx_batched_nms(boxes, scores, idxs, iou_threshold: float):
     extent = op.Sub(op.ReduceMax(boxes, keepdims=0), op.ReduceMin(boxes, keepdims=0))
     apart = op.Mul(op.CastLike(idxs, boxes), op.Add(extent, op.Constant(value_float=1.0)))
     boxes = op.Add(boxes, op.Unsqueeze(apart, op.Constant(value_ints=[1])))
-    boxes = op.Unsqueeze(boxes, op.Constant(value_ints=[0]))  # [1, K, 4]
-    scores = op.Unsqueeze(scores, op.Constant(value_ints=[0, 1]))  # [1, 1, K]
     all_of_them = op.Constant(value_ints=[torch.iinfo(torch.int64).max])
-    kept = op.NonMaxSuppression(boxes, scores, all_of_them, op.Constant(value_floats=[iou_threshold]))  # [P, 3]
-    return op.Squeeze(op.Slice(kept, [2], [3], [1]), [1])
+    threshold = op.Constant(value_floats=[iou_threshold])
+    kept = op.NonMaxSuppression(boxes, op.Unsqueeze(scores, [1]), all_of_them, threshold)  # [P, (image, class, box)]
+    place = op.Gather(kept, op.Constant(value_ints=[0, 2]), axis=1)
+    ones = op.Expand(op.Constant(value_float=1.0), op.Shape(kept, end=1))
+    return op.Cast(op.ScatterND(op.ConstantOfShape(op.Shape(scores)), place, ones), to=_ONNX_BOOL)
+
+
+def _onnx_sort(values, stable=False, dim=-1, descending=False):
+    """`sort` as ONNX, whose TopK keeps the order of equal values."""
+    from onnxscript import opset18  # pyright: ignore[reportMissingImports]
+
+    op: Any = opset18
+
+    count = op.Gather(op.Shape(values), op.Constant(value_ints=[dim]))
+    return op.TopK(values, count, axis=dim, largest=int(descending))
 
 
 def _onnx_embedding_bag(

@@ -65,12 +65,18 @@ class BoxHead(nn.Module):
 
         min_score raises the head's own threshold, max_people replaces the head's own limit.
         """
-        threshold = max(self.min_score, min_score)
         limit = self.max_people if max_people is None else max_people
-        scores = logits.softmax(1)[:, 1]
-        boxes = box.clip(box_coder.decode(deltas, regions, deltas.new_tensor(WEIGHTS)), *image_size)
-        good = (scores > threshold) & ((boxes[:, 2:] - boxes[:, :2]) >= MIN_SIZE).all(1)
+        boxes, scores, good = self.candidates(logits, deltas, regions, image_size, min_score)
         boxes, scores = boxes[good], scores[good]
         one_class = torch.zeros_like(scores, dtype=torch.int64)
         kept = batched_nms(boxes, scores, one_class, self.iou_threshold)[:limit]
         return boxes[kept], scores[kept]
+
+    def candidates(
+        self, logits: Tensor, deltas: Tensor, regions: Tensor, image_size: tuple[int, int], min_score: float = 0.0
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Boxes [K, 4] and scores [K] of regions, and whether each is good enough, before any suppress another."""
+        scores = logits.softmax(1)[:, 1]
+        boxes = box.clip(box_coder.decode(deltas, regions, deltas.new_tensor(WEIGHTS)), *image_size)
+        large = ((boxes[:, 2:] - boxes[:, :2]) >= MIN_SIZE).all(1)
+        return boxes, scores, (scores > max(self.min_score, min_score)) & large

@@ -150,11 +150,12 @@ class Step(nn.Module):
 
     def forward(self, a: Tensor, b: Tensor, coarser: State | None) -> State:
         size = (a.shape[-2], a.shape[-1])
-        before = a.new_zeros(len(a), 2, *size) if coarser is None else enlarged(coarser.field, size)
+        # a.shape[0] and not len(a), which torch.export would make a constant.
+        before = a.new_zeros(a.shape[0], 2, *size) if coarser is None else enlarged(coarser.field, size)
         if coarser is not None:
             b = deform_sample(b, kept_on_map(before))
         found = self.source(a, b)
-        field, hidden = before + found.guess, a.new_zeros(len(a), 0, *size)
+        field, hidden = before + found.guess, a.new_zeros(a.shape[0], 0, *size)
         if self.convs is not None and self.residual is not None:
             # Costs and displacements are brought to the size of features.
             read = [3 * found.evidence, before / 8, found.guess / 4]

@@ -78,7 +78,7 @@ class Differences(nn.Module):
 
     def forward(self, a: Tensor, b: Tensor) -> Found:
         a, b = self.embed(a), self.embed(b)
-        return Found(a - b, (a * b).sum(dim=1, keepdim=True), a.new_zeros(len(a), 2, *a.shape[2:]))
+        return Found(a - b, (a * b).sum(dim=1, keepdim=True), a.new_zeros(a.shape[0], 2, *a.shape[2:]))
 
 
 class Embedding(nn.Module):

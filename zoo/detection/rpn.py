@@ -28,6 +28,15 @@ class Prediction(NamedTuple):
     counts: list[int]  # anchors per level
 
 
+class Candidates(NamedTuple):
+    """Boxes that may become proposals, level by level, best first within a level."""
+
+    boxes: Tensor  # [N, K, 4]
+    scores: Tensor  # [N, K]
+    large: Tensor  # [N, K], whether they have at least MIN_SIZE
+    level_of: Tensor  # [K] int64
+
+
 class RegionProposals(nn.Module):
     """Proposes boxes of objects of any class.
 
@@ -66,13 +75,24 @@ class RegionProposals(nn.Module):
             both = convolved(self.hidden(level), weight, bias, self.objectness)
             both = both.permute(0, 2, 3, 1)  # [N, h, w, R + 4 R]
             logits.append(both[..., :shapes].flatten(1))
-            deltas.append(both[..., shapes:].reshape(len(level), -1, 4))
+            # level.shape[0] and not len(level), which torch.export would make a constant.
+            deltas.append(both[..., shapes:].reshape(level.shape[0], -1, 4))
             anchors.append(grid_anchors(level, size, anchor_size, self.aspect_ratios))
         counts = [len(a) for a in anchors]
         return Prediction(torch.cat(logits, 1).float(), torch.cat(deltas, 1).float(), torch.cat(anchors), counts)
 
     def propose(self, prediction: Prediction, image_size: tuple[int, int]) -> list[Tensor]:
         """The best boxes of each image, [K, 4] each, best first, clipped to `image_size` (height, width)."""
+        candidates = self.candidates(prediction, image_size)
+        proposals = []
+        for b, s, some in zip(candidates.boxes, candidates.scores, candidates.large, strict=True):
+            b = b[some]
+            kept = batched_nms(b, s[some], candidates.level_of[some], self.iou_threshold)
+            proposals.append(b[kept[: self.after_nms]])
+        return proposals
+
+    def candidates(self, prediction: Prediction, image_size: tuple[int, int]) -> Candidates:
+        """The best boxes of each level, clipped to `image_size` (height, width), before any suppress another."""
         levels = prediction.logits.detach().split(prediction.counts, dim=1)
         best = [level.topk(min(level.shape[1], self.before_nms)) for level in levels]
         level_of = torch.cat([torch.full_like(b.indices[0], i) for i, b in enumerate(best)])
@@ -82,12 +102,7 @@ class RegionProposals(nn.Module):
         boxes = box_coder.decode(deltas, prediction.anchors[top], deltas.new_tensor(WEIGHTS))
         boxes, scores = box.clip(boxes, *image_size), torch.cat([b.values for b in best], dim=1).sigmoid()
         large = ((boxes[..., 2:] - boxes[..., :2]) >= MIN_SIZE).all(-1)
-        proposals = []
-        for b, s, some in zip(boxes, scores, large, strict=True):
-            b = b[some]
-            kept = batched_nms(b, s[some], level_of[some], self.iou_threshold)
-            proposals.append(b[kept[: self.after_nms]])
-        return proposals
+        return Candidates(boxes, scores, large, level_of)
 
 
 def grid_anchors(level: Tensor, size: tuple[int, int], anchor_size: float, ratios: Sequence[float]) -> Tensor:
