@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from dimofs.cli import InputError
+from dimofs.cli import InputError, run
 from dimofs.flow_colours import tinted
 from dimofs.flow_files import read_flow
 from dimofs.flow_folder import check_folder, saving
@@ -17,7 +17,7 @@ from dimofs.motion import Motion
 from dimofs.overlay import FASTEST, with_motion
 from dimofs.reader import read_clip
 from dimofs.video import Frame
-from dimofs.zoo import pose
+from dimofs.zoo import motion, pose
 from dimofs.zoo.detection.stream import poses
 from tests.support.clips import picture, write_clip, write_image
 from tests.test_pose import StandIn, command, files
@@ -232,3 +232,50 @@ def test_a_reduced_copy_of_a_large_frame():
     pixels = with_motion(frame, motion).pixels
     assert not pixels[5, :9].any() and pixels[2, 12].tolist() == [255, 0, 0]
     assert with_motion(frame, motion, -2).pixels[2, 12].tolist() == [128, 0, 0]
+
+
+# --- the command of motion alone ---
+
+
+def moved(line: str) -> int:
+    with pytest.raises(SystemExit) as exit:
+        run(motion.main, line.split())
+    return exit.value.code if isinstance(exit.value.code, int) else 0
+
+
+def test_motion_of_a_video(network, capsys):
+    write_clip(Path("x.mp4"), 4)
+    assert moved("--video x.mp4 --delta 2") == 0
+    assert saved() == {0: 2, 1: 2} and network.passes == 4
+    assert files() == {"x.mp4", "x.motion.mp4", "x.motion/000000.flo", "x.motion/000001.flo"}
+    assert len(list(read_clip("x.motion.mp4"))) == 2
+    assert "x.mp4: motion of 2 frames -> x.motion, x.motion.mp4" in capsys.readouterr().out
+    assert moved("--video x.mp4 --delta 9 --out other") == 2
+    assert "x.mp4: has no two frames of one size that are 9 apart" in capsys.readouterr().err
+    assert not list(Path("other").iterdir())
+
+
+@pytest.mark.parametrize("kind", ["flo", "png", "npz"])
+def test_motion_of_a_pair(network, capsys, kind):
+    for number in (3, 5):
+        write_image(Path(f"{number}.png"), picture(number))
+    assert moved(f"--pair 3.png 5.png --format {kind} --out out/x.{kind}") == 0
+    torch.testing.assert_close(read_flow(Path(f"out/x.{kind}"))[0], torch.full((48, 64), 2.0))
+    assert "move by 2.0 pixels (median), 2.0 at most" in capsys.readouterr().out
+    assert files("out") == {f"x.{kind}", "x.drawn.png" if kind == "png" else "x.png"}
+
+
+def test_what_is_no_pair_is_told(network, capsys):
+    write_image(Path("a.png"), picture(1))
+    write_image(Path("b.png"), picture(1, 50, 50))
+    for line, message in {
+        "": "give either --video, or --pair",
+        "--video x.mp4 --pair a.png a.png": "give either --video, or --pair",
+        "--pair a.png": "has 1 names",
+        "--pair a.png b.png": "b.png: the pictures have 64 x 48 and 50 x 50 pixels",
+        "--pair a.png a.png --out x.mp4": "name a file .flo for --format flo",
+        "--pair a.png a.png --delta 2": "--delta: belongs to --video",
+        "--pair a.png absent.png": "absent.png: no such file",
+    }.items():
+        assert moved(line) == 2 and message in capsys.readouterr().err
+    assert files() == {"a.png", "b.png"} and network.passes == 0
