@@ -43,7 +43,7 @@ from dimofs.datasets.synthetic.clips import HELD_OUT
 from dimofs.eval.exclusions import check_options
 from dimofs.eval.flow import errors, fitting, maps, preferences, tracks
 from dimofs.eval.flow.estimators import ROWS
-from dimofs.eval.flow.figure import Sheet, check_sheet, contact_sheet, write_film, write_sheet
+from dimofs.eval.flow.figure import Sheet, check_film, check_sheet, contact_sheet, write_film, write_sheet
 from dimofs.eval.flow.methods import NAMES
 from dimofs.eval.flow.plots import plot_means
 from dimofs.eval.flow.probes import Clip, jhmdb_clips, synthetic_clips
@@ -66,6 +66,7 @@ STARTS = 3
 
 MODES = ("fit", "track", "localize", "channels_by_joint", "figure")
 CONFLICTS = [((one,), MODES[i + 1 :], "each makes its own table") for i, one in enumerate(MODES)]
+CONFLICTS.append((("figure",), ("jhmdb", "jhmdb_labels", "clips", "starts"), "it shows one video"))
 CONFLICTS.append((("json",), ("fit", "figure"), "it holds a table, and there is none"))
 NEEDS = [
     (("localize",), ("masks",), "it judges maps by them"),
@@ -138,6 +139,8 @@ def main(
     html: Annotated[Path | None, "write the tables, plots and pictures here as a page", RESULT] = None,
 ) -> None:
     check_options(main, locals(), conflicts=CONFLICTS, needs=NEEDS)
+    if out_video is not None:
+        check_film(out_video)
     load_opencv()
     detector = checkpoints.load_as(PoseDetector, weights, pick_device(device), size)
     data = Data(jhmdb=jhmdb, jhmdb_labels=jhmdb_labels, masks=masks, clips=clips, starts=starts, deltas=deltas)

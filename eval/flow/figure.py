@@ -175,6 +175,12 @@ def check_sheet(path: Path) -> None:
         raise InputError(f"--out {path}: the picture is a PNG; give a name that ends in .png")
 
 
+def check_film(path: Path) -> None:
+    """InputError: the name of a film does not end in .mp4."""
+    if path.suffix.lower() != ".mp4":
+        raise InputError(f"--out-video {path}: the film is an MP4; give a name that ends in .mp4")
+
+
 def write_sheet(path: Path, picture: np.ndarray) -> None:
     """Write [H, W, 3] as a PNG. InputError: as `check_sheet`, or it cannot be written."""
     check_sheet(path)
