@@ -21,11 +21,13 @@ from dimofs.skeletons import COCO, COCO_PERSON, PEOPLE, mirror
 from dimofs.zoo import checkpoints, pose, train
 from dimofs.zoo.converters import keypointrcnn
 from dimofs.zoo.detection.detector import PoseDetector
+from dimofs.zoo.presets import dimofs_mobile
 from dimofs.zoo.training.data import HeldOutPaths, Paths, held_apart, skeleton_of
+from dimofs.zoo.training.poses import input_size
 from tests.support.commands import call
 from tests.support.mice import write_mice
 from tests.support.scenes import person
-from tests.support.tiny import use_tiny
+from tests.support.tiny import tiny, use_tiny
 
 NAMES = ("nose", "left_ear", "right_ear", "tail_base")
 
@@ -48,6 +50,11 @@ def test_the_category_names_the_joints(mice):
         (np.reshape(first["keypoints"], (4, 3))[:, :2] + 0.5).ravel().tolist(), abs=1e-4
     )
     assert pair.people.labelled.all()
+
+
+def test_the_input_is_as_large_as_the_canvas():
+    assert input_size(dimofs_mobile, 256) == {"min_size": 256, "max_size": 341}
+    assert input_size(dimofs_mobile, 384) == input_size(dimofs_mobile, 800) == input_size(tiny, 64) == {}
 
 
 def test_a_mirror_swaps_their_sides():
@@ -121,10 +128,13 @@ def test_from_labels_to_figures(mice, monkeypatch, capsys):
     """A tiny model trains, its best weights are kept, and pose, export and eval read its joints from its checkpoint."""
     use_tiny(monkeypatch)
     data = {"coco": ["mice.json"], "coco_images": ["photos"]}
-    call(train.main, "pose", out="run", steps=2, validate=1, held_out=1, workers=0, quiet=True, **data)
+    call(train.main, "pose", out="run", steps=2, validate=1, single=1.0, dtype="auto", workers=0, quiet=True, **data)
     detector = checkpoints.load_as(PoseDetector, "run/best")
     assert detector.keypoint_names == NAMES and detector.limbs == [(0, 1), (0, 2), (0, 3)]
-    assert len(Path("run/validation.jsonl").read_text().splitlines()) == 2
+    validations = [json.loads(line) for line in Path("run/validation.jsonl").read_text().splitlines()]
+    # Single frames are all that was trained on, so pairs are not judged.
+    assert [row["score"] for row in validations] == [row["pck"] for row in validations] and len(validations) == 2
+    assert "pck_pairs" not in validations[0]
     call(pose.main, video=["photos"], weights="run/best", score=0.0, quiet=True, device="cpu")
     header, *lines = map(json.loads, Path("photos.poses.jsonl").read_text().splitlines())
     assert header["keypoint_names"] == list(NAMES) and header["skeleton"] == [[0, 1], [0, 2], [0, 3]]

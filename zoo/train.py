@@ -4,7 +4,7 @@
     python -m dimofs.zoo.train pose --out runs/mobile --init MOVENET --teacher LABELS --validate 500 --unfreeze 8000 \\
         --jhmdb CLIPS --jhmdb-labels JHMDB --coco people.json --coco-images DIR --lspet DIR --mix jhmdb=0.5 coco=0.2
     python -m dimofs.zoo.train pose --out runs/mice --coco mice.json --coco-images photos --init dimofs_mobile \\
-        --single 1 --steps 600 --validate 100
+        --single 1 --steps 250 --warmup 25 --canvas 256 --validate 50
     python -m dimofs.zoo.train pose --out runs/videos --init dimofs_mobile --videos DIR --teacher LABELS --every 10
     torchrun --nproc-per-node 8 -m dimofs.zoo.train pose --recipe paper --out runs/paper --posetrack DIR \\
         --model dimofs_resnet50 --init keypointrcnn_resnet50_fpn_coco
@@ -94,6 +94,8 @@ from dimofs.zoo.training.tasks import Task
 POSE_MODELS = ("dimofs_mobile", "dimofs_resnet50", "dimofs_resnet101")
 
 NOTHING_HELD_OUT = HeldOutPaths()
+# Pairs to validate on.
+HELD_OUT = 128
 
 
 def describe(planned: Mapping[str, Any], sources: Mapping[str, PairSource]) -> None:
@@ -159,7 +161,9 @@ def main(
     device: Annotated[str | None, "cpu, cuda, ... (default: a GPU if there is one)"] = None,
     save_every: Annotated[int, "steps between checkpoints", Range(1)] = 500,
     validate: Annotated[int, "steps between validations; 0 for none", Range(0)] = 0,
-    held_out: Annotated[int, "pairs to validate on", Range(1, 100_000)] = 128,
+    held_out: Annotated[
+        int | None, "pairs to validate on (default: 128, but four of each image at most)", Range(1, 100_000)
+    ] = None,
     benchmark: Annotated[int | None, "only measure the speed of loader and model, over N steps", Range(1)] = None,
     workers: Annotated[int, "processes that load data", Range(0, 256)] = 1,
     quiet: Annotated[bool, "print neither the recipe nor a progress bar"] = False,
@@ -207,9 +211,11 @@ def main(
             constraints=constrained(constrain),
         )  # fmt: skip
         learned = PoseTask(recipe=poses, sources=sources, held_out_sources=held, skeleton=skeleton_of(sources))
+        if held:
+            held_out = held_out or min(HELD_OUT, 4 * sum(map(len, held.values())))
     options = RunOptions(
-        init=init, compile=compile, save_every=save_every, validate=validate, held_out=held_out, workers=workers,
-        quiet=quiet,
+        init=init, compile=compile, save_every=save_every, validate=validate, held_out=held_out or HELD_OUT,
+        workers=workers, quiet=quiet,
     )  # fmt: skip
     # The activations of a step are freed at its end and allocated again by the next.
     keep_freed_memory(2**31 - 1)

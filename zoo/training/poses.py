@@ -2,12 +2,13 @@
 
 Validation figures: the losses, and `pck` and `pck_pairs`, the share of labelled joints that the keypoint branch, given
 the labelled boxes, places within a fifth of the longer side of the person's box, in the features of Frame A itself and
-in those of Frame B. The score is the mean of the two.
+in those of Frame B. The score is the mean of the two. Where all batches are of single frames there is no `pck_pairs`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
 from typing import Any
@@ -137,11 +138,12 @@ class PoseTask:
         return plan | {"data": {name: len(source) for name, source in self.sources.items()}}
 
     def build(self) -> PoseDetector:
-        own = (
-            {} if self.skeleton == PEOPLE else {"limbs": _lists(self.skeleton.limbs), "sigmas": [*self.skeleton.sigmas]}
-        )
+        build, own = PRESETS[self.recipe.preset], dict[str, Any]()
+        if self.skeleton != PEOPLE:
+            own = {"limbs": _lists(self.skeleton.limbs), "sigmas": [*self.skeleton.sigmas]}
+            own |= input_size(build, self.recipe.canvas)
         joints = DIMOFS if self.skeleton == PEOPLE else [*self.skeleton.joints]
-        model = PRESETS[self.recipe.preset](keypoint_names=joints, **own, **self.recipe.arguments)
+        model = build(keypoint_names=joints, **own, **self.recipe.arguments)
         return model.to(memory_format=torch.channels_last)
 
     def start(self, model: PoseDetector, weights: str) -> None:
@@ -197,15 +199,30 @@ class PoseTask:
         return poses | constraint_losses(found, a.levels, levels, batch.moves, apart, recipe.constraints)
 
     def figures(self, model: PoseDetector, batch: PairBatch, random: Randomness) -> dict[str, Term]:
-        a, b = batch.frames_a / 255, batch.frames_b / 255
-        return {
-            "pck": count_found_joints(model, a, None, batch.people),
-            "pck_pairs": count_found_joints(model, a, b, batch.people),
-            **pose_losses(model, a, b, batch.people, self.recipe.sampling, random.samples),
-        }
+        a = batch.frames_a / 255
+        found = {"pck": count_found_joints(model, a, None, batch.people)}
+        b = None
+        if self.recipe.single < 1:
+            b = batch.frames_b / 255
+            found["pck_pairs"] = count_found_joints(model, a, b, batch.people)
+        return found | pose_losses(model, a, b, batch.people, self.recipe.sampling, random.samples)
 
     def score(self, figures: dict[str, float]) -> float:
-        return sum(figures[name] for name in self.judged) / len(self.judged)
+        judged = [figures[name] for name in self.judged if name in figures]
+        return sum(judged) / len(judged)
+
+
+def input_size(build: Callable, canvas: int) -> dict[str, int]:
+    """The arguments `min_size` and `max_size` of a preset whose input is no larger than the canvas that it trains on.
+
+    Larger inputs show everything larger than it was in training: of 30 photographs' drawn mice, trained on 256 pixels,
+    keypoint AP on others is 0.35 at inputs of 352 pixels and 0.22 at 512.
+    """
+    defaults = {name: parameter.default for name, parameter in inspect.signature(build).parameters.items()}
+    sides = {name: defaults[name] for name in ("min_size", "max_size") if name in defaults}
+    if not sides or canvas >= sides["min_size"]:
+        return {}
+    return {name: round(side * canvas / sides["min_size"]) for name, side in sides.items()}
 
 
 def torn(a: Features, b: Features, apart: Tensor) -> tuple[Features, Features]:
