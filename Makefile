@@ -78,7 +78,7 @@ $(VENV)/installed: pyproject.toml $(VENV)/torch
 
 # torchvision must fit torch, and pip's index has it for pip's torch only.
 $(VENV)/developed: pyproject.toml | $(BIN)/python
-	@echo "installing PyTorch, tools and peers for development: on Linux 3 GB to download, 6 GB installed"
+	@echo "installing PyTorch, tools and peers for development: on Linux 3 GB to download, 6.3 GB installed"
 	$(INSTALL) --progress-bar off --upgrade torch torchvision
 	$(INSTALL) --progress-bar off -e '.[dev]'
 	touch $@ $(VENV)/torch $(VENV)/installed

@@ -42,6 +42,7 @@ from dimofs.eval.keypoints.scores import VideoScores, figures
 from dimofs.eval.tables.compare import PERSON_SCORE, EvalOptions, track_scores
 from dimofs.eval.tables.runs import Run
 from dimofs.files import write_json
+from dimofs.pages.report import recorded
 from dimofs.skeletons import DIMOFS
 from dimofs.tracking import tracker_named
 from dimofs.video import Frame
@@ -73,6 +74,7 @@ def main(
     size: Annotated[int | None, "longer side of the model's input (default: the model's own)", Range(32, 4096)] = None,
     device: Annotated[str | None, "cpu, cuda, cuda:1, ... (default: a GPU if there is one)"] = None,
     json: Annotated[Path | None, "write the figures here", RESULT] = None,
+    html: Annotated[Path | None, "write the printed table here as a page", RESULT] = None,
 ) -> None:
     if labelled and not jhmdb:
         raise InputError("--labelled: needs --jhmdb and --jhmdb-labels, where every frame is labelled")
@@ -82,14 +84,14 @@ def main(
     if min(chosen) < 2:
         raise InputError(f"--every {min(chosen)}: must be at least 2; there are no frames between others")
     detector = checkpoints.load_as(PoseDetector, weights, pick_device(device), size)
-    with TemporaryDirectory() as folder:
+    with TemporaryDirectory() as folder, recorded(html, "People carried between frames"):
         clips, source = _videos(jhmdb, jhmdb_labels, videos, Path(folder))
         print(f"{source}, {len(clips)} clips, {weights}", flush=True)
         if labelled:
             rows = label_rows(detector, clips, chosen, dense)
         else:
             rows = keyframe_rows(detector, clips, chosen, Path(folder), tracks=not jhmdb)
-    print(*lines(rows), sep="\n")
+        print(*lines(rows), sep="\n")
     if json is not None:
         write_json(json, {"source": source, "clips": len(clips), "weights": weights, "rows": rows})
 

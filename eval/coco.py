@@ -38,7 +38,15 @@ from dimofs.cli import RESULT, InputError, Range, run
 from dimofs.datasets.synthetic.clips import HELD_OUT, Synthetic
 from dimofs.datasets.synthetic.stills import write_stills
 from dimofs.eval.exclusions import check_options
-from dimofs.eval.keypoints.coco_ap import CocoTruth, evaluate, parse_results, parse_truth, read_results, read_truth
+from dimofs.eval.keypoints.coco_ap import (
+    CocoTruth,
+    check_installed,
+    evaluate,
+    parse_results,
+    parse_truth,
+    read_results,
+    read_truth,
+)
 from dimofs.eval.keypoints.coco_errors import diagnose, error_lines
 from dimofs.eval.keypoints.false_people import count_people, labelled_boxes, reported
 from dimofs.eval.models import PoseModel, in_boxes, load_model
@@ -89,6 +97,7 @@ def main(
     html: Annotated[Path | None, "write tables and the people found worst here as a page", RESULT] = None,
 ) -> None:
     check_options(main, locals(), conflicts=CONFLICTS, needs=NEEDS)
+    check_installed()
     model, empty = None, [] if nobody is None else pictures_in(nobody, "--nobody")
     with TemporaryDirectory() as folder, recorded(html, "Poses and boxes by COCO's definition") as page:
         if gt is None:

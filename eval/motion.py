@@ -40,7 +40,7 @@ from typing import Annotated, Any, Literal
 from dimofs.cli import RESULT, InputError, Range, run
 from dimofs.datasets.jhmdb import Jhmdb
 from dimofs.datasets.synthetic.clips import HELD_OUT
-from dimofs.eval.exclusions import check_options
+from dimofs.eval.exclusions import Conflict, check_options
 from dimofs.eval.flow import errors, fitting, maps, preferences, tracks
 from dimofs.eval.flow.estimators import ROWS
 from dimofs.eval.flow.figure import Sheet, check_film, check_sheet, contact_sheet, write_film, write_sheet
@@ -65,7 +65,7 @@ CLIPS, FITTED, BEYOND = 12, 8, 14
 STARTS = 3
 
 MODES = ("fit", "track", "localize", "channels_by_joint", "figure")
-CONFLICTS = [((one,), MODES[i + 1 :], "each makes its own table") for i, one in enumerate(MODES)]
+CONFLICTS: list[Conflict] = [((one,), MODES[i + 1 :], "each makes its own table") for i, one in enumerate(MODES)]
 CONFLICTS.append((("figure",), ("jhmdb", "jhmdb_labels", "clips", "starts"), "it shows one video"))
 CONFLICTS.append((("json",), ("fit", "figure"), "it holds a table, and there is none"))
 NEEDS = [

@@ -153,6 +153,10 @@ def test_without_pycocotools_the_remedy_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "pycocotools.coco", None)
     with pytest.raises(InputError, match=r"pip install 'dimofs\[eval\]'"):
         evaluate(truth(person(0)), [result(person(0), 1)])
+    # The command says so before it reads or finds anything.
+    monkeypatch.setattr("dimofs.eval.keypoints.coco_ap.find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"pip install 'dimofs\[eval\]'"):
+        coco.main(gt=Path("absent.json"), pred=Path("absent.json"))
 
 
 @pytest.mark.parametrize(

@@ -121,12 +121,22 @@ def test_a_wheel_runs_from_an_empty_folder(tmp_path):
     assert packed == {path.as_posix() for path in paths}
     empty = tmp_path / "empty"
     empty.mkdir()
-    command = [sys.executable, "-m", "dimofs.zoo.pose", "--video", "absent.mp4"]
-    done = subprocess.run(
-        command, cwd=empty, env=os.environ | {"PYTHONPATH": str(tmp_path / "site")}, capture_output=True, text=True
-    )
-    assert done.returncode == 2
-    assert "absent.mp4: no such file" in done.stderr
+    (entry_points,) = (tmp_path / "site").glob("*.dist-info/entry_points.txt")
+    assert "[console_scripts]\ndimofs = dimofs.__main__:main" in entry_points.read_text()
+    script = "import sys; from dimofs.__main__ import main; sys.exit(main())"
+    for words, message in (
+        (["-m", "dimofs.zoo.pose", "--video", "absent.mp4"], "absent.mp4: no such file"),
+        (["-c", script, "pose", "--video", "absent.mp4"], "absent.mp4: no such file"),
+        (["-m", "dimofs.eval.posetrack", "--gt", "absent.json", "--pred", "absent.json"], "absent.json: no such file"),
+    ):
+        done = subprocess.run(
+            [sys.executable, *words],
+            cwd=empty,
+            env=os.environ | {"PYTHONPATH": str(tmp_path / "site")},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 2 and message in done.stderr
     assert not list(empty.iterdir())
 
 

@@ -11,6 +11,7 @@ import contextlib
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -198,6 +199,12 @@ def parse_results(file: str | Path, content: Any, truth: CocoTruth) -> list[dict
         name = truth.skeleton.name
         raise InputError(f"{file}: no entry has category_id {wanted}, which is the {name} in {truth.file}")
     return people
+
+
+def check_installed() -> None:
+    """InputError: pycocotools is missing. Commands ask before long work."""
+    if find_spec("pycocotools") is None:
+        raise InputError("pycocotools is not installed: pip install 'dimofs[eval]'")
 
 
 def evaluate(truth: CocoTruth, results: list[dict]) -> dict[str, dict[str, float | None]]:

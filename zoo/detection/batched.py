@@ -64,7 +64,8 @@ def find(head: BoxHead, levels: Sequence[Tensor], regions: Ranked, geometry: Geo
     shape = regions.scores.shape
     images = torch.arange(shape[0], device=regions.boxes.device).view(-1, 1, 1).expand(*shape, 1)
     rows = torch.cat((images.to(regions.boxes), regions.boxes), dim=2).flatten(0, 1)
-    candidates = head.candidates(*head(levels, rows), rows[:, 1:], geometry.resized)
+    logits, deltas = head(levels, rows)
+    candidates = head.candidates(logits, deltas, rows[:, 1:], geometry.resized)
     boxes, scores, good = (x.unflatten(0, shape) for x in candidates)
     scores = scores.where(regions.real, NONE)
     one_class = torch.zeros(shape[1], dtype=torch.int64, device=scores.device)
