@@ -18,7 +18,8 @@ import torch
 from dimofs.kernels import batched_nms, deform_conv2d, deform_sample, roi_align
 
 ROOT = Path(__file__).parents[1]
-TARGETS = ["sm_80", "sm_90", "gfx942"]
+# A100, H100, B200, RTX 50; MI200, MI300, MI350, Radeon RX 9000.
+TARGETS = ["sm_80", "sm_90", "sm_100", "sm_120", "gfx90a", "gfx942", "gfx950", "gfx1201"]
 DEFAULT_TARGET = "sm_90"
 
 
@@ -159,18 +160,30 @@ class Usage(NamedTuple):
     warps: int  # a block
 
 
-BUDGET = {  # kernel: the most registers on sm_80, sm_90 and gfx942, the least share of a processor's warps in flight
-    "gather_kernel": (40, 40, 40, 0.75),
-    "scatter_kernel": (56, 56, 64, 0.5),
-    "collect_kernel": (64, 64, 64, 0.5),
-    "convolve_kernel": (136, 144, 96, 0.12),
-    "pool_kernel": (64, 96, 64, 0.3),
-    "spread_kernel": (64, 64, 64, 0.5),
-    "overlap_kernel": (128, 128, 128, 0.25),
-    "round_kernel": (128, 128, 128, 0.25),
-    "correlate_kernel": (72, 64, 64, 0.4),
-    "mix_kernel": (64, 64, 64, 0.5),
+# The most registers on each of TARGETS.
+BUDGET = {
+    "gather_kernel": (40, 40, 40, 40, 24, 40, 24, 24),
+    "scatter_kernel": (56, 56, 56, 56, 48, 64, 64, 48),
+    "collect_kernel": (64, 64, 64, 64, 32, 64, 32, 32),
+    "convolve_kernel": (136, 144, 136, 176, 96, 96, 96, 224),
+    "pool_kernel": (64, 96, 64, 64, 48, 64, 48, 48),
+    "spread_kernel": (64, 64, 64, 64, 48, 64, 48, 48),
+    "overlap_kernel": (128, 128, 128, 128, 64, 128, 64, 80),
+    "round_kernel": (128, 128, 128, 128, 64, 128, 32, 80),
+    "correlate_kernel": (72, 64, 64, 64, 64, 64, 64, 56),
+    "mix_kernel": (64, 64, 64, 64, 32, 64, 32, 32),
 }
+# The least share of a processor's warps in flight, on any target.
+FLIGHT = dict.fromkeys(BUDGET, 0.25) | dict.fromkeys(("scatter_kernel", "collect_kernel", "spread_kernel"), 0.5)
+FLIGHT |= {
+    "gather_kernel": 0.75,
+    "mix_kernel": 0.5,
+    "correlate_kernel": 0.4,
+    "pool_kernel": 0.3,
+    "convolve_kernel": 0.12,
+}
+# Bytes that are spilled: where float32 is multiplied without TF32, two numbers once a program.
+SPILLED = {("convolve_kernel fp32", "sm_100"): 8}
 
 
 @pytest.mark.parametrize(
@@ -182,16 +195,16 @@ def test_kernels_keep_to_their_budgets(target):
     compiled = {name: Usage(*used) for name, used in measured("usage", target).items()}
     assert {name.split()[0] for name in compiled} == set(BUDGET)
     for name, used in compiled.items():
-        *most, least = BUDGET[name.split()[0]]
+        most, least = BUDGET[name.split()[0]][TARGETS.index(target)], FLIGHT[name.split()[0]]
         share = occupancy(used, target)
         print(f"{target:7} {name:22} {used.registers:4} {used.spilled:3} {used.shared:6} {share:5.0%}")
-        if used.spilled or used.registers > most[TARGETS.index(target)] or share < least:
+        if used.spilled > SPILLED.get((name, target), 0) or used.registers > most or share < least:
             over.append(f"{name}: {used}, occupancy {share:.0%}")
     assert not over
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("target", ["sm_80", "sm_90", "gfx90a", "gfx942", "gfx950", "gfx1100", "gfx1201"])
+@pytest.mark.parametrize("target", [*TARGETS, "gfx1100"])
 def test_float32_products_compile_where_tf32_is_allowed(target):
     """TF32 where the target has it: elsewhere Triton would not compile."""
     (used,) = (Usage(*used) for used in measured("usage_of_tf32", target).values())
@@ -253,18 +266,26 @@ def test_occupancy_by_hand():
     """Of 65536 registers, 128 for each of 128 threads hold 4 blocks; 100 KB of shared memory one on sm_80."""
     assert occupancy(Usage(128, 0, 0, 4), "sm_90") == 16 / 64
     assert occupancy(Usage(32, 0, 100_000, 4), "sm_80") == 4 / 64
+    assert occupancy(Usage(128, 0, 0, 4), "sm_120") == 16 / 48
     assert occupancy(Usage(128, 0, 0, 4), "gfx942") == 4 / 8  # of 512 registers a lane
+    assert occupancy(Usage(32, 0, 40_000, 4), "gfx942") == 4 / 32  # one block in 64 KB
+    assert occupancy(Usage(32, 0, 40_000, 4), "gfx950") == 16 / 32  # four in 160 KB
+    assert occupancy(Usage(200, 0, 0, 4), "gfx1201") == 28 / 64  # 216 of 1536 registers a lane: 7 waves
 
 
 def occupancy(used: Usage, target: str) -> float:
     """The share of a processor's warps that fit at once by registers and shared memory."""
+    if target.startswith("gfx"):
+        # 4 units with so many registers a lane, given out in steps, and so many waves at most; KB of shared memory.
+        registers, step, waves, memory = (1536, 24, 16, 128) if target.startswith("gfx1") else (512, 8, 8, 64)
+        memory = 160 if target == "gfx950" else memory
+        fits = registers // (max(1, -(-used.registers // step)) * step)
+        blocks = min(min(fits, waves) * 4 // used.warps, memory * 1024 // max(used.shared, 1))
+        return blocks * used.warps / (4 * waves)
+    memory, warps = {"sm_80": (163, 64), "sm_90": (227, 64), "sm_100": (227, 64), "sm_120": (99, 48)}[target]
     registers = max(8, -(-used.registers // 8) * 8)
-    if target.startswith("gfx"):  # 4 units of 512 registers a lane and at most 8 waves, 64 KB
-        blocks = min(512 // registers * 4 // used.warps, 65536 // max(used.shared, 1))
-        return min(blocks * used.warps, 32) / 32
-    memory = {"sm_80": 163, "sm_90": 227}[target] * 1024
-    blocks = min(65536 // (registers * 32 * used.warps), memory // max(used.shared, 1))
-    return min(blocks * used.warps, 64) / 64
+    blocks = min(65536 // (registers * 32 * used.warps), memory * 1024 // max(used.shared, 1))
+    return min(blocks * used.warps, warps) / warps
 
 
 def usage_in_32_registers() -> dict[str, Usage]:
