@@ -76,6 +76,22 @@ def orientation_of_frame(frame: av.VideoFrame) -> Orientation:
     return orientation_of_matrix(struct.unpack("<9i", bytes(matrix))) if matrix else AS_STORED
 
 
+class Orientations:
+    """The orientations of the frames of one stream, which is looked up anew where their angle changes.
+
+    PyAV (18.1) makes a frame whose side data was read refer to itself. It then keeps its pixels, 3 MB at full HD, until
+    Python looks for such cycles, which it does after thousands of frames.
+    """
+
+    def __init__(self):
+        self._known: dict[int, Orientation] = {}
+
+    def __call__(self, frame: av.VideoFrame) -> Orientation:
+        if frame.rotation not in self._known:
+            self._known[frame.rotation] = orientation_of_frame(frame)
+        return self._known[frame.rotation]
+
+
 def orientation_of_exif(exif: bytes) -> Orientation:
     """The orientation noted in EXIF data (a TIFF header and its first directory); as stored if it notes none."""
     return EXIF_ORIENTATIONS.get(tiff_tags(exif).get(EXIF_ORIENTATION_TAG, 1), AS_STORED)

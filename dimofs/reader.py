@@ -15,7 +15,7 @@ import numpy as np
 from av.error import FFmpegError
 
 from dimofs.cli import InputError
-from dimofs.pixels import orientation_of_frame, rgb
+from dimofs.pixels import Orientations, rgb
 from dimofs.sources import Source, video_source
 from dimofs.streams import Stream, is_shown, read_opening
 from dimofs.video import open_clip
@@ -53,6 +53,7 @@ class FrameReader:
         self.path = Path(path)
         self.source = video_source(self.path)
         self.index = _cached_index(self.path)
+        self._orientation = Orientations()
 
     def __len__(self) -> int:
         return len(self.index.order)
@@ -87,7 +88,7 @@ class FrameReader:
             for packet, frame in opened:
                 number = wanted.get(packet)
                 if number is not None:
-                    found[number] = orientation_of_frame(frame).apply(rgb(frame))
+                    found[number] = self._orientation(frame).apply(rgb(frame))
                     if len(found) == len(wanted):
                         break
         return found

@@ -16,7 +16,7 @@ import numpy as np
 
 from dimofs.cli import InputError
 from dimofs.images import read_image
-from dimofs.pixels import orientation_of_frame, rgb
+from dimofs.pixels import Orientations, rgb
 from dimofs.sources import Source
 from dimofs.streams import Opening, Stream, is_shown, read_opening
 
@@ -140,6 +140,7 @@ class VideoClip(Clip):
         seconds = None if source.live else self.stream.seconds
         super().__init__(source, self.stream.fps, seconds, self.stream.pixel_aspect)
         self.skipped = 0
+        self._orientation = Orientations()
 
     def close(self):
         self.stream.close()
@@ -149,7 +150,7 @@ class VideoClip(Clip):
         until = 0.0
         for shown in self._shown(start):
             if held is None:
-                if orientation_of_frame(shown.frame).transpose:
+                if self._orientation(shown.frame).transpose:
                     self.pixel_aspect = 1 / self.stream.pixel_aspect
             else:
                 self._check_size(held.frame, shown)
@@ -166,7 +167,7 @@ class VideoClip(Clip):
         self.complaint = self._verdict(held.number + 1 if held else 0, until)
 
     def _frame(self, shown: Shown, duration: float) -> Frame:
-        pixels = orientation_of_frame(shown.frame).apply(rgb(shown.frame))
+        pixels = self._orientation(shown.frame).apply(rgb(shown.frame))
         return Frame(pixels, shown.number, shown.time, duration)
 
     def _check_size(self, before: av.VideoFrame, shown: Shown) -> None:

@@ -1,16 +1,23 @@
-"""Freed memory that malloc keeps, and the memory that a 4K video takes."""
+"""Freed memory that malloc keeps, what is not to be held or made, and the memory that a 4K video takes."""
 
+import gc
 import platform
 import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import av
 import numpy as np
 import pytest
+import torch
+import torch.nn.functional as F
 
 from dimofs import memory
+from dimofs.reader import FrameReader, read_clip
+from dimofs.shrinking import sampled
 from dimofs.video import read_image
+from dimofs.zoo.detection.preprocess import Preprocess
 from tests.support.clips import write_image, write_video
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -52,6 +59,45 @@ def test_freed_memory_is_used_again_in_every_thread():
     """Eight buffers that come from the system cost a page fault for each 2 MiB or, with small pages, each 4 KiB."""
     usual, kept = (int(python(FAULTS.format(call=call))) for call in ("", "keep_freed_memory()"))
     assert kept < 64 < usual
+
+
+@pytest.mark.parametrize("read", [read_clip, lambda path: FrameReader(path).read(range(20))], ids=["clip", "reader"])
+def test_decoded_frames_are_freed_without_a_garbage_collection(read, tmp_path):
+    write_video(tmp_path / "x.mp4", [np.zeros((32, 48, 3), np.uint8)] * 20)
+    gc.collect()
+    gc.disable()
+    try:
+        assert len(list(read(tmp_path / "x.mp4"))) >= 20
+        assert sum(type(one) is av.VideoFrame for one in gc.get_objects()) <= 2
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize("size", [(1080, 1920), (700, 1300), (1001, 999)], ids=str)
+def test_large_frames_are_sampled_as_pytorch_resizes_them(size):
+    """Whatever the order in memory. Floating frames are those that PyTorch resizes itself."""
+    torch.manual_seed(0)
+    frames = torch.randint(0, 256, (2, *size, 3), dtype=torch.uint8).permute(0, 3, 1, 2)
+    right = F.interpolate(frames / 255, (96, 128), mode="bilinear")
+    for given in (frames, frames.contiguous()):
+        torch.testing.assert_close(sampled(given, (96, 128)), right, rtol=0, atol=1e-6)
+    preprocess = Preprocess(96, 128, mean=(0.5, 0.4, 0.3), std=(0.5, 0.2, 1.0))
+    inputs, inside = preprocess(frames)
+    assert inside == preprocess.size(*size) and inputs.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(inputs, preprocess(frames / 255)[0], rtol=0, atol=1e-5)
+
+
+DETECTION = """
+import sys, torch
+from dimofs.zoo import checkpoints
+checkpoints.load("dimofs_mobile")(torch.rand(1, 3, 96, 128))
+print(*sorted({"triton", "torch._dynamo"} & set(sys.modules)))
+"""
+
+
+def test_finding_people_imports_no_compiler():
+    """It takes seconds and 120 MB."""
+    assert python(DETECTION).strip() == ""
 
 
 PEAK = r"""

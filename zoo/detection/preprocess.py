@@ -9,10 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dimofs.shrinking import shrunk_batch
+from dimofs.shrinking import sampled, shrunk_batch
 
 # Inputs are padded to whole cells of the coarsest pyramid level.
 STRIDE = 32
+# Frames of so many times as many pixels as the result are reduced by reading only what it needs.
+LARGER = 6
 # Floating-point frames may leave [0, 1] this far, as resized ones do; beyond it they are in other units.
 OVERSHOOT = 0.5
 
@@ -46,8 +48,10 @@ class Preprocess(nn.Module):
         height, width = images.shape[-2:]
         if resize:
             images = shrunk_batch(images if images.device.type == "cpu" else self._floats(images))
-        images = self._floats(images)
         size = self.size(height, width) if resize else (height, width)
+        if _is_much_larger(images, size) and self.mean.dtype == torch.float32 and self.mean.device == images.device:
+            return self._normalized(sampled(images, size)), size
+        images = self._floats(images)
         if size != tuple(images.shape[-2:]):
             images = F.interpolate(images, size=size, mode="bilinear", align_corners=False)
         return self._normalized(images), size
@@ -71,6 +75,13 @@ class Preprocess(nn.Module):
         """On the device of the model and in its type, in [0, 1]."""
         images = images.to(self.mean.device)
         return (images / 255 if images.dtype == torch.uint8 else images).to(self.mean.dtype)
+
+
+def _is_much_larger(images: Tensor, size: tuple[int, int]) -> bool:
+    """Whether it is faster to look up the pixels that a smaller image needs: in large uint8 frames on a CPU."""
+    if images.dtype != torch.uint8 or images.device.type != "cpu" or torch.compiler.is_compiling():
+        return False
+    return images.shape[2] * images.shape[3] > LARGER * size[0] * size[1]
 
 
 def check_images(images: Tensor) -> None:
