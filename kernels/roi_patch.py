@@ -22,6 +22,8 @@ from dimofs.kernels.roi_place import MAX_SAMPLES, Regions
 # Patches with more lines of pixels per sample than this leave out the lines that no sample reads.
 MAX_LINES_PER_SAMPLE = 4
 FLOAT32 = Struct("f")
+# On maps of up to this many pixels the two products are one, with the weights of every bin and pixel.
+SMALL_MAP = 128
 # With more samples than this along an axis, only those that may lie on the map are visited.
 MANY_SAMPLES = 64
 
@@ -73,7 +75,8 @@ class Axis(NamedTuple):
 class Patch(NamedTuple):
     """The pixels maps[level][image][index] that a box reads, [C, rows, columns], and their weights.
 
-    `down` [bins, rows] and `across` [bins, columns] are the weights along the axes `y` and `x`.
+    `down` [bins, rows] and `across` [bins, columns] are the weights along the axes `y` and `x`. `both` [bins, pixels of
+    the map] is their product on a small map, else None.
     """
 
     level: int
@@ -83,6 +86,20 @@ class Patch(NamedTuple):
     across: Tensor
     y: Axis
     x: Axis
+    both: Tensor | None
+
+    def pool(self, pixels: Tensor) -> Tensor:
+        """A map [C, H, W] -> [C, bins y, bins x]."""
+        if self.both is None:
+            return _weighted(pixels[self.index], self.down, self.across)
+        return F.linear(pixels.flatten(1).to(self.both.dtype), self.both).unflatten(1, (self.y.bins, self.x.bins))
+
+    def add(self, flow: Tensor, pixels: Tensor) -> None:
+        """The transpose: add [C, bins y, bins x] to a map [C, H, W]."""
+        if self.both is None:
+            pixels[self.index] += _weighted(flow, self.down.mT, self.across.mT)
+        else:
+            pixels += (flow.flatten(1).to(self.both.dtype) @ self.both).view(pixels.shape)
 
 
 class PatchPooling:
@@ -91,22 +108,25 @@ class PatchPooling:
     def __init__(self, regions: Regions, maps: Sequence[Tensor]):
         self.shapes = [m.shape for m in maps]
         levels = [0] * len(regions.rois) if regions.levels is None else regions.levels.tolist()
-        boxes = zip(levels, regions.rois.tolist(), *(t.tolist() for t in regions.spans()), strict=True)
         dtype, (bins_y, bins_x) = regions.rois.dtype, regions.size
         self.patches = []
-        for level, roi, (x, y), (width, height) in boxes:
+        for level, roi in zip(levels, regions.rois.tolist(), strict=True):
+            x, y, width, height = _span(roi[1:], regions.scales[level], regions.aligned, dtype)
             extent_y, extent_x = self.shapes[level][2:]
             along_y = _axis(y, height / bins_y, bins_y, regions.sampling_ratio, extent_y)
             along_x = _axis(x, width / bins_x, bins_x, regions.sampling_ratio, extent_x)
-            rows, down = _lines(along_y, dtype)
-            columns, across = _lines(along_x, dtype)
+            small = extent_y * extent_x <= SMALL_MAP
+            rows, down = _lines(along_y, dtype, small)
+            columns, across = _lines(along_x, dtype, small)
+            both = (down[:, None, :, None] * across[:, None]).view(bins_y * bins_x, -1) if small else None
             if isinstance(rows, Tensor) and isinstance(columns, Tensor):
                 rows = rows[:, None]
             index = slice(None), rows, columns
-            self.patches.append(Patch(level, int(roi[0]), index, down, across, along_y, along_x))
+            self.patches.append(Patch(level, int(roi[0]), index, down, across, along_y, along_x, both))
 
     def pool(self, maps: Sequence[Tensor]) -> Tensor:
-        pooled = torch.stack([_weighted(maps[p.level][p.image][p.index], p.down, p.across) for p in self.patches])
+        parts = [p.pool(maps[p.level][p.image]) for p in self.patches]
+        pooled = torch.stack(parts) if len(parts) > 1 else parts[0].contiguous()[None]
         if not math.isfinite(pooled.sum().item()):
             pooled = torch.stack([_pool_sparsely(maps[p.level][p.image], p) for p in self.patches])
         return pooled.to(maps[0].dtype)
@@ -120,7 +140,7 @@ class PatchPooling:
         finite = math.isfinite(grad.sum().item())
         for flow, p in zip(grad, self.patches, strict=True):
             if finite:
-                maps[p.level][p.image][p.index] += _weighted(flow, p.down.mT, p.across.mT)
+                p.add(flow, maps[p.level][p.image])
             else:
                 maps[p.level][p.image] += _spread_sparsely(flow, p)
         return maps
@@ -133,6 +153,17 @@ def _to_float32(value: float) -> float:
         return math.copysign(math.inf, value)
 
 
+def _span(box: Sequence[float], scale: float, aligned: bool, dtype: torch.dtype) -> tuple[float, float, float, float]:
+    """Where a box starts on its map, x and y, and its width and height, as `Regions.spans` computes them."""
+    to = _to_float32 if dtype == torch.float32 else float
+    scale = to(scale)
+    x1, y1, x2, y2 = (to(side * scale) for side in box)
+    if aligned:
+        x1, y1, x2, y2 = to(x1 - 0.5), to(y1 - 0.5), to(x2 - 0.5), to(y2 - 0.5)
+    width, height = to(x2 - x1), to(y2 - y1)
+    return (x1, y1, width, height) if aligned else (x1, y1, max(width, 1.0), max(height, 1.0))
+
+
 def _axis(start: float, step: float, bins: int, sampling_ratio: int, extent: int) -> Axis:
     samples = sampling_ratio
     if samples <= 0:
@@ -140,16 +171,17 @@ def _axis(start: float, step: float, bins: int, sampling_ratio: int, extent: int
     return Axis(start, step, bins, samples, extent)
 
 
-def _lines(axis: Axis, dtype: torch.dtype) -> tuple[slice | Tensor, Tensor]:
-    """The lines of pixels (rows or columns) that a box reads along one axis, and their weights [bins, lines]."""
+def _lines(axis: Axis, dtype: torch.dtype, every: bool) -> tuple[slice | Tensor, Tensor]:
+    """The lines of pixels (rows or columns) that a box reads along one axis, or every line of the map, and their
+    weights [bins, lines]."""
     start, step, bins, samples, extent = axis
     if samples == 0:
-        return slice(0, 1), torch.zeros(bins, 1, dtype=dtype)
+        return slice(0, 1), torch.zeros(bins, extent if every else 1, dtype=dtype)
     whole, pitch, count, last = 1 / samples, step / samples, bins * samples, extent - 1
     # max(0.0, NaN) is 0.
     ends = [int(min(last, max(0.0, start + i * pitch))) for i in (0.5, count - 0.5)]
-    first = min(ends)
-    width = min(max(ends) + 2, extent) - first
+    first = 0 if every else min(ends)
+    width = extent if every else min(max(ends) + 2, extent) - first
     weights = array("f" if dtype == torch.float32 else "d", [0.0]) * (bins * width)
     border = 0.01 + 1e-6 * abs(start)
     for i in axis.on_map():
@@ -164,7 +196,7 @@ def _lines(axis: Axis, dtype: torch.dtype) -> tuple[slice | Tensor, Tensor]:
             if share:
                 weights[at + 1] += share
     matrix = torch.frombuffer(weights, dtype=dtype).view(bins, width)
-    if width <= MAX_LINES_PER_SAMPLE * count:
+    if every or width <= MAX_LINES_PER_SAMPLE * count:
         return slice(first, first + width), matrix
     lines = matrix.any(dim=0).nonzero()[:, 0]
     return first + lines, matrix[:, lines]
