@@ -16,7 +16,7 @@ from dimofs.zoo.detection import box_coder, keypoint_head
 from dimofs.zoo.detection.box_detector import Boxes
 from dimofs.zoo.detection.detector import PoseDetector, finish
 from dimofs.zoo.detection.features import Features, Geometry
-from dimofs.zoo.detection.keypoint_head import KeypointHead
+from dimofs.zoo.detection.keypoint_head import KeypointHead, _gaussian
 from dimofs.zoo.detection.losses import Sampling, keypoint_loss, pose_losses
 from dimofs.zoo.detection.matcher import BETWEEN, NEGATIVE, match, sample
 from dimofs.zoo.detection.offsets import DeformableLayer, OffsetNet
@@ -174,6 +174,14 @@ def gaussian_heatmaps(centres: torch.Tensor, deviation: float, cells: int = 56) 
     place = torch.arange(cells) + 0.5
     x, y = (place - centres[:, i, None] for i in (0, 1))
     return -(x[:, None].square() + y[..., None].square())[None] / (2 * deviation**2)
+
+
+def test_smoothing_has_no_numbers_that_slow_products_down():
+    weights = _gaussian(56, 1.5)
+    assert ((weights == 0) | (weights > 1e-13)).all() and (weights == 0).any()
+    torch.testing.assert_close(weights.sum(dim=1), torch.ones(56))
+    right = torch.exp(-((torch.arange(56.0) - 20) ** 2) / 4.5)
+    torch.testing.assert_close(weights[20], right / right.sum(), rtol=1e-6, atol=1e-12)
 
 
 def test_smooth_decode_finds_the_centre_of_a_gaussian():

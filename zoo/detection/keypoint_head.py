@@ -94,7 +94,7 @@ def decode(logits: Tensor, regions: Tensor, smoothing: float | None = None) -> t
         size = (regions[:, 2:] - regions[:, :2]) / logits.shape[-1]
         with torch.autocast(logits.device.type, enabled=False):
             peaks = smooth_peaks(logits, smoothing)
-        return peaks * size[:, None] + regions[:, None, :2], logits.flatten(2).amax(2)
+        return peaks * size[:, None] + regions[:, None, :2], logits.amax((2, 3))
     size = (regions[:, 2:] - regions[:, :2]).clamp(min=1)
     cells = size.ceil()
     with torch.autocast(logits.device.type, enabled=False):
@@ -112,14 +112,16 @@ def smooth_peaks(logits: Tensor, smoothing: float) -> Tensor:
     """
     cells = logits.shape[-1]
     blur = _gaussian(cells, smoothing).to(logits)
-    smoothed = blur @ logits.flatten(2).softmax(2).view_as(logits) @ blur.mT
-    heights = smoothed.clamp(min=torch.finfo(smoothed.dtype).tiny).log().flatten(2)
-    index = heights.argmax(2)
+    # In this order a softmax reads its map from end to end.
+    probabilities = logits.contiguous().flatten(2).softmax(2).view_as(logits)
+    smoothed = (blur @ probabilities @ blur.mT).flatten(2)
+    index = smoothed.argmax(2)
     # At the border, the step starts from the cell beside it, whose neighbours all exist.
     x, y = (index % cells).clamp(1, cells - 2), (index // cells).clamp(1, cells - 2)
 
     def height(right: int, down: int) -> Tensor:
-        return heights.gather(2, ((y + down) * cells + x + right)[..., None])[..., 0]
+        found = smoothed.gather(2, ((y + down) * cells + x + right)[..., None])[..., 0]
+        return found.clamp(min=torch.finfo(found.dtype).tiny).log()
 
     middle = height(0, 0)
     dx, dy = (height(1, 0) - height(-1, 0)) / 2, (height(0, 1) - height(0, -1)) / 2
@@ -137,6 +139,8 @@ def _gaussian(cells: int, deviation: float) -> Tensor:
     """A matrix [cells, cells] that smooths as many values; its rows sum to 1."""
     place = torch.arange(cells, dtype=torch.float32)
     weights = torch.exp(-((place[:, None] - place) ** 2) / (2 * deviation**2))
+    # Numbers too small for float32 to hold normally would make every product with them many times as slow.
+    weights = weights.where(weights > 1e-12, 0.0)
     return weights / weights.sum(dim=1, keepdim=True)
 
 
