@@ -394,7 +394,7 @@ def test_masks_by_a_fit(fitted, tmp_path, monkeypatch):
     detector = checkpoints.load_as(PoseDetector, fitted)
     motion, shapes = fit(detector, [clip] * 4, (1, 2), 2, Path("masks"))
     write_all(tmp_path, detector, motion, shapes, "squares")
-    assert set(read_all(tmp_path, detector)[1]) == {"net", "random", "difference"}
+    assert set(read_all(tmp_path, detector)[1]) == {"net", "random", "difference", "single"}
     result = maps.measure(detector, motion, shapes, [clip], Path("masks"), (1, 2), 2)
     rows = result["all"]["rows"]
     assert rows["frames"]["auroc"] > 0.8 and rows["difference read-out"]["auroc"] > 0.8

@@ -33,9 +33,10 @@ from dimofs.zoo.detection.pyramid_matching import POOLS
 CONTROLS = "motion_controls.safetensors"
 # Pixels of P2's grid that each pair gives to the mask's read-out, and the penalty of that.
 MASK_PIXELS, MASK_STRENGTH = 400, 1e-2
-# What read-outs of motion and of masks read: the detector's DiMoFs, those of a random net; masks also f_A - f_B.
+# What read-outs of motion and of masks read: the detector's DiMoFs, those of a random net; masks also f_A - f_B, and
+# f_A alone, which knows nothing of motion.
 NETS = ("net", "random")
-MASK_NETS = (*NETS, "difference")
+MASK_NETS = (*NETS, "difference", "single")
 # Masks are read from pairs in which the person moves by more pixels than this.
 FARTHER = 2.0
 
@@ -88,7 +89,7 @@ def fit(
             for net, module in zip(NETS, (detector.offset_net, control), strict=True):
                 moves[net].add(inputs(module, seen, probe.points).flatten(0, 1), wanted.flatten(0, 1), number)
             if silhouettes is not None:
-                nets = (detector.offset_net, control, feature_difference)
+                nets = (detector.offset_net, control, feature_difference, single_frame)
                 _add_masks(shapes, nets, seen, probe, silhouettes[probe.number], random, number)
     motion = {}
     for net in NETS:
@@ -152,6 +153,11 @@ def feature_difference(levels_a: Sequence[Tensor], levels_b: Sequence[Tensor]) -
     DiMoFs."""
     fields = [torch.stack((a - b, torch.zeros_like(a)), dim=2) for a, b in zip(levels_a, levels_b, strict=True)]
     return [field.flatten(1, 2) for field in fields]
+
+
+def single_frame(levels_a: Sequence[Tensor], levels_b: Sequence[Tensor]) -> list[Tensor]:
+    """f_A of each level [N, C, h, w], likewise; of Frame B nothing is read."""
+    return feature_difference(levels_a, [torch.zeros_like(level) for level in levels_b])
 
 
 def moved_by(probe: Probe, delta: int) -> float:

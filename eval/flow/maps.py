@@ -15,7 +15,15 @@ from dimofs.camera import median_motion
 from dimofs.cli import InputError
 from dimofs.eval.flow.auroc import auroc, by_clip, interval, interval_table, resampled_means
 from dimofs.eval.flow.estimators import Seen, random_offset_net, see
-from dimofs.eval.flow.fitting import FARTHER, feature_difference, moved_by, on_cells, within_frame
+from dimofs.eval.flow.fitting import (
+    FARTHER,
+    MASK_NETS,
+    feature_difference,
+    moved_by,
+    on_cells,
+    single_frame,
+    within_frame,
+)
 from dimofs.eval.flow.methods import read_out
 from dimofs.eval.flow.probes import Clip, Probe, masks_of, probes
 from dimofs.eval.keypoints.undefined import none_for_nan
@@ -37,6 +45,7 @@ ROWS = {
     "read-out": "read-out of DiMoFs",
     "random read-out": "the same of a random offset net",
     "difference read-out": "the same of f_A - f_B",
+    "single read-out": "the same of f_A alone",
     "motion": "detector.motion",
     "motion median": "  less median",
     "motion affine": "  less RANSAC affine",
@@ -67,8 +76,8 @@ def measure(
 
     motion, masks: what `fitting.read_all` gives. InputError: masks are absent, or no person moves.
     """
-    if not masks:
-        raise InputError("the read-outs were fitted without masks; fit them again with --fit --masks")
+    if not masks.keys() >= set(MASK_NETS):
+        raise InputError("the read-outs of masks were not fitted, or by an older version; fit them with --fit --masks")
     values: list[list[float]] = []
     owners, moving = [], []
     nets = None
@@ -81,8 +90,8 @@ def measure(
             seen = see(detector, probe)
             if nets is None:
                 control = random_offset_net(seen.a.levels[0].shape[1])
-                nets = (detector.offset_net, control, feature_difference)
-            readouts = [read_out(motion["net both"], masks[net]) for net in ("net", "random", "difference")]
+                nets = (detector.offset_net, control, feature_difference, single_frame)
+            readouts = [read_out(motion["net both"], masks[net]) for net in MASK_NETS]
             for i in far:
                 row, camera = _pair(detector, nets, readouts, probe, seen, i, silhouettes[probe.number])
                 values.append(row)
@@ -116,7 +125,8 @@ def _pair(
         "random": channel_lengths(fields[1]),
         "features": on_grid([(seen.a.levels[1] - levels_b[1]).norm(dim=1, keepdim=True)], size)[0][0, 0],
     }
-    for name, read, field in zip(("read-out", "random read-out", "difference read-out"), readouts, fields, strict=True):
+    names = ("read-out", "random read-out", "difference read-out", "single read-out")
+    for name, read, field in zip(names, readouts, fields, strict=True):
         maps[name] = read.moving(field)[0]
     for name, flow in flows.items():
         maps |= _without_camera(name, _cells(flow, seen, size))
