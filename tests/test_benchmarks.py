@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.targets import Target, line
+from benchmarks.targets import main as targets
 from dimofs.cli import InputError
 from dimofs.eval import speed
 from dimofs.eval.timing import history
@@ -92,3 +94,17 @@ def test_an_absent_file_is_refused(tmp_path):
 def test_files_of_the_history_can_be_read():
     for path in (ROOT / "benchmarks").glob("*.json"):
         assert history.read_run(path)["rows"]
+
+
+def test_targets_by_hand():
+    """70 of 100 ms reach at most 0.7; torchvision at 9 times our time misses at least ten."""
+    faster = Target(name="step", beside="before", ours=70.0, other=100.0, target=0.7)
+    slower = Target(name="pool", beside="torchvision", ours=1.0, other=9.0, target=10.0, least=True)
+    assert (faster.measured, faster.reached) == (0.7, True)
+    assert (slower.measured, slower.reached) == (9.0, False)
+    assert line(slower).split()[-5:] == ["9.0", "9.00", ">=", "10.00", "missed"]
+
+
+def test_targets_need_a_checkout(tmp_path):
+    with pytest.raises(InputError, match="no checkout of dimofs"):
+        targets(before=tmp_path)
