@@ -5,7 +5,7 @@
     python -m tests.bad_inputs --list
 
 A command must end with one clear line and exit status 2, or give the right result: no traceback, no crash, no run that
-does not end, no more than 2.5 GB, nothing left behind and nothing silently wrong. A tenth runs in the test suite.
+does not end, no more than 2.5 GB, nothing left behind and nothing silently wrong. A part runs in the test suite.
 """
 
 from __future__ import annotations

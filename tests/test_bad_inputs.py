@@ -8,7 +8,11 @@ from tests import bad_inputs
 from tests.support import sandbox
 
 EVERY = 16
-TOO_SLOW = ("eval.claim", "eval.pck")
+# Those of which one run takes seconds.
+TOO_SLOW = (
+    "eval.carry", "eval.claim", "eval.diving48", "eval.dives", "eval.motion", "eval.pck", "zoo.extract", "zoo.motion",
+    "zoo.negatives", "zoo.recognize",
+)  # fmt: skip
 FAST = [c for c in bad_inputs.cases() if c.entry not in TOO_SLOW and not c.name.startswith("huge")]
 SAMPLE = FAST[::EVERY]
 
