@@ -51,7 +51,7 @@ def clip() -> Tensor:
 def inputs(clip: Tensor, pair: bool) -> list[tuple[Tensor, ...]]:
     """A frame of some people, one of another number of people, one of nobody; then two frames, and all three."""
     empty = torch.full_like(clip[:1], 0.5)
-    frames = [(clip[:1], clip[5:]), (clip[3:4].flip(2), clip[4:5].flip(2)), (empty, empty)]
+    frames = [(clip[:1], clip[5:]), (clip[3:4].roll(WIDTH // 2, 3), clip[4:5].roll(WIDTH // 2, 3)), (empty, empty)]
     batches = [*frames, *(tuple(torch.cat(same) for same in zip(*frames[:n], strict=True)) for n in (2, 3))]
     return [both[: 1 + pair] for both in batches]
 
