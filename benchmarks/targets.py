@@ -1,7 +1,7 @@
 """What was to become faster, beside the version before, in one run: ratios, memory, and what was aimed at.
 
-    git worktree add --detach /tmp/before 023ed3a
-    python -m benchmarks.targets --before /tmp/before --json benchmarks/2026-11-28-targets.json
+    git worktree add --detach ../before 023ed3a
+    python -m benchmarks.targets --before ../before --json benchmarks/2026-11-28-targets.json
 
 Each version computes in a process of its own, on one thread, and takes turns with the other, so that other work on the
 machine slows both. Times are medians of CPU time. The other version computes in float32; MoveNet has random weights,
@@ -138,12 +138,16 @@ def serve() -> None:
 # --- the run ---
 
 
+def environment(root: Path) -> dict[str, str]:
+    """The variables of a process on one thread that imports the package of the checkout `root`."""
+    return {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1", "PATH": "/usr/bin:/bin"}
+
+
 class Version:
     """A process that times one version of the package."""
 
     def __init__(self, root: Path):
-        environment = {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1", "PATH": "/usr/bin:/bin"}
-        self.process = subprocess.Popen(WORKER, env=environment, stdin=-1, stdout=-1, text=True)
+        self.process = subprocess.Popen(WORKER, env=environment(root), stdin=-1, stdout=-1, text=True)
 
     def __enter__(self) -> Version:
         return self
@@ -237,11 +241,9 @@ def memory(before: Path) -> list[Target]:
     frames = F.interpolate(torch.from_numpy(clip.frames).permute(0, 3, 1, 2) / 255, (1080, 1920), mode="bilinear")
 
     def peak(root: Path, folder: str, *arguments: str) -> float:
-        environment = {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1", "PATH": "/usr/bin:/bin"}
         command = [sys.executable, "-c", PEAK, *arguments]
-        return float(
-            subprocess.run(command, env=environment, cwd=folder, stdout=-1, check=True, text=True).stdout.split()[-1]
-        )
+        done = subprocess.run(command, env=environment(root), cwd=folder, stdout=-1, check=True, text=True)
+        return float(done.stdout.split()[-1])
 
     with TemporaryDirectory() as folder:
         video = str(write_video(Path(folder) / "x.mp4", frames))

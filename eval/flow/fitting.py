@@ -89,8 +89,8 @@ def fit(
             for net, module in zip(NETS, (detector.offset_net, control), strict=True):
                 moves[net].add(inputs(module, seen, probe.points).flatten(0, 1), wanted.flatten(0, 1), number)
             if silhouettes is not None:
-                nets = (detector.offset_net, control, feature_difference, single_frame)
-                _add_masks(shapes, nets, seen, probe, silhouettes[probe.number], random, number)
+                modules = mask_modules(detector, control)
+                _add_masks(shapes, modules, seen, probe, silhouettes[probe.number], random, number)
     motion = {}
     for net in NETS:
         x, y, groups = moves[net].joined()
@@ -146,6 +146,11 @@ def _add_masks(
         for net, maps in zip(MASK_NETS, found, strict=True):
             rows = torch.cat([m[0].flatten(1)[:, chosen] for m in on_grid(maps, size)]).T
             shapes[net].add(rows, inside[chosen].float()[:, None].expand(-1, 2), clip)
+
+
+def mask_modules(detector: PoseDetector, control: Callable) -> tuple[Callable, ...]:
+    """What gives the fields that read-outs of masks read, in the order of MASK_NETS. control: a random offset net."""
+    return detector.offset_net, control, feature_difference, single_frame
 
 
 def feature_difference(levels_a: Sequence[Tensor], levels_b: Sequence[Tensor]) -> list[Tensor]:

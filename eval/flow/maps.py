@@ -15,15 +15,7 @@ from dimofs.camera import median_motion
 from dimofs.cli import InputError
 from dimofs.eval.flow.auroc import auroc, by_clip, interval, interval_table, resampled_means
 from dimofs.eval.flow.estimators import Seen, random_offset_net, see
-from dimofs.eval.flow.fitting import (
-    FARTHER,
-    MASK_NETS,
-    feature_difference,
-    moved_by,
-    on_cells,
-    single_frame,
-    within_frame,
-)
+from dimofs.eval.flow.fitting import FARTHER, MASK_NETS, mask_modules, moved_by, on_cells, within_frame
 from dimofs.eval.flow.methods import read_out
 from dimofs.eval.flow.probes import Clip, Probe, masks_of, probes
 from dimofs.eval.keypoints.undefined import none_for_nan
@@ -90,7 +82,7 @@ def measure(
             seen = see(detector, probe)
             if nets is None:
                 control = random_offset_net(seen.a.levels[0].shape[1])
-                nets = (detector.offset_net, control, feature_difference, single_frame)
+                nets = mask_modules(detector, control)
             readouts = [read_out(motion["net both"], masks[net]) for net in MASK_NETS]
             for i in far:
                 row, camera = _pair(detector, nets, readouts, probe, seen, i, silhouettes[probe.number])
