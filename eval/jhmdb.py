@@ -23,6 +23,12 @@ training and of the paper's with random weights. With --part held-out the heads 
 clips and are judged on the others, to choose a recipe before the test clips are looked at; --columns takes streams too
 (`dimofs.eval.tables.action_columns`).
 
+With --tune N the last stage of the backbone, the pyramid and the offset net learn with each column for N more steps, as
+they do in the paper (`dimofs.eval.tables.tuned`), of columns that read nothing but features and DiMoFs:
+
+    python -m dimofs.eval.jhmdb --jhmdb CLIPS --jhmdb-labels JHMDB --table 3 --tune 200 \\
+        --columns appearance 'random offsets, delta 0' 'random offsets' 'DiMoFs, delta 0' DiMoFs
+
 --figure 7 trains heads on pairs of random delta and tests them at each delta. --twins takes motion twins in place of
 JHMDB: synthetic clips of nine classes that have the same Frame A, bit for bit, so that motion alone tells them apart
 and chance is 11.1 % (`dimofs.datasets.synthetic.twins`).
@@ -67,7 +73,7 @@ CONFLICTS = (
 NEEDS = (
     (("gt",), ("pred",), "the detections"),
     (("pred",), ("gt",), "the labels"),
-    (("columns",), ("table",), "they are its columns"),
+    (("columns", "tune"), ("table",), "they belong to its columns"),
     (("kinds", "deltas", "plot"), ("figure",), "they belong to it"),
     (("twins", *TRAIN), ("table", "figure"), "other commands train no head"),
 )
@@ -96,6 +102,9 @@ def main(
     cells: Annotated[int, "side of the pooled grid of each stream", Range(1, 7)] = 5,
     hidden: Annotated[int, "width of the heads' layers", Range(1, 4096)] = 256,
     steps: Annotated[int, "training steps of each head", Range(1)] = 900,
+    tune: Annotated[
+        int | None, "table: then train the backbone's last stage and all above for so many steps", Range(1)
+    ] = None,
     tracks: Annotated[bool, "average each person's actions over the frames of a clip"] = False,
     cache: Annotated[Path, "folder of cached features; safe to delete"] = Path("runs/features"),
     plot: Annotated[Path, "the plot of --figure (.png, .pdf or .svg)", RESULT] = Path("figure7.png"),
@@ -124,7 +133,7 @@ def main(
                 seeds=list(seeds), cache=cache, part=part, tracks=tracks,
             )  # fmt: skip
             if table:
-                result = table3(bench, chosen_columns(columns, bench.aligning))
+                result = table3(bench, chosen_columns(columns, bench.aligning), tune)
             else:
                 for kind in kinds:
                     check_stream("--kinds", f"{kind}@random", bench.aligning)

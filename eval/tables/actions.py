@@ -166,12 +166,7 @@ class Comparison:
         self, streams: Sequence[StreamSource], tests: Sequence[Sequence[StreamSource]], tracks: bool = False
     ) -> list[Trial]:
         """Heads trained on `streams`, and run on each of `tests`, streams of the same widths."""
-        task = HeadTask(
-            recipe=ActionRecipe(), table=self.train.table(streams), classes=len(self.classes), hidden=self.hidden
-        )
-        plan = f"{task.plan()} {self.recipe} {self.hidden}"
-        heads = [self._head(task, plan, seed) for seed in tqdm(self.seeds, "seeds", leave=False, disable=None)]
-        trials = []
+        heads, trials = self.heads(streams), []
         for test in tests:
             judged = self.test.table(test)
             found = [predict(head, judged, tracks or self.tracks) for head in heads]
@@ -179,7 +174,15 @@ class Comparison:
             trials.append(Trial(found=found, accuracy=accuracy))
         return trials
 
-    def _head(self, task: HeadTask, plan: str, seed: int) -> nn.Module:
+    def heads(self, streams: Sequence[StreamSource]) -> list[HeadAlone]:
+        """Heads trained on `streams`, one for each seed."""
+        task = HeadTask(
+            recipe=ActionRecipe(), table=self.train.table(streams), classes=len(self.classes), hidden=self.hidden
+        )
+        plan = f"{task.plan()} {self.recipe} {self.hidden}"
+        return [self._head(task, plan, seed) for seed in tqdm(self.seeds, "seeds", leave=False, disable=None)]
+
+    def _head(self, task: HeadTask, plan: str, seed: int) -> HeadAlone:
         """The head of a seed, trained or read from the folder."""
         model = task.build()
         key = f"head {seed} {plan}"

@@ -21,6 +21,7 @@ from dimofs.eval.tables.action_columns import Column, reach
 from dimofs.eval.tables.action_streams import LONGEST, StreamSources
 from dimofs.eval.tables.actions import Comparison, Part, Trial, bootstrap, limited, mean_ap, truth_of
 from dimofs.eval.tables.plots import save
+from dimofs.eval.tables.tuned import check_tuned, tuned_trial
 from dimofs.zoo.detection.coarse_to_fine import CoarseToFine
 from dimofs.zoo.presets import VARIANTS, action_mobile
 from dimofs.zoo.training.action_data import LabelledClip, held_out_clips, jhmdb_clips
@@ -140,8 +141,14 @@ def twin_clips(folder: Path, seeds: int, part: str, length: int) -> tuple[list[L
     return clips, list(CLASSES)
 
 
-def table3(bench: ActionBench, columns: Sequence[Column]) -> dict[str, Any]:
-    """Print these columns of Table 3; returns the content of --json."""
+def table3(bench: ActionBench, columns: Sequence[Column], tune: int | None = None) -> dict[str, Any]:
+    """Print these columns of Table 3; returns the content of --json.
+
+    tune: steps that the backbone's late stages learn with each column, None if they are frozen.
+    InputError: they learn, and a column reads what they do not make.
+    """
+    if tune is not None:
+        check_tuned(columns)
     comparison, sources = bench.prepare(reach(columns))
     truth = truth_of(comparison.test, comparison.classes)
     trials: dict[str, Trial] = {}
@@ -149,11 +156,15 @@ def table3(bench: ActionBench, columns: Sequence[Column]) -> dict[str, Any]:
     width = max(len(column.name) for column in columns)
     # The paper has no figures on twins.
     paper = bench.twins is None
-    print(f"Table 3: {_about(bench, comparison)}")
+    tuned = "" if tune is None else f", {tune} steps of the backbone"
+    print(f"Table 3: {_about(bench, comparison)}{tuned}")
     head = f"{'':{width}}{'frame-mAP@.5 voc':>18}{'yowo':>7}{'act':>7}{'clips':>7}"
     print(head + (f"{'paper':>7}" if paper else ""))
     for column in columns:
-        trials[column.name] = comparison.trial([sources.named(stream) for stream in column.streams], column.tracks)
+        if tune is None:
+            trials[column.name] = comparison.trial([sources.named(stream) for stream in column.streams], column.tracks)
+        else:
+            trials[column.name] = tuned_trial(comparison, sources, column, tune)
         rows[column.name] = row = _row(truth, trials[column.name], column, paper)
         cells = "".join(f"{row[name]['mean']:7.1f}" for name in ("yowo", "act", "clips"))
         if paper:
@@ -161,7 +172,7 @@ def table3(bench: ActionBench, columns: Sequence[Column]) -> dict[str, Any]:
         voc = f"{row['voc']['mean']:.1f} ± {row['voc']['sd']:.1f}"
         print(f"{column.name:{width}}{voc:>18}{cells}", flush=True)
     gains = {base: _gains(truth, trials, base) for base in (APPEARANCE, DIMOFS) if base in trials}
-    return {"table": 3, "about": _about(bench, comparison), "rows": rows, "gains": gains}
+    return {"table": 3, "about": _about(bench, comparison), "tune": tune, "rows": rows, "gains": gains}
 
 
 def _about(bench: ActionBench, comparison: Comparison) -> str:

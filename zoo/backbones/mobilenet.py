@@ -46,7 +46,15 @@ class MobileNetV2(nn.Module):
         ))  # fmt: skip
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        return self._maps(x, len(self.stages))
+        return self.late(self.early(x))
+
+    def early(self, x: Tensor) -> list[Tensor]:
+        """All maps but the last."""
+        return self._maps(x, len(self.stages) - 1)
+
+    def late(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """All maps, from those that `early` gives."""
+        return [*maps, self.stages[-1](maps[-1])]
 
     def first_maps(self, x: Tensor) -> list[Tensor]:
         """The maps of strides 4 and 8 alone."""

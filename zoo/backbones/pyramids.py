@@ -1,5 +1,7 @@
 """Whole backbones: a body and a feature pyramid on it, normalized image -> P2..P5."""
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -42,8 +44,16 @@ class KeypointPyramidBackbone(nn.Module):
         self.fpn = FeaturePyramid([a + b + hints for a, b in widths], channels)
 
     def forward(self, x: Tensor) -> list[Tensor]:
+        return self.late(self.early(x))
+
+    def early(self, x: Tensor) -> list[Tensor]:
+        """The body's C2, C3 and C4."""
         # Depthwise convolutions on a CPU are faster in this format.
-        features = self.body(x.contiguous(memory_format=torch.channels_last))
+        return self.body.early(x.contiguous(memory_format=torch.channels_last))
+
+    def late(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """P2..P5 from the maps that `early` gives."""
+        features = self.body.late(maps)
         maps = self.top_down(features)
         joints, center, size = (head(maps[0]) for head in self.hints.values())
         hints = torch.cat(((joints + 6).relu(), (center + 6).relu(), size / 32), dim=1)

@@ -103,6 +103,6 @@ def _numbers(file: Path) -> dict[int, int]:
 def _read(file: Path, places: Sequence[int]) -> Features:
     with safe_open(file, "pt") as opened:
         frame, resized, padded = (tuple(size) for size in opened.get_tensor("sizes").tolist())
-        levels = [opened.get_slice(f"P{i}") for i in (2, 3, 4, 5)]
+        levels = [opened.get_slice(name) for name in sorted({"P2", "P3", "P4", "P5"}.intersection(opened.keys()))]
         chosen = [torch.stack([level[place] for place in places]).float() for level in levels]
     return Features(chosen, Geometry(frame=frame, resized=resized, padded=padded))
