@@ -16,11 +16,12 @@ from dimofs.zoo.training.tasks import Randomness
 from dimofs.zoo.training.terms import Term
 
 SMOOTHING = 0.1
-# Of what is trained on frozen features, and of 3-d networks from random weights.
+# Of what is trained on frozen features, and of 3-d networks from random weights, of which a step takes half the time in
+# bfloat16.
 ON_FEATURES = Recipe(
     steps=600, batch=64, learning_rate=1e-3, weight_decay=0.02, warmup=30, average=0.99, frozen=(), clip=1.0
 )
-FROM_SCRATCH = ON_FEATURES.changed(steps=600, batch=16, weight_decay=0.05)
+FROM_SCRATCH = ON_FEATURES.changed(steps=600, batch=16, weight_decay=0.05, dtype="bfloat16")
 # Clips that are classified at a time.
 BATCH = 16
 
