@@ -17,8 +17,8 @@ from dimofs.eval.tables.action_streams import StreamSources, controls, flow_stre
 from dimofs.eval.tables.action_tracks import along_tracks, followed
 from dimofs.eval.tables.actions import Comparison, Part, bootstrap, limited, mean_ap, truth_of
 from dimofs.eval.tables.table3 import ActionBench, table3
-from dimofs.zoo.backbones.inflated import InflatedConv, inflate
-from dimofs.zoo.backbones.inverted_residual import SameConv2d
+from dimofs.zoo.backbones.inflated import Inflated
+from dimofs.zoo.backbones.pyramids import KeypointPyramidBackbone
 from dimofs.zoo.detection.coarse_to_fine import CoarseToFine
 from dimofs.zoo.detection.offsets import OffsetNet
 from dimofs.zoo.presets import motion_parts
@@ -223,19 +223,38 @@ def test_an_inflated_convolution_by_hand():
     nn.init.zeros_(conv.weight)
     conv.weight.data[0, 0, 1, 1] = 3
     values = torch.tensor([1.0, 2, 4, 10, 20, 30])[:, None, None, None]
-    out = InflatedConv(conv, frames=3, depth=3)(values).flatten()
+    with Inflated(frames=3):
+        out = conv(values).flatten()
     assert out.tolist() == pytest.approx([1 + 1 + 2, 1 + 2 + 4, 2 + 4 + 4, 40, 60, 80])
+    # One pixel stays within its frame.
+    point = nn.Conv2d(1, 1, 1, bias=False)
+    nn.init.ones_(point.weight)
+    with Inflated(frames=3):
+        assert torch.equal(point(values), values)
+    assert conv(values).flatten().tolist() == (3 * values.flatten()).tolist()
 
 
-@pytest.mark.parametrize("make", [Strides, lambda: nn.Sequential(SameConv2d(3, 4), nn.Conv2d(4, 2, 1))])
-def test_a_clip_of_equal_frames_has_the_features_of_its_frame(make):
+@pytest.mark.parametrize("make", [Strides, lambda: KeypointPyramidBackbone(8)])
+@torch.inference_mode()
+def test_inflated_backbones(make):
+    """A clip of equal frames has the features of its frame; of other frames it has not, and each clip its own."""
     torch.manual_seed(0)
-    network, frame = make(), torch.rand(1, 3, 64, 64)
-    plain, inflated = network(frame), inflate(network, frames=4)(frame.repeat(4, 1, 1, 1))
-    for one, many in zip(plain, inflated[:1] if isinstance(plain, torch.Tensor) else inflated, strict=True):
-        torch.testing.assert_close(many[-1:] if many.ndim == 4 else many, one, atol=1e-5, rtol=1e-4)
+    network, frames = make().eval(), torch.rand(5, 3, 64, 64)
+    with Inflated(frames=4):
+        still = network(frames[:1].repeat(4, 1, 1, 1))
+        clips = network(frames[[0, 1, 2, 3, 4, 4, 4, 4]])
+    plain = network(frames)
+    seen = []
+    for alone, equal, mixed in zip(plain, still, clips, strict=True):
+        torch.testing.assert_close(equal, alone[:1].expand_as(equal), atol=1e-4, rtol=1e-3)
+        torch.testing.assert_close(mixed[4:], alone[4:].expand_as(mixed[4:]), atol=1e-4, rtol=1e-3)
+        seen.append((mixed[1] - alone[1]).abs().max() > 1e-3)
+    assert any(seen)
+
+
+def test_depths_without_a_middle_are_refused():
     with pytest.raises(ValueError, match="odd depth"):
-        inflate(network, frames=4, depth=2)
+        Inflated(frames=4, depth=2)
 
 
 # --- refusals ---

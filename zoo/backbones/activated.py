@@ -22,6 +22,12 @@ _NAMES: dict[Activation, tuple[str, list[float]]] = {
 FUSED = (torch.float32, torch.bfloat16)
 # Older and other builds of PyTorch may lack it.
 _FUSED = getattr(torch.ops.mkldnn, "_convolution_pointwise", None)
+# What convolutions are to the dispatcher; their input and weight come first.
+CONVOLUTIONS = (
+    torch.ops.aten.convolution.default,
+    torch.ops.aten.conv2d.default,
+    *(() if _FUSED is None else (_FUSED.default,)),
+)
 
 
 def activated(conv: nn.Conv2d, x: Tensor, activation: Activation = "none", weight: Tensor | None = None) -> Tensor:
