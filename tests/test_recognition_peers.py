@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from dimofs.datasets.labelled_clips import LabelledClip, class_folders
 from dimofs.eval.tables import peers
 from dimofs.eval.tables.peers import FUSION, KINETICS, PeerBench, peer_rows
 from dimofs.zoo.converters.torchvision_video import load_r2plus1d
+from dimofs.zoo.recognition import trn
 from dimofs.zoo.recognition.c3d import C3D
 from dimofs.zoo.recognition.r2plus1d import R2Plus1D
 from dimofs.zoo.recognition.snippets import Snippets, stacked
@@ -39,6 +41,14 @@ def test_tuples_are_in_order_and_spread():
     assert chosen_tuples(4, 2) == [(0, 1), (0, 3), (2, 3)]
     assert chosen_tuples(8, 8) == [tuple(range(8))]
     assert all(list(one) == sorted(one) for size in range(2, 9) for one in chosen_tuples(8, size))
+    # Of these there are 2 * 10^12, of which the second half begins with 1.
+    assert chosen_tuples(44, 22) == [tuple(range(22)), tuple(range(1, 23)), tuple(range(22, 44))]
+
+
+@pytest.mark.parametrize("size", [2, 3, 5, 8])
+def test_every_tuple_is_found_by_its_place(size):
+    every = list(combinations(range(9), size))
+    assert [trn._tuple_at(place, 9, size) for place in range(len(every))] == every
 
 
 def test_fusion_multiplies_probabilities():

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from itertools import combinations
+from math import comb
 
 import torch
 from torch import Tensor, nn
@@ -46,8 +48,21 @@ class TRN(nn.Module):
 
 def chosen_tuples(segments: int, size: int, most: int = TUPLES) -> list[tuple[int, ...]]:
     """At most `most` of the ascending tuples of `size` segments, spread evenly over all of them."""
-    every = list(combinations(range(segments), size))
-    if len(every) <= most:
-        return every
-    places = [round(place * (len(every) - 1) / (most - 1)) for place in range(most)] if most > 1 else [0]
-    return [every[place] for place in places]
+    count = comb(segments, size)
+    if count <= most:
+        return list(combinations(range(segments), size))
+    places = [round(Fraction(place * (count - 1), most - 1)) for place in range(most)] if most > 1 else [0]
+    return [_tuple_at(place, segments, size) for place in places]
+
+
+def _tuple_at(place: int, segments: int, size: int) -> tuple[int, ...]:
+    """The tuple at this place among all, which are too many to be listed: there are 2 * 10^12 of 22 of 44 segments."""
+    chosen: list[int] = []
+    for segment in range(segments):
+        # So many tuples go on with this segment.
+        count = comb(segments - 1 - segment, size - len(chosen) - 1) if len(chosen) < size else 0
+        if place < count:
+            chosen.append(segment)
+        else:
+            place -= count
+    return tuple(chosen)
