@@ -24,7 +24,7 @@ VIDEOS = (
     ".ts", ".webm", ".wmv", ".y4m",
 )  # fmt: skip
 # Overlays of earlier runs, which folders and globs pass over: files, and folders of pictures.
-OWN = (".poses.mp4", ".poses.png")
+OWN = (".poses.mp4", ".poses.png", ".actions.mp4", ".motion.mp4", ".recognition.png")
 OWN_FOLDER = ".poses"
 WEBCAMS = {"linux": ("v4l2", "/dev/video{}"), "darwin": ("avfoundation", "{}")}
 
@@ -93,16 +93,24 @@ def sources(text: str) -> list[Source]:
     )
 
 
-def run_sources(texts: Sequence[str], prepare: Callable[[], Callable[[Source], None]]) -> int:
-    """Run over every source that the inputs name; returns the exit status, 2 if one failed.
+def run_sources(texts: Sequence[str], prepare: Callable[[], Callable[[Source], None]], out: Path | None = None) -> int:
+    """Run over every source that the inputs name, each once; returns the exit status, 2 if one failed.
 
     prepare: called once there is a source, returns what is called with each. An input or a source with an InputError is
-    reported in one line, and the others are still run.
+    reported in one line, and the others are still run. out: the folder of all results, None for each source's own; a
+    source whose results would take the place of another's is not run.
     """
+    owners: dict[Path, Source] = {}
     found, status = list[Source](), 0
     for text in texts:
         try:
-            found += sources(text)
+            for source in sources(text):
+                owner = owners.setdefault((out or source.folder).absolute() / source.name, source)
+                if owner is source:
+                    found.append(source)
+                elif owner != source:
+                    report(f"{source.text}: {owner.text} has results of that name; run it apart with another --out")
+                    status = 2
         except InputError as fault:
             report(fault)
             status = 2

@@ -122,7 +122,7 @@ def main(
             raise InputError(f"--weights {weights}: names whole clips; run python -m dimofs.zoo.recognize with it")
         return lambda source: run_source(source, out or source.folder, model, options)
 
-    return run_sources(video, prepare)
+    return run_sources(video, prepare, out)
 
 
 def run_source(source: Source, folder: Path, model: ActionLocalizer, options: ActionOptions) -> None:

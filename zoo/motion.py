@@ -92,7 +92,7 @@ def main(
         loaded = network()
         return lambda source: measure_video(source, loaded, options)
 
-    return run_sources(video or [], prepare)
+    return run_sources(video or [], prepare, out)
 
 
 def measure_pair(names: list[str], network: Callable[[], Network], options: MotionOptions) -> None:

@@ -24,6 +24,7 @@ An input that fails is reported in one line, the others are still processed, and
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -88,7 +89,7 @@ def main(
         model = checkpoints.load_as(Recognizer, weights, where)
         return lambda source: run_source(source, out or source.folder, model, options)
 
-    return run_sources(video, prepare)
+    return run_sources(video, prepare, out)
 
 
 def run_source(source: Source, folder: Path, model: Recognizer, options: RecognizeOptions) -> None:
@@ -128,6 +129,8 @@ def find(source: Source, model: Recognizer, options: RecognizeOptions) -> tuple[
         raise InputError(f"{source.text}: has {len(times)} frames; a pair needs {model.delta + 1}")
     if found is None:
         raise InputError(f"{source.text}: shows nobody; give a video of a person")
+    if clip.complaint:
+        print(f"warning: {clip.complaint}", file=sys.stderr)
     return found, times
 
 
