@@ -1,6 +1,7 @@
 """Labelled clips: Diving48's lists, folders of classes, JHMDB's splits, and clips at fault."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -79,6 +80,7 @@ def test_version_1_is_read_where_version_2_is_absent_or_when_asked_for(tmp_path,
         ({"a": 1}, "not a list of videos"),
         ([3], "entry 0 is not an object"),
         ([entry("../a")], "entry 0: vid_name"),
+        ([entry("a\ud800\n")], "entry 0: vid_name"),
         ([entry("a", 48)], "label 48 is not a number from 0 to 47"),
         ([entry("a", -1)], "label -1"),
         ([entry("a", True)], "label True"),
@@ -136,6 +138,26 @@ def test_one_part_alone_is_refused(tmp_path):
     (tmp_path / "train/wave/a.mp4").touch()
     with pytest.raises(InputError, match="add the folder test"):
         class_folders(tmp_path)
+
+
+def test_two_folders_of_one_part_are_refused(tmp_path):
+    for part in ("train", "val", "test"):
+        (tmp_path / part / "wave").mkdir(parents=True)
+        (tmp_path / part / "wave/a.mp4").touch()
+    with pytest.raises(InputError, match="test and val both hold clips to test; move one"):
+        class_folders(tmp_path)
+
+
+def test_names_in_no_encoding_are_escaped(tmp_path):
+    folder = tmp_path / os.fsdecode(b"wave\xe9")
+    folder.mkdir()
+    (folder / os.fsdecode(b"\xff.mp4")).touch()
+    (folder / "größe.mp4").touch()
+    clips = class_folders(tmp_path)
+    assert clips.classes == [r"wave\udce9"]
+    assert [clip.name for clip in clips.clips] == [r"wave\udce9/größe", r"wave\udce9/\udcff"]
+    fault = read(clips.clips[1].path)[1].fault
+    assert fault is not None and fault.reason.isprintable()
 
 
 def test_parts_are_drawn_class_by_class_and_the_same_each_time(tmp_path):

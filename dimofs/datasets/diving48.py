@@ -120,7 +120,7 @@ def _clip(path: str | Path, number: int, entry: Any, videos: Path, part: Part) -
         raise InputError(f"{path}: entry {number} is not an object; fetch it again")
     name, label = entry.get("vid_name"), entry.get("label")
     start, end = entry.get("start_frame"), entry.get("end_frame")
-    if not isinstance(name, str) or not name or any(letter in name for letter in "/\\\0"):
+    if not isinstance(name, str) or not name or not name.isprintable() or any(letter in name for letter in "/\\"):
         raise InputError(f"{path}: entry {number}: vid_name {str(name)[:60]!r} is no name of a video; fetch it again")
     if type(label) is not int or not 0 <= label < CLASSES:
         raise InputError(f"{path}: {name}: label {str(label)[:60]} is not a number from 0 to {CLASSES - 1}")

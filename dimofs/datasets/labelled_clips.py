@@ -7,7 +7,7 @@ wrong with it. `summary` counts such `ClipFault`s.
 from __future__ import annotations
 
 import os
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ import numpy as np
 
 from dimofs.cli import InputError
 from dimofs.datasets.jhmdb import read_split
-from dimofs.sources import VIDEOS, video_source
+from dimofs.sources import VIDEOS, printable, video_source
 from dimofs.video import Clip, Frame, open_clip
 
 Part = Literal["train", "test"]
@@ -33,7 +33,8 @@ TEST_SHARE = 0.25
 class LabelledClip:
     """A video, or its frames start <= number < end, that shows one class.
 
-    name: unique within its set, relative to the folder of videos and without suffix. label: the number of the class.
+    name: unique within its set, printable, relative to the folder of videos and without suffix. label: the number of
+    the class.
     end: None for the video's end.
     """
 
@@ -131,17 +132,24 @@ class ClipReader:
         if complaint:
             return ClipFault(self.clip.name, "damaged", complaint, used)
         if listed is not None and self.frames < listed:
-            reason = f"{self.clip.path}: has {self.frames} of the {listed} frames that its list names"
+            reason = f"{printable(self.clip.path)}: has {self.frames} of the {listed} frames that its list names"
             return ClipFault(self.clip.name, "short", reason, used)
         if not used:
-            reason = f"{self.clip.path}: has {self.frames} frames, {self.least} are needed"
+            reason = f"{printable(self.clip.path)}: has {self.frames} frames, {self.least} are needed"
             return ClipFault(self.clip.name, "short", reason, used)
         return None
 
 
 def missing(name: str, path: Path) -> ClipFault:
     """The fault of a clip whose file is not there."""
-    return ClipFault(name, "missing", f"{path}: no such file", used=False)
+    return ClipFault(name, "missing", f"{printable(path)}: no such file", used=False)
+
+
+def fault_of(clip: LabelledClip, least: int = 1) -> ClipFault | None:
+    """What is wrong with a clip, which is read for it; see `ClipReader`."""
+    reader = ClipReader(clip, least)
+    deque(reader, maxlen=0)
+    return reader.fault
 
 
 def summary(faults: Iterable[ClipFault]) -> str:
@@ -157,12 +165,10 @@ def class_folders(root: str | Path, *, test_share: float = TEST_SHARE, seed: int
     With train/<class>/<name> and test/<class>/<name> (or val) each part is as it lies there. Without them, of each
     class the share `test_share` is drawn at random for testing, at least one clip of two or more. Clips that are cut
     from one recording may then come into both parts; make the two folders where that matters.
-    InputError: the folder holds no such videos, or only one part.
+    InputError: the folder holds no such videos, only one part, or two folders of one part.
     """
     root = Path(root)
-    parts: dict[Part, Path] = {
-        PART_FOLDERS[name.lower()]: root / name for name in _folders(root) if name.lower() in PART_FOLDERS
-    }
+    parts = _part_folders(root)
     clips = _parted(parts) if parts else _drawn(_videos_by_class(root), test_share, seed)
     if not clips:
         raise InputError(f"{root}: holds no videos in folders of classes; give a folder of <class>/<video>")
@@ -174,7 +180,8 @@ def class_folders(root: str | Path, *, test_share: float = TEST_SHARE, seed: int
     labelled = [
         LabelledClip(name=_name(root, path), path=path, label=numbers[name], part=part) for name, path, part in clips
     ]
-    return ClipSet(title=root.resolve().name, classes=classes, clips=_unique(root, labelled))
+    titles = [printable(name) for name in (root.resolve().name, *classes)]
+    return ClipSet(title=titles[0], classes=titles[1:], clips=_unique(root, labelled))
 
 
 def jhmdb_clips(clips: str | Path, labels: str | Path, split: int = 1) -> ClipSet:
@@ -205,6 +212,19 @@ def present(listed: ClipSet) -> ClipSet:
     absent = [clip for clip in listed.clips if clip.path.name not in folders[clip.path.parent]]
     faults = [missing(clip.name, clip.path) for clip in absent]
     return ClipSet(title=listed.title, classes=listed.classes, clips=there, missing=[*listed.missing, *faults])
+
+
+def _part_folders(root: Path) -> dict[Part, Path]:
+    """The folder of each part, if there are any. InputError: there are two of one part."""
+    found: dict[Part, Path] = {}
+    for name in _folders(root):
+        part = PART_FOLDERS.get(name.lower())
+        if part in found:
+            both = f"{found[part].name} and {name}"
+            raise InputError(f"{root}: {both} both hold clips to {part}; move one of these folders elsewhere")
+        if part is not None:
+            found[part] = root / name
+    return found
 
 
 def _parted(parts: dict[Part, Path]) -> list[tuple[str, Path, Part]]:
@@ -253,7 +273,7 @@ def _names(folder: Path) -> list[str]:
 
 
 def _name(root: Path, path: Path) -> str:
-    return path.relative_to(root).with_suffix("").as_posix()
+    return printable(path.relative_to(root).with_suffix("").as_posix())
 
 
 def _unique(root: Path, clips: list[LabelledClip]) -> list[LabelledClip]:
