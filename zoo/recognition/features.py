@@ -17,9 +17,10 @@ import torch
 from torch import Tensor
 
 from dimofs.cli import InputError
-from dimofs.datasets.labelled_clips import ClipFault, ClipReader, LabelledClip
+from dimofs.datasets.labelled_clips import ClipFault, ClipReader, LabelledClip, fault_of
 from dimofs.flow import METHODS
 from dimofs.reader import count_frames
+from dimofs.sources import printable
 from dimofs.video import Frame
 from dimofs.zoo.detection.action_localizer import ActionLocalizer
 from dimofs.zoo.detection.offsets import OffsetNet
@@ -186,8 +187,21 @@ class OpenClip:
     def _known(self, name: str) -> dict[str, Tensor] | None:
         found = known(self.measures.folder, self.measures.key(self.clip, name))
         if found is not None:
-            self.found[name] = found
+            self.found[name] = self._named(found) if name == "subject" else found
         return found
+
+    def _named(self, subject: dict[str, Tensor]) -> dict[str, Tensor]:
+        """What is known of a subject, with a fault of this clip: it may have been measured under another name, or be
+        of a clip of the same bytes."""
+        fault = as_subject(subject)[1]
+        if fault is None or (fault.name == self.clip.name and fault.reason.startswith(f"{printable(self.clip.path)}:")):
+            return subject
+        return {**subject, "fault": _letters(fault_of(self.clip, self._least))}
+
+    @property
+    def _least(self) -> int:
+        """The frames of the shortest clip that has a pair."""
+        return self.measures.pairing.delta + 1
 
     def frames(self) -> Iterator[Frame | SeenFrame]:
         """The frames that `take` wants once they passed the backbone, numbered from the clip's start, or the features
@@ -198,8 +212,10 @@ class OpenClip:
         stored = self.measures.whole(self.clip)
         if stored and not pixels:
             yield from self.measures.seen(self.clip, stored)
+            if "subject" not in self.found:
+                self.fault = fault_of(self.clip, self._least)
             return
-        reader = ClipReader(self.clip, least=self.measures.pairing.delta + 1)
+        reader = ClipReader(self.clip, self._least)
         for frame in _numbered(reader):
             if not self.measures.pairing.reads(frame.index):
                 continue
@@ -222,9 +238,7 @@ class OpenClip:
         if self.running is not None:
             subject, measured = self.running.end()
             if "subject" not in self.found:
-                fault = "" if self.fault is None else json.dumps(asdict(self.fault))
-                letters = torch.tensor(list(fault.encode()), dtype=torch.uint8)
-                self._keep("subject", {**subject.tensors(), "fault": letters})
+                self._keep("subject", {**subject.tensors(), "fault": _letters(self.fault)})
             for name, x in measured.items():
                 self._keep(name, {"x": x.clamp(-LARGEST, LARGEST).half()})
             self.running = None
@@ -237,6 +251,12 @@ class OpenClip:
 def _numbered(reader: ClipReader) -> Iterator[Frame]:
     """The frames of a clip, numbered from its start."""
     return (replace(frame, index=frame.index - reader.clip.start) for frame in reader)
+
+
+def _letters(fault: ClipFault | None) -> Tensor:
+    """A fault as a tensor, for a file."""
+    text = "" if fault is None else json.dumps(asdict(fault))
+    return torch.tensor(list(text.encode()), dtype=torch.uint8)
 
 
 def as_subject(tensors: Mapping[str, Tensor]) -> tuple[Subject, ClipFault | None]:
