@@ -3,12 +3,15 @@
 import json
 import shlex
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from dimofs.cli import InputError, arguments
+from dimofs.datasets.labelled_clips import ClipFault, ClipSet, LabelledClip
+from dimofs.files import read_json
 from dimofs.video import Frame
 from dimofs.zoo import checkpoints, recognize, train
 from dimofs.zoo.detection.features import Features
@@ -19,7 +22,7 @@ from dimofs.zoo.recognition.sheet import FRAMES, WIDTH, sheet
 from dimofs.zoo.recognition.subject import Subject
 from dimofs.zoo.training.action_options import ActionOptions
 from dimofs.zoo.training.data import Paths
-from dimofs.zoo.training.recognition import RECOGNITION, recognition_task
+from dimofs.zoo.training.recognition import RECOGNITION, _clips_to_learn, recognition_task
 from dimofs.zoo.training.run import RunOptions
 from dimofs.zoo.training.run import train as run_task
 from dimofs.zoo.training.trainer import ALONE
@@ -166,6 +169,33 @@ def test_a_video_that_fails_leaves_nothing(saved, tmp_path, capsys):
     assert len(json.loads((tmp_path / "x.recognition.json").read_text())["looked_at"]) <= FRAMES
 
 
+def test_a_folder_is_labelled_again_without_the_pictures_of_the_first_time(saved, tmp_path, capsys):
+    (tmp_path / "in").mkdir()
+    write_video(tmp_path / "in/x.mp4", pictures(4))
+    for _ in range(2):
+        assert labelled(f"--video {tmp_path}/in --weights {saved} --quiet") == 0
+    assert capsys.readouterr().err == "" and len(list((tmp_path / "in").iterdir())) == 3
+
+
+def test_no_result_takes_the_place_of_another(saved, tmp_path, capsys):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        write_video(tmp_path / folder / "x.mp4", pictures(4))
+    first, second = tmp_path / "a/x.mp4", tmp_path / "b/x.mp4"
+    # The first is named twice, and labelled once.
+    assert labelled(f"--video {first} {tmp_path}/a {second} --out {tmp_path}/o --weights {saved} --no-overlay") == 2
+    out, err = capsys.readouterr()
+    assert f"error: {second}: {first} has results of that name; run it apart with another --out" in err
+    assert len(out.splitlines()) == 1 and read_json(tmp_path / "o/x.recognition.json")["source"] == str(first)
+
+
+def test_a_damaged_video_is_told(saved, tmp_path, capsys):
+    whole = write_video(tmp_path / "x.avi", pictures(30)).read_bytes()
+    (tmp_path / "x.avi").write_bytes(whole[: len(whole) // 2])
+    assert labelled(f"--video {tmp_path}/x.avi --weights {saved} --quiet") == 0
+    assert f"warning: {tmp_path}/x.avi: ends early" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("clusters", [False, True])
 def test_training_on_folders(tmp_path, monkeypatch, clusters):
     use_tiny(monkeypatch)
@@ -204,14 +234,28 @@ def test_training_on_folders(tmp_path, monkeypatch, clusters):
         ("recognize --clips EMPTY", "holds no videos"),
         ("recognize --clips EMPTY --streams appearance", "--streams: is no option of the task recognize"),
         ("recognize --clips EMPTY --model action_mobile", "does not learn the task recognize"),
+        ("recognize --clips EMPTY/one", "trains on one class; give clips of two"),
+        ("recognize --clips EMPTY/two --validate 1", "--validate: two has no clip to test on"),
         ("pose --clips EMPTY", "--clips: is no option of the task pose"),
         ("pose --pose-clusters", "--pose-clusters: is no option"),
     ],
 )
 def test_refusals_of_training(tmp_path, line, message):
+    for name in ("one/left/a.mp4", "one/left/b.mp4", "two/left/a.mp4", "two/right/a.mp4"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
     words = line.replace("EMPTY", str(tmp_path)).split()
     with pytest.raises(InputError, match=message):
         train.main(**arguments(train.main, [*words, "--out", str(tmp_path / "run")]))
+
+
+def test_missing_clips_are_told_to_who_trains(capsys):
+    clips = [LabelledClip(name=name, path=Path(name), label=label, part="train") for label, name in enumerate("ab")]
+    lost = ClipFault("c", "missing", "clips/c.avi: no such file", used=False)
+    listed = ClipSet(title="set", classes=["left", "right"], clips=clips, missing=[lost])
+    assert _clips_to_learn(listed, validate=False) == clips
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == ["note: missing: clips/c.avi: no such file", "note: 1 missing"]
 
 
 def test_the_shipped_model_loads_and_names_jhmdbs_actions():

@@ -86,6 +86,7 @@ def recognition_task(
     nobody.
     """
     data = _labelled(options, paths)
+    clips = _clips_to_learn(data, validate)
     arguments = {"class_names": list(data.classes), "cells": options.cells, "hidden": options.hidden, "delta": DELTA}
     arguments |= {} if variant is None else {"variant": variant}
     model = PRESETS[preset](**arguments).eval()
@@ -93,7 +94,6 @@ def recognition_task(
     start(model, weights)
     pairing = Pairing(every=every, delta=DELTA)
     measures = ClipMeasures(model.to(pick_device(device)), options.cache, pairing=pairing)
-    clips: Sequence[LabelledClip] = data.part("train") if validate else data.clips
     train = _surveyed(measures, clips, data)
     test = _surveyed(measures, data.part("test"), data) if validate else None
     pairs = fit_pairs(train)
@@ -106,6 +106,20 @@ def recognition_task(
         recipe=recipe, table=_table(measures, pairs, ids), held_out_table=_held_out(measures, test, found),
         measures=measures, train=train, test=test,
     )  # fmt: skip
+
+
+def _clips_to_learn(data: ClipSet, validate: bool) -> Sequence[LabelledClip]:
+    """The clips to train on; those that are missing are told. InputError: a part has none, or all are of one class."""
+    clips = data.part("train") if validate else data.clips
+    if validate and not data.part("test"):
+        raise InputError(f"--validate: {data.title} has no clip to test on; leave it out, or give more clips")
+    if len({clip.label for clip in clips}) < 2:
+        raise InputError(f"{data.title}: trains on one class; give clips of two at least")
+    for fault in data.missing:
+        print(f"note: {fault.kind}: {fault.reason}", file=sys.stderr)
+    if data.missing:
+        print(f"note: {summary(data.missing)}", file=sys.stderr)
+    return clips
 
 
 def _table(measures: ClipMeasures, pairs: FitPairs, ids: Tensor) -> RegionTable:
