@@ -27,9 +27,9 @@ of R(2+1)D's log-probabilities and ours; --rows takes the names of these rows, t
 
 --root takes Diving48's folder (see dimofs.datasets.diving48) or any other that dimofs.datasets knows, --clips a folder
 of videos for each class. Clips that are missing, short, damaged or show nobody are counted and named; those of the test
-part count as wrong unless they are missing. Everything is kept in --cache: a command that was stopped continues where
-it was, --stage stops after a stage, and other rows read what they share. `dimofs.zoo.extract` measures clips by many
-processes or machines first.
+part are classified from zeros, as clips of which nothing is known, unless they are missing. Everything is kept in
+--cache: a command that was stopped continues where it was, --stage stops after a stage, and other rows read what they
+share. `dimofs.zoo.extract` measures clips by many processes or machines first.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ from typing import Annotated, Any, Literal
 from dimofs.cli import RESULT, InputError, Range, run
 from dimofs.datasets.labelled_clips import PARTS, ClipSet
 from dimofs.eval.exclusions import check_distinct, check_options
-from dimofs.eval.tables.peers import PeerBench
-from dimofs.eval.tables.recognition import RecognitionBench
+from dimofs.eval.tables.peers import FUSION, KINETICS, PeerBench
+from dimofs.eval.tables.recognition import FINAL, RecognitionBench
 from dimofs.eval.tables.table4 import Stage, chosen_peers, chosen_rows, clusters, features, localizer, table4
 from dimofs.files import write_json
 from dimofs.memory import keep_freed_memory
@@ -79,8 +79,8 @@ def main(
 ) -> None:
     check_options(main, dict(locals()), conflicts=CONFLICTS)
     check_distinct("seeds", list(seeds))
-    if kinetics is not None and not chosen_peers(rows, peers):
-        raise InputError("--kinetics: weights of a peer; give --peers, or its name in --rows")
+    check_distinct("rows", rows or [])
+    check_peers(rows, peers, kinetics=kinetics, segments=segments)
     if table is None and stage is None:
         raise InputError("nothing to do: give --table 4, or --stage with one of its stages")
     chosen = chosen_rows(rows)
@@ -92,6 +92,11 @@ def main(
         clips=listed, measures=measures, recipe=ACTIONS.changed(steps=steps), hidden=hidden, clusters=count,
         seeds=list(seeds), folder=cache, names=list(dict.fromkeys(name for row in chosen for name in row.measures)),
     )  # fmt: skip
+    snippets = Snippets(model, cache, segments=segments, every=data.every)
+    others = PeerBench(clips=listed, snippets=snippets, seeds=list(seeds), kinetics=kinetics)
+    if kinetics is not None:
+        # Wrong weights are told before hours of measuring.
+        _ = others.network
     keep_freed_memory()
     with recorded(html, "Fine-grained recognition") as _:
         result: dict[str, Any] = {"features": features(bench)}
@@ -100,11 +105,22 @@ def main(
         if stage == "localizer":
             result["localizer"] = localizer(bench, chosen)
         if stage == "classify" or table is not None:
-            snippets = Snippets(model, cache, segments=segments, every=data.every)
-            others = PeerBench(clips=listed, snippets=snippets, seeds=list(seeds), kinetics=kinetics)
             result |= table4(bench, chosen, others, chosen_peers(rows, peers))
     if json is not None:
         write_json(json, result)
+
+
+def check_peers(rows: list[str] | None, peers: bool, *, kinetics: Path | None, segments: int) -> None:
+    """InputError: a row of other systems lacks what it needs, or an option belongs to none of the rows."""
+    asked, named = rows or [], chosen_peers(rows, peers)
+    if KINETICS in asked and kinetics is None:
+        raise InputError(f"--rows {KINETICS!r}: needs weights; give --kinetics r2plus1d_18.pth")
+    if FUSION in asked and FINAL not in asked:
+        raise InputError(f"--rows {FUSION!r}: is a sum with {FINAL!r}; name that row, too")
+    if kinetics is not None and not {KINETICS, FUSION} & set(named):
+        raise InputError("--kinetics: weights of a peer; give --peers, or its name in --rows")
+    if segments != SEGMENTS and not any(name.startswith(("TSN", "TRN")) for name in named):
+        raise InputError("--segments: of TSN and TRN; give --peers, or their names in --rows")
 
 
 def check_parts(data: ClipSet) -> None:

@@ -292,6 +292,33 @@ def test_stored_features_serve(folder, tmp_path):
         torch.testing.assert_close(stored[name]["x"], fresh[name]["x"], atol=1e-2, rtol=1e-2)
 
 
+def broken(path: Path) -> LabelledClip:
+    """A clip that ends in the middle."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    whole = film(path.with_suffix(".avi"), 30, 3)
+    path.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    return LabelledClip(name=path.stem, path=path, label=0, part="train")
+
+
+def test_a_fault_names_the_clip_that_has_it(folder, tmp_path):
+    tool = measures(folder, tmp_path / "cache")
+    first = broken(tmp_path / "first.avi")
+    fault = tool.subject(first)[1]
+    assert fault is not None and fault.kind == "damaged" and fault.used
+    # The same bytes under other names are not measured again.
+    other = broken(tmp_path / "moved/other.avi")
+    expected = replace(fault, name="other", reason=fault.reason.replace(str(first.path), str(other.path)))
+    assert tool.subject(other)[1] == expected != fault
+
+
+def test_stored_features_hide_no_fault(folder, tmp_path):
+    tool, clip = measures(folder, tmp_path / "cache"), broken(tmp_path / "x.avi")
+    tool.stored.features(clip.path, range(len(list(ClipReader(clip)))))
+    assert tool.whole(clip)
+    fault = tool.subject(clip)[1]
+    assert fault is not None and fault.kind == "damaged" and fault.used
+
+
 def test_clips_pass_the_backbone_together(folder, tmp_path, monkeypatch):
     tool, clips = measures(folder, tmp_path / "together"), class_folders(folder).part("test")
     sizes, features = [], tool.model.features
@@ -421,6 +448,13 @@ def test_rows_are_ours_and_others():
         ("--table 4 --stage features --clips FOLDER", "exclude each other"),
         ("--table 4 --clips FOLDER --rows final", "--rows 'final': is none of init"),
         ("--table 4 --clips FOLDER --seeds 1 1", "given twice"),
+        ("--table 4 --clips FOLDER --rows TRN TRN", "--rows: TRN is given twice"),
+        ("--table 4 --clips FOLDER --rows 'R(2+1)D, Kinetics'", "needs weights; give --kinetics"),
+        ("--table 4 --clips FOLDER --rows 'ours + R(2+1)D'", "is a sum with 'final"),
+        ("--table 4 --clips FOLDER --rows TRN --kinetics absent.pth", "--kinetics: weights of a peer"),
+        ("--table 4 --clips FOLDER --peers --kinetics absent.pth", "absent.pth"),
+        ("--table 4 --clips FOLDER --segments 9", "--segments: of TSN and TRN"),
+        ("--table 4 --clips FOLDER --segments 9 --rows C3D", "--segments: of TSN and TRN"),
         ("--table 4 --jhmdb FOLDER", "needs --jhmdb-labels"),
         ("--table 4 --clips EMPTY/two", "holds no videos"),
         ("--table 4 --clips EMPTY/one", "trains on one class"),

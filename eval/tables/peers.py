@@ -121,7 +121,7 @@ class PeerBench:
 
     def _kinetics(self, clip: LabelledClip) -> Tensor:
         """[1, 512], the features of the given R(2+1)D of a clip."""
-        model = self._network
+        model = self.network
         pixels = self.snippets.pixels(clip, r2plus1d.FRAMES, r2plus1d.SIDE)
 
         @torch.inference_mode()
@@ -132,7 +132,8 @@ class PeerBench:
         return kept(self.snippets.folder, f"r2plus1d {digest(model)} {tensors_digest([('x', pixels)])}", compute)["x"]
 
     @cached_property
-    def _network(self) -> R2Plus1D:
+    def network(self) -> R2Plus1D:
+        """The R(2+1)D-18 of the given weights. InputError: there are none, or they do not fit."""
         if self.kinetics is None:
             raise InputError(f"{KINETICS}: needs weights; give --kinetics r2plus1d_18.pth")
         return load_r2plus1d(self.kinetics)
