@@ -72,6 +72,13 @@ def test_clips_that_cannot_be_used_are_named(clips, capsys):
     assert lines[1] == "error: short: clips/train/clap/short.mp4: has 3 frames, 6 are needed"
 
 
+def test_a_cache_that_cannot_be_written_is_told_before_clips_are_measured(clips, capsys):
+    Path("file").touch()
+    with pytest.raises(InputError, match=r"file/clip\.safetensors: cannot write"):
+        command("--cache file")
+    assert capsys.readouterr().err == ""
+
+
 def test_what_cannot_be_measured_is_refused(clips, monkeypatch):
     with pytest.raises(InputError, match="--names depth: not one of dimofs"):
         command("--names depth")

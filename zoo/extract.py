@@ -5,7 +5,11 @@
     python -m dimofs.zoo.extract --root /shared/DIVING48 --cache /shared/features --ray auto
 
 Each clip is decoded and passes the backbone once: the main person's box and joints in every Frame A, and the DiMoFs to
-the frame `--delta` later at each joint. `dimofs.eval.diving48` with the same options then finds them in --cache.
+the frame `--delta` later at each joint. `dimofs.eval.diving48` with the same options then finds them in --cache. They
+are what the row "init (pose + DiMoFs)" of Table 4 reads; for all rows give
+
+    --names dimofs random stranger difference absolute farneback appearance 'pooled dimofs' 'pooled random' \\
+        'pooled stranger' 'pooled difference' 'pooled absolute'
 
 A clip's files appear whole under names that depend on all that they are made of. A run that was stopped or killed
 continues where it was, and processes and machines can join or leave. With --ray the clips and the cache must be on
@@ -25,13 +29,14 @@ import torch
 from dimofs.cli import InputError, Range, run
 from dimofs.cluster import TaskSize, all_done, connected, do_here
 from dimofs.datasets.labelled_clips import LabelledClip
+from dimofs.files import check_writable
 from dimofs.memory import keep_freed_memory
 from dimofs.zoo.devices import await_ranks, pick_device, rank_and_world
 from dimofs.zoo.recognition.clip_options import ClipOptions
 from dimofs.zoo.recognition.clip_pass import MOTIONS, STREAMS
 from dimofs.zoo.recognition.features import ClipMeasures, as_subject
 
-# What is measured unless told otherwise: what the rows "pose + DiMoFs" of Table 4 read.
+# What is measured unless told otherwise: what the row "init (pose + DiMoFs)" of Table 4 reads.
 USUAL = ("dimofs",)
 
 
@@ -95,6 +100,7 @@ def main(
         if name not in (*MOTIONS, *STREAMS):
             raise InputError(f"--names {name}: not one of {', '.join((*MOTIONS, *STREAMS))}")
     listed = data.read()
+    check_writable(data.cache / "clip.safetensors")
     if rank == 0:
         print(listed.described())
     make = ExtractWork(options=data, names=names, device=device, threads=threads, strangers=listed.part("train"))
