@@ -9,7 +9,8 @@ order, reversed, with the limbs in another order, and twice as fast; the first f
 frame, or all 44 without their order, tell nothing there: chance is 25 %. Fewer frames at fixed places do tell
 something, since other frames are there, so compare with `eval.diving48 --peers --segments 44`.
 
-Clips that are there already are kept, so that a run that was stopped continues.
+Clips that are there already are kept, so that a run that was stopped continues; a folder with clips of other options is
+refused.
 """
 
 from __future__ import annotations

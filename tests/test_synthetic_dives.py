@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dimofs.cli import InputError
 from dimofs.datasets.diving48 import Dive, open_clip_set, read_vocabulary
 from dimofs.datasets.labelled_clips import ClipReader
 from dimofs.datasets.synthetic import dives
@@ -133,5 +134,10 @@ def test_dives_are_written_once_by_class_and_part(tmp_path, monkeypatch):
     monkeypatch.setattr(dives, "shots", lambda scene: pytest.fail("drawn again"))
     # The command draws the same, here of the first and the twenty-fourth kind.
     with pytest.raises(pytest.fail.Exception, match="drawn again"):
-        write_clips(out=tmp_path, kinds=2, train=2, test=1, length=8, quiet=True)
+        write_clips(out=tmp_path / "other", kinds=2, train=2, test=1, length=8, quiet=True)
     assert list(write_dives(tmp_path, small, train=2, test=1, length=3)) == paths
+    # With three clips to train on, the one to test on would be among them.
+    with pytest.raises(InputError, match=r"holds test/Back_15som_NoTwis_PIKE/00000002\.mkv, of other options"):
+        list(write_dives(tmp_path, small, train=3, test=1, length=3))
+    with pytest.raises(InputError, match="give another folder"):
+        list(write_routines(tmp_path, train=1, test=1))

@@ -22,13 +22,14 @@ All end with the first frame held, so that in pairs of frames that far apart eac
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
+from dimofs.cli import InputError
 from dimofs.datasets.diving48 import Dive
 from dimofs.datasets.synthetic import casting, puppets, wardrobe
 from dimofs.datasets.synthetic.clips import Scene
@@ -255,23 +256,30 @@ def write_dives(
 ) -> Iterator[Path]:
     """Write so many dives of each kind to FOLDER/train/KIND and FOLDER/test/KIND, unless they are there; their paths.
 
-    Every clip has a diver, clothes and a place of its own.
+    Every clip has a diver, clothes and a place of its own. InputError: the folder holds other clips.
     """
+    dives = {}
     for number, kind in enumerate(kinds):
         for place in range(train + test):
             own = (seed * 1000 + number) * 1000 + place
             path = _path(folder, "train" if place < train else "test", folder_of(kind), own)
-            if not path.exists():
-                write_lossless(path, shots(DiveScene(own, kind, length=length)))
-            yield path
+            dives[path] = own, kind
+    _check_alone(folder, dives)
+    for path, (own, kind) in dives.items():
+        if not path.exists():
+            write_lossless(path, shots(DiveScene(own, kind, length=length)))
+        yield path
 
 
 def write_routines(folder: Path, *, train: int, test: int, seed: int = 0) -> Iterator[Path]:
     """Write so many routines of each kind to FOLDER/train/KIND and FOLDER/test/KIND, unless they are there; their
-    paths. The four kinds of one seed are in the same part."""
+    paths. The four kinds of one seed are in the same part. InputError: the folder holds other clips."""
+    places = {}
     for place in range(train + test):
         own, part = seed * 1000 + place, "train" if place < train else "test"
-        paths = {kind: _path(folder, part, kind, own) for kind in ROUTINES}
+        places[own] = {kind: _path(folder, part, kind, own) for kind in ROUTINES}
+    _check_alone(folder, {path for paths in places.values() for path in paths.values()})
+    for own, paths in places.items():
         if not all(path.exists() for path in paths.values()):
             frames = shots(RoutineScene(own))
             for kind, path in paths.items():
@@ -282,6 +290,14 @@ def write_routines(folder: Path, *, train: int, test: int, seed: int = 0) -> Ite
 def shots(scene: Scene) -> list[np.ndarray]:
     """All frames of a scene, [H, W, 3] uint8."""
     return [scene.shoot(number).frame for number in range(scene.length)]
+
+
+def _check_alone(folder: Path, paths: Collection[Path]) -> None:
+    """InputError: the folder holds clips besides these. With other numbers of clips the same scene may be in the other
+    part."""
+    for path in sorted(folder.glob("t*/*/*.mkv")):
+        if path not in paths:
+            raise InputError(f"{folder}: holds {path.relative_to(folder)}, of other options; give another folder")
 
 
 def _path(folder: Path, part: Literal["train", "test"], kind: str, seed: int) -> Path:
