@@ -155,6 +155,10 @@ def test_the_command_labels_a_video(saved, tmp_path, capsys):
     assert labelled(f"--video {video} --weights {saved} --out {tmp_path}/o --no-overlay --every 4 --quiet") == 0
     assert [path.name for path in (tmp_path / "o").iterdir()] == ["x.recognition.json"]
     assert len(json.loads((tmp_path / "o/x.recognition.json").read_text())["looked_at"]) == 3
+    # Frames count from the video's start.
+    assert labelled(f"--video {video} --weights {saved} --out {tmp_path}/o --start 0.16 --every 3 --quiet") == 0
+    looked_at = read_json(tmp_path / "o/x.recognition.json")["looked_at"]
+    assert [(one["frame"], one["time"]) for one in looked_at] == [(4, 0.16), (7, 0.28)]
 
 
 def test_a_video_that_fails_leaves_nothing(saved, tmp_path, capsys):

@@ -13,7 +13,8 @@ NAME.recognition.json holds
      "looked_at": [{"frame": 0, "time": 0.0, "box": [x1, y1, x2, y2], "score": 0.98, "weight": 0.02,
                     "joints": {"nose": [x, y, confidence, weight], ...}}]}
 
-A weight is by how much the label's probability falls without the frame, or without what is seen around the joint.
+Frames are numbered from the video's start, whatever --start says. A weight is by how much the label's probability falls
+without the frame, or without what is seen around the joint.
 NAME.recognition.png shows the frames of the largest weights, and joints from blue (against the label) to red (for it).
 
 A classifier knows the classes that it was trained on and gives one of them to every video: a low confidence means that
@@ -25,7 +26,7 @@ An input that fails is reported in one line, the others are still processed, and
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
 from math import ceil, inf
@@ -116,9 +117,9 @@ def run_source(source: Source, folder: Path, model: Recognizer, options: Recogni
         print(f"{source.text}: {shown} -> {files}")
 
 
-def find(source: Source, model: Recognizer, options: RecognizeOptions) -> tuple[Recognition, list[float]]:
-    """What a source shows, and the time of each of its frames, seconds."""
-    times: list[float] = []
+def find(source: Source, model: Recognizer, options: RecognizeOptions) -> tuple[Recognition, dict[int, float]]:
+    """What a source shows, and the time of each of its frames, seconds. Frames are numbered from the source's start."""
+    times: dict[int, float] = {}
     with closing(open_clip(source)) as clip:
         total = clip.count(options.start, options.end)
         every = options.every or max(1, ceil((total or 1) / MOST_PAIRS))
@@ -131,24 +132,25 @@ def find(source: Source, model: Recognizer, options: RecognizeOptions) -> tuple[
         raise InputError(f"{source.text}: shows nobody; give a video of a person")
     if clip.complaint:
         print(f"warning: {clip.complaint}", file=sys.stderr)
-    return found, times
+    numbers = torch.tensor(list(times))[found.subject.numbers]
+    return replace(found, subject=replace(found.subject, numbers=numbers)), times
 
 
-def _timed(frames: Iterable[Frame], times: list[float]) -> Iterator[Frame]:
-    """The frames, numbered from 0; their times are added to `times`."""
+def _timed(frames: Iterable[Frame], times: dict[int, float]) -> Iterator[Frame]:
+    """The frames, numbered from 0; their times are added to `times` under their own numbers."""
     for number, frame in enumerate(frames):
-        times.append(frame.time)
+        times[frame.index] = frame.time
         yield replace(frame, index=number)
 
 
 def _frames(source: Source, options: RecognizeOptions, numbers: Collection[int]) -> dict[int, np.ndarray]:
     """Some of the frames by number, [H, W, 3] uint8."""
     with closing(open_clip(source)) as clip:
-        frames = enumerate(clip.frames(options.start, options.end))
-        return {number: frame.pixels for number, frame in frames if number in numbers}
+        frames = clip.frames(options.start, options.end)
+        return {frame.index: frame.pixels for frame in frames if frame.index in numbers}
 
 
-def described(found: Recognition, model: Recognizer, times: Sequence[float]) -> dict[str, Any]:
+def described(found: Recognition, model: Recognizer, times: Mapping[int, float]) -> dict[str, Any]:
     """The content of the JSON file, classes from the most probable one on."""
     order = found.probabilities.argsort(descending=True).tolist()
     named = {model.class_names[i]: round(float(found.probabilities[i]), 4) for i in order}
