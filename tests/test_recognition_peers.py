@@ -14,6 +14,7 @@ from dimofs.datasets.labelled_clips import LabelledClip, class_folders
 from dimofs.eval.tables import peers
 from dimofs.eval.tables.peers import FUSION, KINETICS, PeerBench, peer_rows
 from dimofs.zoo.converters.torchvision_video import load_r2plus1d
+from dimofs.zoo.recognition import snippets as snippets_module
 from dimofs.zoo.recognition import trn
 from dimofs.zoo.recognition.c3d import C3D
 from dimofs.zoo.recognition.r2plus1d import R2Plus1D
@@ -154,6 +155,20 @@ def test_pixels_are_evenly_spaced_frames(tmp_path):
     assert pixels.shape == (3, 4, 8, 8) and pixels.dtype == torch.uint8
     shown = [number(frame) for frame in pixels.permute(1, 2, 3, 0).numpy()]
     assert shown == [2, 6, 10, 14]
+
+
+def test_the_last_frame_of_a_damaged_clip_stands_in(tmp_path, monkeypatch):
+    """The packets of a long video are counted, and not all of them decode."""
+    monkeypatch.setattr(snippets_module, "count_frames", lambda _: 32)
+    snippets = Snippets(tiny_model(), tmp_path / "kept", segments=4)
+    clip = clip_of(write_clip(tmp_path / "a.mp4", 16))
+    shown = [number(frame) for frame in snippets.pixels(clip, 4, 8).permute(1, 2, 3, 0).numpy()]
+    assert shown == [4, 12, 15, 15]
+    rgb = snippets.rgb(clip)
+    assert torch.equal(rgb[2], rgb[3]) and not torch.equal(rgb[1], rgb[2])
+    (tmp_path / "text.mp4").write_text("no video")
+    with pytest.raises(InputError, match=r"text\.mp4: no frame decodes"):
+        snippets.pixels(clip_of(tmp_path / "text.mp4"), 4, 8)
 
 
 def test_flow_of_a_moving_square_points_where_it_moves(tmp_path):

@@ -129,9 +129,17 @@ def stacked(parts: Sequence[Tensor]) -> Tensor:
 
 
 def _pixels(clip: LabelledClip, numbers: Collection[int]) -> dict[int, np.ndarray]:
-    """Frames of a clip by number from its start, [H, W, 3] uint8 RGB."""
-    frames = ((frame.index - clip.start, frame.pixels) for frame in ClipReader(clip))
-    return {number: pixels for number, pixels in frames if number in numbers}
+    """Frames of a clip by number from its start, [H, W, 3] uint8 RGB. The last one stands in for those that a damaged
+    clip lacks at its end. InputError: none decodes."""
+    found: dict[int, np.ndarray] = {}
+    last = None
+    for frame in ClipReader(clip):
+        last = frame.pixels
+        if frame.index - clip.start in numbers:
+            found[frame.index - clip.start] = last
+    if last is None:
+        raise InputError(f"{clip.path}: no frame decodes; leave the clip out")
+    return {number: found.get(number, last) for number in numbers}
 
 
 def _resized(frame: np.ndarray, width: int, height: int | None = None) -> np.ndarray:
