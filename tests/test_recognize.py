@@ -12,6 +12,7 @@ import torch
 from dimofs.cli import InputError, arguments
 from dimofs.datasets.labelled_clips import ClipFault, ClipSet, LabelledClip
 from dimofs.files import read_json
+from dimofs.picture import Picture
 from dimofs.video import Frame
 from dimofs.zoo import checkpoints, recognize, train
 from dimofs.zoo.detection.features import Features
@@ -198,6 +199,15 @@ def test_a_damaged_video_is_told(saved, tmp_path, capsys):
     (tmp_path / "x.avi").write_bytes(whole[: len(whole) // 2])
     assert labelled(f"--video {tmp_path}/x.avi --weights {saved} --quiet") == 0
     assert f"warning: {tmp_path}/x.avi: ends early" in capsys.readouterr().err
+
+
+def test_images_of_several_sizes_are_refused(saved, tmp_path, capsys):
+    (tmp_path / "shots").mkdir()
+    for place, image in enumerate(pictures(5)):
+        Picture(image[:, : 64 - 8 * (place == 3)]).save(tmp_path / f"shots/{place}.png")
+    assert labelled(f"--video {tmp_path}/shots --weights {saved} --quiet") == 2
+    error = f"error: {tmp_path}/shots: the size changes from 64x48 to 56x48 at frame 3; give images of one size"
+    assert capsys.readouterr().err.splitlines() == [error]
 
 
 @pytest.mark.parametrize("clusters", [False, True])

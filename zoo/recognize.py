@@ -125,7 +125,7 @@ def find(source: Source, model: Recognizer, options: RecognizeOptions) -> tuple[
         every = options.every or max(1, ceil((total or 1) / MOST_PAIRS))
         frames = clip.frames(options.start, options.end)
         bar = tqdm(frames, source.name, total, leave=False, unit="frame", disable=options.quiet)
-        found = model.recognize(_timed(bar, times), every)
+        found = model.recognize(_timed(bar, times, source), every)
     if len(times) <= model.delta:
         raise InputError(f"{source.text}: has {len(times)} frames; a pair needs {model.delta + 1}")
     if found is None:
@@ -136,9 +136,17 @@ def find(source: Source, model: Recognizer, options: RecognizeOptions) -> tuple[
     return replace(found, subject=replace(found.subject, numbers=numbers)), times
 
 
-def _timed(frames: Iterable[Frame], times: dict[int, float]) -> Iterator[Frame]:
-    """The frames, numbered from 0; their times are added to `times` under their own numbers."""
+def _timed(frames: Iterable[Frame], times: dict[int, float], source: Source) -> Iterator[Frame]:
+    """The frames, numbered from 0; their times are added to `times` under their own numbers.
+
+    InputError: their sizes differ.
+    """
+    size = None
     for number, frame in enumerate(frames):
+        size = size or frame.size
+        if frame.size != size:
+            change = f"{size[1]}x{size[0]} to {frame.size[1]}x{frame.size[0]} at frame {frame.index}"
+            raise InputError(f"{source.text}: the size changes from {change}; give images of one size")
         times[frame.index] = frame.time
         yield replace(frame, index=number)
 
