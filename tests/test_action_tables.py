@@ -113,7 +113,7 @@ def moving(folder, speed: int, count: int = 4) -> LabelledClip:
 @pytest.mark.parametrize("method", ["farneback", "dis"])
 def test_flow_is_pooled_as_the_dimofs_are(tmp_path, method):
     pytest.importorskip("cv2")
-    found = flow_stream(moving(tmp_path, 3), regions(2), method, 1, 3).view(4, 2, 3, 3).float()
+    found = flow_stream(moving(tmp_path, 3), regions(2), method, torch.tensor([1, 2]), 3).view(4, 2, 3, 3).float()
     assert (found[::2, 0] - 3).abs().mean() < 0.7 and found[::2, 1].abs().mean() < 0.5
 
 
@@ -123,7 +123,9 @@ def test_columns_by_name_and_by_streams():
     named, own = chosen_columns(["f_B", "appearance+dimofs@-20+steady@5"], aligning=True)
     assert named.streams == ("appearance", "later@10") and own.streams == ["appearance", "dimofs@-20", "steady@5"]
     assert reach([named]) == 10 and reach([own]) == 5 and reach([Column("x", ["dimofs@random"])]) == 40
-    assert reach([Column("x", ["appearance"])]) == 0
+    assert reach([Column("x", ["appearance"])]) == 0 and reach([Column("x", ["appearance", "dimofs@-5"])]) == 0
+    # Of twins no more frames are drawn than this, and the inflated backbone reads four, three apart.
+    assert reach(chosen_columns(["inflated 3D"], aligning=True)) == 9
 
 
 def test_controls_are_of_the_same_kind():
@@ -214,6 +216,21 @@ def test_streams_by_name(tmp_path):
     assert stream("inflated").shape == stream("appearance").shape
 
 
+def test_flow_at_a_random_delta_is_not_that_of_a_frame_to_itself(tmp_path):
+    pytest.importorskip("cv2")
+    clip, given = moving(tmp_path, 1, count=60), regions(50)
+    sources = StreamSources(tiny_action(["wave", "sit"]).eval(), tmp_path / "cache", [clip])
+    found = sources.named("farneback@random")(clip, given).abs().sum(1)[::2]
+    assert 0 < (found < 1).sum() < 10 and (found > 10).sum() > 30
+
+
+def test_a_frame_of_another_clip_needs_another_clip(tmp_path):
+    clip = moving(tmp_path, 2)
+    sources = StreamSources(tiny_action(["wave", "sit"]).eval(), tmp_path / "cache", [clip])
+    with pytest.raises(InputError, match="there is no other clip than 2; give more"):
+        sources.named("stranger@10")(clip, regions(4))
+
+
 # --- inflation ---
 
 
@@ -288,6 +305,7 @@ def test_depths_without_a_middle_are_refused():
         ("--jhmdb x --jhmdb-labels absent --table 3", "absent/splits: holds no lists"),
         ("--jhmdb x --jhmdb-labels y --figure 7 --plot x.doc", "--plot x.doc: the name must end in"),
         ("--jhmdb x --jhmdb-labels y --figure 7 --kinds flow", "--kinds 'flow@random': expected appearance, "),
+        ("--jhmdb x --jhmdb-labels y --figure 7 --kinds stranger", "another clip has no delta; leave it out"),
     ],
 )
 def test_options_that_would_be_ignored_are_refused(line, message):

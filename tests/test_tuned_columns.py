@@ -121,3 +121,17 @@ def test_columns_that_the_backbone_does_not_make_are_refused():
     for name in ("Farneback", "pose", "inflated 3D", "B of another clip", "best"):
         with pytest.raises(InputError, match=r"--tune: '[a-z0-9@]+' is not of the backbone"):
             check_tuned(chosen_columns([name], aligning=True))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("appearance+dimofs@random", "'dimofs@random' has no delta of its own; give one, as in dimofs@10"),
+        ("appearance+random@random", "'random@random' has no delta of its own"),
+        ("appearance+random@10+dimofs@10", r"'appearance\+random@10\+dimofs@10' has streams of two offset nets"),
+    ],
+)
+def test_columns_without_a_delta_or_of_two_offset_nets_are_refused(name, message):
+    """A model has one offset net, and its frames B come after a number of frames."""
+    with pytest.raises(InputError, match=f"--tune: {message}"):
+        check_tuned(chosen_columns([name], aligning=True))

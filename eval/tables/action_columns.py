@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from dimofs.cli import InputError
 from dimofs.eval.tables.action_streams import LONGEST
 from dimofs.flow import METHODS
+from dimofs.zoo.backbones.inflated import FRAMES, STRIDE
 from dimofs.zoo.detection.action_localizer import KINDS
 
 # Kinds of streams that another offset net gives, those that only aligning detectors have, and others; see
@@ -78,11 +79,18 @@ def check_stream(option: str, text: str, aligning: bool) -> None:
     kind, _, delta = text.partition("@")
     if text not in STILL and not (kind in MOVING and re.fullmatch(r"-?\d{1,3}|random", delta)):
         raise InputError(f"{option} {text[:40]!r}: expected appearance, inflated, or as in {'@10, '.join(MOVING)}@10")
+    if text == "stranger@random":
+        raise InputError(f"{option} {text}: a frame of another clip has no delta; leave it out")
     if kind in ALIGNING_KINDS and not aligning:
         raise InputError(f"{option} {text}: is of offset nets that align; give other --weights")
 
 
 def reach(columns: Sequence[Column]) -> int:
     """How many frames after Frame A the streams of these columns read at most."""
-    deltas = [stream.partition("@")[2] for column in columns for stream in column.streams]
-    return max((LONGEST if delta == "random" else int(delta or 0) for delta in deltas), default=0)
+    return max((_reach(*stream.partition("@")[::2]) for column in columns for stream in column.streams), default=0)
+
+
+def _reach(kind: str, delta: str) -> int:
+    if kind == "inflated":
+        return STRIDE * (FRAMES - 1)
+    return LONGEST if delta == "random" else int(delta or 0)

@@ -10,6 +10,7 @@ from zlib import crc32
 import torch
 from torch import Tensor, nn
 
+from dimofs.cli import InputError
 from dimofs.flow import METHODS
 from dimofs.reader import read_frames
 from dimofs.zoo.backbones.inflated import clip_features
@@ -51,7 +52,7 @@ class StreamSources:
         kind, _, delta = name.partition("@")
         shift = RANDOM if delta == "random" else int(delta or 0)
         if kind in METHODS:
-            return lambda clip, regions: self._flow(clip, regions, kind, shift or 0)
+            return lambda clip, regions: self._flow(clip, regions, kind, shift)
         if kind in self.controls:
             other = self.controls[kind]
             return lambda clip, regions: other.stream(clip, regions, "dimofs", _later(clip, regions, shift))
@@ -62,17 +63,21 @@ class StreamSources:
         return lambda clip, regions: self.trained.stream(clip, regions, kind, _later(clip, regions, shift))
 
     def _stranger(self, clip: LabelledClip, regions: Regions) -> Partner:
-        """Frames of another clip, as many as the regions have."""
+        """Frames of another clip, as many as the regions have. InputError: there is no other clip."""
         others = [other for other in self.strangers if other.name != clip.name]
+        if not others:
+            raise InputError(f"--columns: there is no other clip than {clip.name}; give more, or leave strangers out")
         other = others[sum(clip.name.encode()) % len(others)]
         return Partner(other.path, regions.numbers.clamp(max=other.length - 1))
 
-    def _flow(self, clip: LabelledClip, regions: Regions, method: str, delta: int) -> Tensor:
+    def _flow(self, clip: LabelledClip, regions: Regions, method: str, delta: int | None) -> Tensor:
         cells, file = self.trained.model.cells, self.trained.features.file(clip.path).name
-        key = f"flow {method} {delta} {cells} {file} "
+        partner = _later(clip, regions, delta)
+        numbers = regions.numbers if partner is None else partner.numbers
+        key = f"flow {method} {numbers.tolist() if delta is RANDOM else delta} {cells} {file} "
         key += tensors_digest((name, getattr(regions, name)) for name in ("numbers", "frames", "boxes"))
         folder = self.trained.features.folder
-        return kept(folder, key, lambda: {"x": flow_stream(clip, regions, method, delta, cells)})["x"]
+        return kept(folder, key, lambda: {"x": flow_stream(clip, regions, method, numbers, cells)})["x"]
 
     def _inflated(self, clip: LabelledClip, regions: Regions) -> Tensor:
         cache = self.trained
@@ -87,12 +92,13 @@ class StreamSources:
         return kept(cache.features.folder, key, compute)["x"]
 
 
-def flow_stream(clip: LabelledClip, regions: Regions, method: str, delta: int, cells: int) -> Tensor:
-    """Optical flow from each Frame A to the frame `delta` later, through the same RoIAlign: [K, 2 * cells * cells].
+def flow_stream(clip: LabelledClip, regions: Regions, method: str, others: Tensor, cells: int) -> Tensor:
+    """Optical flow from each Frame A to its Frame B, through the same RoIAlign: [K, 2 * cells * cells].
 
-    The flow is averaged to cells of four pixels of the input, those of the finest level, and is in pixels of the frame.
+    others: [F], the numbers of the frames B. The flow is averaged to cells of four pixels of the input, those of the
+    finest level, and is in pixels of the frame.
     """
-    numbers = later(regions.numbers, clip.length, delta).tolist()
+    numbers = others.tolist()
     wanted = sorted({*numbers, *regions.numbers.tolist()})
     frames = dict(zip(wanted, read_frames(clip.path, wanted), strict=True))
     fields = []

@@ -161,14 +161,20 @@ def tuned_trial(comparison: Comparison, sources: StreamSources, column: Column, 
 
 
 def check_tuned(columns: Sequence[Column]) -> None:
-    """InputError: a column has a stream that the backbone does not make."""
+    """InputError: a column has a stream that the backbone does not make or without a delta, or two offset nets."""
     for column in columns:
+        kinds = {stream.partition("@")[0] for stream in column.streams}
         for stream in column.streams:
-            if stream.partition("@")[0] not in TUNED:
+            kind, _, delta = stream.partition("@")
+            if kind not in TUNED:
                 known = ", ".join(TUNED)
                 raise InputError(
                     f"--tune: {stream!r} is not of the backbone; give --columns whose streams are of {known}"
                 )
+            if delta == "random":
+                raise InputError(f"--tune: {stream!r} has no delta of its own; give one, as in {kind}@10")
+        if {"dimofs", "random"} <= kinds:
+            raise InputError(f"--tune: {column.name!r} has streams of two offset nets; give --columns of one")
 
 
 def localizer(column: Column, sources: StreamSources, head: nn.Module) -> ActionLocalizer:
