@@ -10,7 +10,7 @@ Parameters before `*` are positional, those after it are options `--name`. A boo
 dataclass stands for the fields of that dataclass, so that commands can share a list of options.
 
 `run` checks every value before `main` sees it: numbers are finite and within their `Range`, names of files can exist,
-files marked `RESULT` can be written.
+files marked `RESULT` can be written, and would overwrite neither each other nor another file that is named.
 """
 
 import argparse
@@ -132,8 +132,10 @@ def arguments(main: Callable, argv: Sequence[str] | None = None, program: str | 
     InputError: a value cannot be used. SystemExit, after a message: the line cannot be parsed, or asks for help.
     """
     given = vars(parser(main, program).parse_args(argv))
-    for option in options(main):
+    known = list(options(main))
+    for option in known:
         _check(option, given[option.name])
+    _check_apart([(option, given[option.name]) for option in known])
     for name, kind in _parameter_types(main).items():
         if dataclasses.is_dataclass(kind):
             fields = {field.name: given.pop(field.name) for field in dataclasses.fields(kind)}
@@ -288,6 +290,21 @@ def _check_result(flag: str, path: Path) -> None:
         raise InputError(f"{flag} {path}: {folder} is not a folder; give another name")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise InputError(f"{flag} {path}: cannot write to {folder}; give another name")
+
+
+def _check_apart(given: Sequence[tuple[Option, Any]]) -> None:
+    """InputError: a result has the name of another result, or of a file that another option names."""
+    seen = {
+        os.path.realpath(one): option.flag
+        for option, value in given
+        for one in (value if isinstance(value, list) else [value])
+        if RESULT not in option.marks and isinstance(one, (str, Path)) and os.path.isfile(one)
+    }
+    for option, value in given:
+        if RESULT in option.marks and value is not None:
+            other = seen.setdefault(os.path.realpath(value), option.flag)
+            if other != option.flag:
+                raise InputError(f"{option.flag} {value}: is the file of {other} too; give another name")
 
 
 def _shortened(text: str) -> str:

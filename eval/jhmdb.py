@@ -51,7 +51,7 @@ from dimofs.eval.actions.confusion import confusion, lines
 from dimofs.eval.actions.files import Truth, read_found, read_truth, write_found
 from dimofs.eval.actions.frame_map import DEFINITIONS, Definition, LabelledBoxes, frame_ap, suppressed
 from dimofs.eval.actions.tubes import STRICT, link, true_tubes, video_ap
-from dimofs.eval.exclusions import check_options
+from dimofs.eval.exclusions import check_distinct, check_options
 from dimofs.eval.tables.action_columns import check_stream, chosen_columns
 from dimofs.eval.tables.actions import run_localizer
 from dimofs.eval.tables.plots import check_plot
@@ -119,9 +119,11 @@ def main(
 ) -> None:
     check_options(main, dict(locals()), conflicts=CONFLICTS, needs=NEEDS)
     if matrix is not None:
-        check_plot(matrix)
+        check_plot(matrix, "--matrix")
     if figure is not None:
         check_plot(plot)
+    for option, values in {"seeds": seeds, "columns": columns or (), "kinds": kinds, "deltas": deltas}.items():
+        check_distinct(option, values)
     if gt is None and twins is None:
         need(jhmdb, "--jhmdb", "without --gt this command")
         need(jhmdb_labels, "--jhmdb-labels", "--jhmdb")

@@ -305,6 +305,9 @@ def test_depths_without_a_middle_are_refused():
         ("--jhmdb x --jhmdb-labels absent --table 3", "absent/splits: holds no lists"),
         ("--jhmdb x --jhmdb-labels y --figure 7 --plot x.doc", "--plot x.doc: the name must end in"),
         ("--jhmdb x --jhmdb-labels y --figure 7 --kinds flow", "--kinds 'flow@random': expected appearance, "),
+        ("--gt x --pred y --matrix x.doc", "--matrix x.doc: the name must end in"),
+        ("--jhmdb x --jhmdb-labels y --table 3 --seeds 1 1", "--seeds: 1 is given twice"),
+        ("--jhmdb x --jhmdb-labels y --figure 7 --deltas 4 0 4", "--deltas: 4 is given twice"),
         ("--jhmdb x --jhmdb-labels y --figure 7 --kinds stranger", "another clip has no delta; leave it out"),
     ],
 )

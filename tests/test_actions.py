@@ -157,6 +157,11 @@ def frames(count: int = 3) -> dict:
     return {"classes": ["run", "sit"], "gt": gt, "width": 100, "height": 100}
 
 
+def tracked(*tracks: int) -> dict:
+    boxes = [{"label": 0, "box": A, "track": track} for track in tracks]
+    return frames() | {"gt": [{"video": "x", "frame": 0, "boxes": boxes}]}
+
+
 def detection(**fields) -> dict:
     return {"video": "x", "frame": 0, "label": 0, "score": 0.9, "box": A, **fields}
 
@@ -196,6 +201,8 @@ def test_missing_clips_and_frames_without_labels_are_told(tmp_path, capsys):
         ({"classes": ["a"], "gt": []}, [], "labels no box"),
         ({"classes": ["a"], "gt": [{"video": "x", "frame": 0}]}, [], r"gt\[0\]: field 'boxes' is not a list"),
         ({"classes": ["a"], "gt": [{"video": "x", "frame": 0, "boxes": []}] * 2}, [], r"gt\[1\]: .* has an entry"),
+        (tracked(3, 3), [], r"gt\[0\]: boxes\[1\]: 'track' 3 has a box of this class and frame already"),
+        (frames() | {"gt": [{"video": "x", "frame": 2**63, "boxes": []}]}, [], "field 'frame' .* too large"),
         (frames() | {"width": 0}, [], "'width' or 'height' is not positive"),
         (frames() | {"width": 40}, [], r"a box of frame 0 of 'x': .* lies outside the frame"),
         (frames(), {}, "pred.json: is not a list"),
@@ -219,12 +226,20 @@ def test_malformed_files_are_one_line(tmp_path, gt, pred, message):
     assert "\n" not in str(error.value)
 
 
+def test_names_of_actions_are_no_formulas(tmp_path):
+    odd = ["$\\frac{$", "sit"]
+    call(jhmdb.main, **write(tmp_path, frames() | {"classes": odd}, [detection()]), matrix=tmp_path / "confusion.svg")
+    assert (tmp_path / "confusion.svg").stat().st_size > 5000
+
+
 def test_confusion_by_hand(tmp_path, capsys):
     """Of class 0 one is right, one taken for class 1; the person of class 1 has only a box elsewhere."""
     truth = table((0, 0, A, 1), (1, 0, A, 1), (2, 1, A, 1))
     found = table((0, 0, B, 0.9), (0, 1, A, 0.8), (1, 1, A, 0.7), (1, 0, FAR, 0.9), (2, 1, FAR, 0.9))
     assert confusion(truth, found, 2).tolist() == [[1, 1, 0], [0, 0, 1]]
-    assert lines(confusion(truth, found, 2), ["run", "sit"]) == ["run  50.0   sit 50", "sit   0.0   , missed 100"]
+    assert lines(confusion(truth, found, 2), ["run", "sit"]) == ["run  50.0   sit 50", "sit   0.0   missed 100"]
+    # Where nothing is labelled nothing is named, rightly or wrongly.
+    assert lines(confusion(truth, found, 3), ["run", "sit", "fly"])[2] == "fly     -"
     files = write(tmp_path, frames(), [detection()])
     call(jhmdb.main, **files, matrix=tmp_path / "confusion.png", video=False)
     assert (tmp_path / "confusion.png").stat().st_size > 5000 and "named rightly" in capsys.readouterr().out

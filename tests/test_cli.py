@@ -32,6 +32,7 @@ def command(
     rate: Annotated[float, "of learning", Range(0, 1)] = 0.5,
     deltas: Annotated[list[int] | None, "several", Range(-9, 9)] = None,
     json: Annotated[Path | None, "figures", RESULT] = None,
+    page: Annotated[Path | None, "page", RESULT] = None,
     overlay: bool = True,
     data: Lists,
 ) -> int | None:
@@ -43,7 +44,8 @@ def command(
 
 
 def test_types_and_defaults():
-    defaults = {"video": None, "delta": 0, "rate": 0.5, "deltas": None, "json": None, "overlay": True, "data": Lists()}
+    defaults = {"video": None, "delta": 0, "rate": 0.5, "deltas": None, "json": None, "page": None}
+    defaults |= {"overlay": True, "data": Lists()}
     assert arguments(command, ["fit"]) == {"task": "fit", **defaults}
     words = ["test", "--video", "a", "b", "--delta", "5", "--no-overlay", "--deltas", "-2", "3"]
     words += ["--lists", "x", "y", "--every", "2"]
@@ -94,6 +96,18 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path, monkeypatch):
     with pytest.raises(InputError, match=r"cannot write to \S+; give another name"):
         arguments(command, ["fit", "--json", str(tmp_path / "new" / "figures.json")])
     assert not list(tmp_path.iterdir())
+
+
+def test_results_overwrite_no_other_file_of_the_command(tmp_path):
+    labels = tmp_path / "labels.json"
+    labels.touch()
+    given = arguments(command, ["fit", "--json", f"{tmp_path}/a", "--page", f"{tmp_path}/b", "--video", str(labels)])
+    assert given["page"] == tmp_path / "b"
+    with pytest.raises(InputError, match=r"--page .*: is the file of --json too; give another name"):
+        arguments(command, ["fit", "--json", f"{tmp_path}/a", "--page", f"{tmp_path}/./a"])
+    for option in ("--video", "--lists"):
+        with pytest.raises(InputError, match=f"--json .*: is the file of {option} too"):
+            arguments(command, ["fit", option, "x", str(labels), "--json", str(labels)])
 
 
 def test_empty_names_are_refused(capsys):

@@ -28,12 +28,16 @@ def confusion(truth: LabelledBoxes, found: LabelledBoxes, classes: int, threshol
 
 
 def lines(counts: np.ndarray, names: Sequence[str]) -> list[str]:
-    """For each class: the share of its labels that is named rightly, and the two classes that it is most taken for."""
+    """For each class: the share of its labels that is named rightly, and the two classes that it is most taken for; a
+    dash where nothing is labelled."""
     width, result = max(map(len, names)), []
     for label, (name, row) in enumerate(zip(names, counts, strict=True)):
-        total = max(1, int(row.sum()))
+        total = int(row.sum())
+        if not total:
+            result.append(f"{name:{width}} {'-':>5}")
+            continue
         others = [(int(count), i) for i, count in enumerate(row[: len(names)]) if i != label and count]
-        taken = ", ".join(f"{names[i]} {100 * count / total:.0f}" for count, i in sorted(others, reverse=True)[:2])
-        missed = f", missed {100 * row[-1] / total:.0f}" if row[-1] else ""
-        result.append(f"{name:{width}} {100 * row[label] / total:5.1f}   {taken}{missed}")
+        taken = [f"{names[i]} {100 * count / total:.0f}" for count, i in sorted(others, reverse=True)[:2]]
+        missed = [f"missed {100 * row[-1] / total:.0f}"] if row[-1] else []
+        result.append(f"{name:{width}} {100 * row[label] / total:5.1f}   {', '.join(taken + missed)}")
     return result

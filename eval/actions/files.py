@@ -43,7 +43,7 @@ def read_truth(path: Path) -> Truth:
         raise InputError(f"{path}: is not an object with a list 'gt'; see --help for the format")
     classes = _classes(content.get("classes"), path)
     frames: dict[tuple[str, int], int] = {}
-    rows, tracks = [], []
+    rows, tracks, actors = [], [], set()
     for number, entry in enumerate(content["gt"]):
         where = f"{path}: gt[{number}]"
         frame = _frame(entry, where)
@@ -56,6 +56,12 @@ def read_truth(path: Path) -> Truth:
             here = f"{where}: boxes[{place}]"
             rows.append((frames[frame], *_label_and_box(item, classes, here)))
             tracks.append(_track(item, place, here))
+            actor = (frames[frame], rows[-1][1], tracks[-1])
+            if actor in actors:
+                raise InputError(
+                    f"{here}: 'track' {tracks[-1]} has a box of this class and frame already; give another"
+                )
+            actors.add(actor)
     if not rows:
         raise InputError(f"{path}: labels no box; there is nothing to find")
     size = _size(content, path)
@@ -112,8 +118,8 @@ def _frame(entry: Any, where: str) -> tuple[str, int]:
     video, frame = entry.get("video"), entry.get("frame")
     if not isinstance(video, str) or not video:
         raise InputError(f"{where}: field 'video' is not the name of a clip")
-    if type(frame) is not int:
-        raise InputError(f"{where}: field 'frame' is not a whole number")
+    if type(frame) is not int or not -(2**31) < frame < 2**31:
+        raise InputError(f"{where}: field 'frame' is not a whole number, or too large")
     return video, frame
 
 

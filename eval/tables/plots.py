@@ -96,12 +96,12 @@ def save(path: Path, size: tuple[float, float], draw: Callable[[Any], None]) -> 
         figure.savefig(temporary, format=_kind(path), dpi=150)
 
 
-def check_plot(path: Path) -> None:
+def check_plot(path: Path, option: str = "--plot") -> None:
     """InputError: the name of a plot does not end in .png, .pdf or .svg, or matplotlib is missing."""
     if _kind(path) not in SUFFIXES:
-        raise InputError(f"--plot {path}: the name must end in .{', .'.join(SUFFIXES)}")
+        raise InputError(f"{option} {path}: the name must end in .{', .'.join(SUFFIXES)}")
     if find_spec("matplotlib") is None:
-        raise InputError("--plot needs matplotlib: pip install 'dimofs[eval]'")
+        raise InputError(f"{option} needs matplotlib: pip install 'dimofs[eval]'")
 
 
 def _kind(path: Path) -> str:

@@ -22,6 +22,7 @@ from dimofs.eval.tables.action_streams import LONGEST, StreamSources
 from dimofs.eval.tables.actions import Comparison, Part, Trial, bootstrap, limited, mean_ap, truth_of
 from dimofs.eval.tables.plots import save
 from dimofs.eval.tables.tuned import check_tuned, tuned_trial
+from dimofs.sources import printable
 from dimofs.zoo.detection.coarse_to_fine import CoarseToFine
 from dimofs.zoo.presets import VARIANTS, action_mobile
 from dimofs.zoo.training.action_data import LabelledClip, held_out_clips, jhmdb_clips
@@ -266,8 +267,10 @@ def plot_confusion(path: Path, counts: np.ndarray, names: Sequence[str]) -> None
             if share >= 1:
                 dark = "white" if share > 55 else "black"
                 axes.text(column, row, f"{share:.0f}", ha="center", va="center", color=dark, fontsize="xx-small")
-        axes.set_xticks(range(len(names) + 1), [*names, "missed"], rotation=90, fontsize="small")
-        axes.set_yticks(range(len(names)), names, fontsize="small")
+        # Names are not formulas, whatever signs they have.
+        shown = {"fontsize": "small", "parse_math": False}
+        axes.set_xticks(range(len(names) + 1), [*map(printable, names), "missed"], rotation=90, **shown)
+        axes.set_yticks(range(len(names)), [*map(printable, names)], **shown)
         axes.set(xlabel="found, % of the labels in a row", ylabel="labelled")
 
     save(path, (8, 7.6), draw)
