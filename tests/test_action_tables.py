@@ -15,7 +15,7 @@ from dimofs.eval.actions.frame_map import LabelledBoxes
 from dimofs.eval.tables.action_columns import Column, chosen_columns, reach
 from dimofs.eval.tables.action_streams import StreamSources, controls, flow_stream
 from dimofs.eval.tables.action_tracks import along_tracks, followed
-from dimofs.eval.tables.actions import Comparison, Part, bootstrap, limited, mean_ap, truth_of
+from dimofs.eval.tables.actions import Comparison, Part, bootstrap, clip_accuracy, limited, mean_ap, truth_of
 from dimofs.eval.tables.table3 import ActionBench, table3
 from dimofs.zoo.backbones.inflated import Inflated
 from dimofs.zoo.backbones.pyramids import KeypointPyramidBackbone
@@ -28,6 +28,8 @@ from tests.support.clips import write_video
 from tests.support.tiny import Strides, tiny_action
 
 BOX = [8.0, 8, 40, 40]
+# What `Regions` say of each region.
+ROWS = ("frames", "boxes", "scores", "labels", "targets")
 
 
 def regions(frames: int = 3) -> Regions:
@@ -76,6 +78,10 @@ def test_heads_learn_what_their_streams_tell_and_no_more(tmp_path):
     assert [mean_ap(truth, found) for found in told.found] == [100, 100] and list(told.accuracy) == [100, 100]
     untold = comparison.trial([silent])
     assert all(accuracy <= 50 for accuracy in untold.accuracy)
+    # A clip without regions is not named, not even as the first class.
+    none, judged = told.found[0][np.zeros(0, int)], comparison.test.table([silent])
+    nobody = replace(judged, regions=replace(judged.regions, **{k: getattr(judged.regions, k)[:0] for k in ROWS}))
+    assert clip_accuracy(none, nobody, 2) == 0
     # What was trained is read again, and gives the same.
     files = sorted((tmp_path / "cache").iterdir())
     again = comparison.trial([silent, telling])

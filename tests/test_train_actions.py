@@ -7,11 +7,20 @@ import pytest
 import torch
 
 from dimofs.cli import InputError
+from dimofs.datasets.jhmdb import Jhmdb
 from dimofs.zoo import checkpoints, train
 from dimofs.zoo.detection.action_localizer import ActionLocalizer
 from dimofs.zoo.detection.box_detector import Boxes
 from dimofs.zoo.training import feature_cache
-from dimofs.zoo.training.action_data import LabelledClip, find_regions, folder_clips, held_out_clips, later
+from dimofs.zoo.training.action_data import (
+    LabelledClip,
+    find_regions,
+    folder_clips,
+    folders_without_videos,
+    held_out_clips,
+    jhmdb_clips,
+    later,
+)
 from dimofs.zoo.training.action_options import ActionOptions
 from dimofs.zoo.training.action_streams import Partner, StreamCache
 from dimofs.zoo.training.actions import ACTIONS, Rows, Shuffled, head_losses
@@ -92,6 +101,38 @@ def test_two_classes_are_needed(tmp_path):
         folder_clips(root)
 
 
+def test_what_is_no_clip_is_no_class(tmp_path):
+    """Every kind of video counts, but those that `dimofs action` drew; two of a name are refused."""
+    root, _ = write(tmp_path, (("wave", 1), ("sit", 1)))
+    (root / "empty").mkdir()
+    (root / "wave/0.mp4").rename(root / "wave/0.M4V")
+    (root / "sit/0.mp4").rename(root / "sit/0.mpg")
+    (root / "sit/0.actions.mp4").touch()
+    assert [clip.name for clip in folder_clips(root)[0]] == ["sit/0", "wave/0"]
+    assert folders_without_videos(root) == ["empty"]
+    (root / "sit/0.avi").write_bytes((root / "sit/0.mpg").read_bytes())
+    with pytest.raises(InputError, match="two videos are called sit/0; rename one"):
+        folder_clips(root)
+
+
+@pytest.mark.parametrize(
+    ("boxes", "message"),
+    [
+        (np.zeros((0, 4)), "the boxes of wave/a have no frame"),
+        (np.array([[5.0, 5, 2, 9]]), "the boxes of wave/a have a box that ends before it begins"),
+        (np.array([[5.0, 5, np.inf, 9]]), "or is not finite"),
+    ],
+)
+def test_boxes_of_jhmdb_that_cannot_be(tmp_path, boxes, message):
+    (tmp_path / "splits").mkdir()
+    (tmp_path / "splits/wave_test_split1.txt").write_text("a.avi 1\n")
+    np.savez(tmp_path / "boxes.npz", **{"wave/a": boxes})
+    np.savez(tmp_path / "joints.npz")
+    (tmp_path / "joints_meta.json").write_text("{}")
+    with pytest.raises(InputError, match=message):
+        jhmdb_clips(Jhmdb(tmp_path, tmp_path))
+
+
 def test_the_last_quarter_of_each_class_is_held_out(tmp_path):
     clips = [LabelledClip(name=f"{i}", path=tmp_path, label=i % 2, length=1) for i in range(18)]
     kept, held = held_out_clips(clips)
@@ -123,6 +164,16 @@ def test_training_regions_by_hand(tmp_path, model, monkeypatch):
     assert torch.equal(find_regions(model, cache, clip, every=4, train=True).boxes, regions.boxes)
     tested = find_regions(model, cache, clip, every=4, train=False)
     assert torch.equal(tested.boxes[:3], found) and tested.by_frame()[1].shape == (3, 4)
+
+
+def test_a_box_outside_the_frame_is_no_missing_label(tmp_path, model):
+    clip = the_clip(tmp_path / "clips")
+    assert clip.boxes is not None
+    clip.boxes[4] = torch.tensor([70.0, 8, 90, 40])
+    with pytest.raises(InputError, match=r"box \[70.0, .*\] of frame 4 of left/0: lies outside the frame"):
+        find_regions(model, FeatureCache(tmp_path / "cache", model), clip, every=4, train=True)
+    clip.boxes[4] = torch.nan
+    assert find_regions(model, FeatureCache(tmp_path / "cache", model), clip, every=4, train=True).numbers[1] == 4
 
 
 def test_losses_by_hand():
@@ -228,9 +279,36 @@ def test_actions_are_learned_from_folders(tmp_path, monkeypatch):
     assert (logits[people].argmax(1) == rows.labels[people]).float().mean() > 0.9
 
 
+def test_clips_that_show_nobody_are_told(tmp_path, monkeypatch, capsys):
+    """One of a class is left out; without any, nothing could be learned of it."""
+    use_tiny(monkeypatch)
+    root, boxes = write(tmp_path / "clips")
+    (root / "none").mkdir()
+    checkpoints.save(tiny_model(), tmp_path / "pose", {})
+    known = dict(np.load(boxes))
+    for name in ("left/0", "left/1"):
+        known[name][:] = np.nan
+        np.savez(boxes, **known)
+        options = ActionOptions(clips=str(root), boxes=str(boxes), cache=str(tmp_path / "cache"))
+        arguments = {"preset": "tiny_action", "weights": str(tmp_path / "pose"), "variant": None, "validate": False}
+        if name == "left/0":
+            options.task(Paths(every=2), **arguments, device="cpu")
+            told = capsys.readouterr().err
+            assert "1 clips show nobody, such as left/0" in told and "the folder none holds no video" in told
+        else:
+            with pytest.raises(InputError, match="the clips of left show nobody"):
+                options.task(Paths(every=2), **arguments, device="cpu")
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
+        ({"coco": ["x"], "clips": "CLIPS"}, "--coco: is no option of the task action"),
+        ({"videos": "x", "clips": "CLIPS"}, "--videos: is no option of the task action"),
+        ({"hold_out": 0.2, "clips": "CLIPS"}, "--hold-out: is no option of the task action"),
+        ({"clips": "CLIPS", "jhmdb_labels": "x"}, "--jhmdb-labels: belongs to --jhmdb and not to --clips"),
+        ({"clips": "CLIPS", "split": 2}, "--split: belongs to --jhmdb and not to --clips"),
+        ({"jhmdb": "x", "jhmdb_labels": "y", "boxes": "z"}, "--boxes: are those of --clips"),
         ({"canvas": 64}, "--canvas: is no option of the task action"),
         ({"unfreeze": 3}, "--unfreeze: is no option of the task action"),
         ({"recipe": "paper"}, "--recipe: is no option of the task action"),
@@ -253,3 +331,5 @@ def test_the_command_refuses_what_it_would_ignore(tmp_path, line, message):
 def test_poses_have_no_clips(tmp_path):
     with pytest.raises(InputError, match="--clips: is no option of the task pose"):
         call(train.main, "pose", out=tmp_path / "run", clips="x")
+    with pytest.raises(InputError, match="--cells: is no option of the task pose"):
+        call(train.main, "pose", out=tmp_path / "run", cells=3)

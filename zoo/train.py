@@ -177,6 +177,8 @@ def main(
         check_unused(
             task, teacher=teacher, mix=mix, recipe=recipe != "mobile", canvas=canvas, single=single, paste=paste,
             largest=largest, unfreeze=unfreeze, fixed=fixed, recompute=recompute, apart=apart, constrain=constrain,
+            **{name: value for name, value in vars(data).items() if name not in ("jhmdb", "jhmdb_labels", "every")},
+            **vars(held_out_data),
         )  # fmt: skip
         init = init or "dimofs_mobile_v2"
         known, start = (MODELS, ACTIONS) if task == "action" else (RECOGNIZERS, RECOGNITION)
@@ -194,7 +196,7 @@ def main(
             )  # fmt: skip
         chosen, sources = start.changed(**common), {}
     else:
-        check_unused(task, **{option.removeprefix("--"): True for option in actions.given})
+        check_unused(task, **dict.fromkeys(actions.given, True))
         for option, value in (("--unfreeze", unfreeze), ("--fixed", fixed)):
             if value is not None and not init:
                 raise InputError(f"{option} needs --init beside it: without weights to start from nothing is frozen")

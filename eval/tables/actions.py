@@ -191,12 +191,12 @@ class Comparison:
 
 
 def clip_accuracy(found: LabelledBoxes, table: RegionTable, classes: int) -> float:
-    """The share, in percent, of clips whose action has the highest sum of scores over all regions."""
+    """The share, in percent, of clips whose action has the highest sum of scores over all regions, if there are any."""
     scores = torch.from_numpy(found.scores).view(-1, classes)
     clips = table.regions.clips[table.regions.frames]
     sums = torch.zeros(len(table.clips), classes, dtype=scores.dtype).index_add(0, clips, scores)
     labels = torch.tensor([clip.label for clip in table.clips])
-    return float(100 * (sums.argmax(1) == labels).float().mean())
+    return float(100 * ((sums.argmax(1) == labels) & sums.any(1)).float().mean())
 
 
 @torch.inference_mode()

@@ -23,6 +23,7 @@ from dimofs.cli import InputError
 from dimofs.datasets.jhmdb import Jhmdb
 from dimofs.datasets.npz import read_npz
 from dimofs.reader import count_frames
+from dimofs.sources import OWN, VIDEOS, printable
 from dimofs.zoo.detection.action_localizer import ActionLocalizer
 from dimofs.zoo.detection.features import Geometry
 from dimofs.zoo.training.feature_cache import FeatureCache
@@ -33,7 +34,6 @@ BACKGROUND, PERSON = 0.3, 0.5
 TRAIN_PEOPLE, TEST_PEOPLE, LEAST_SCORE = 2, 3, 0.05
 # A labelled box is moved and scaled by up to this share of its size.
 JITTER = 0.12
-VIDEOS = (".avi", ".mp4", ".mkv", ".mov", ".webm", ".m4v")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +96,9 @@ def jhmdb_clips(source: Jhmdb) -> tuple[list[LabelledClip], list[str]]:
         boxes = source.labels.boxes(name)
         if boxes is None:
             raise InputError(f"{source.labels.root}: has no boxes of {name}")
+        if not len(boxes) or np.isinf(boxes).any() or (boxes[:, 2:] <= boxes[:, :2]).any():
+            fault = "a box that ends before it begins or is not finite" if len(boxes) else "no frame"
+            raise InputError(f"{source.labels.root}: the boxes of {name} have {fault}; download them again")
         clips.append(
             LabelledClip(
                 name=name,
@@ -116,22 +119,33 @@ def folder_clips(root: Path, boxes: Path | None = None) -> tuple[list[LabelledCl
     """
     if not root.is_dir():
         raise InputError(f"--clips {root}: no such folder; give one that holds a folder of videos for each class")
-    classes = sorted(folder.name for folder in root.iterdir() if folder.is_dir() and _videos(folder))
+    folders = {printable(folder.name): folder for folder in root.iterdir() if folder.is_dir() and _videos(folder)}
+    classes = sorted(folders)
     if len(classes) < 2:
         raise InputError(f"--clips {root}: holds {len(classes)} folders of videos; give one for each of two classes")
     known = read_npz(boxes) if boxes is not None else {}
-    clips = []
+    clips, names = [], set()
     for label, action in enumerate(classes):
-        for path in _videos(root / action):
-            name = f"{action}/{path.stem}"
+        for path in _videos(folders[action]):
+            name = f"{action}/{printable(path.stem)}"
+            if name in names:
+                raise InputError(f"--clips {root}: two videos are called {name}; rename one")
+            names.add(name)
             length = count_frames(path)
             track = None if boxes is None else _track(known, name, length, boxes)
             clips.append(LabelledClip(name=name, path=path, label=label, length=length, boxes=track))
     return clips, classes
 
 
+def folders_without_videos(root: Path) -> list[str]:
+    """The names of the folders in `root` of which `folder_clips` makes no class."""
+    folders = root.iterdir() if root.is_dir() else ()
+    return sorted(printable(folder.name) for folder in folders if folder.is_dir() and not _videos(folder))
+
+
 def _videos(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in VIDEOS)
+    """The videos of a folder by name; those that `dimofs action` drew are none."""
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in VIDEOS and not path.name.endswith(OWN))
 
 
 def _track(known: Mapping[str, np.ndarray], name: str, length: int, file: Path) -> Tensor:
@@ -195,7 +209,11 @@ def _actor(clip: LabelledClip, number: int, found: Tensor, geometry: Geometry) -
     if clip.boxes is None:
         return found[:1]
     actor = box.clip(geometry.to_input(clip.boxes[number : number + 1]), *geometry.resized)
-    return actor[actor.isfinite().all(1) & (actor[:, 2:] > actor[:, :2]).all(1)]
+    actor = actor[actor.isfinite().all(1)]
+    if (actor[:, 2:] <= actor[:, :2]).any():
+        where = f"{clip.boxes[number].tolist()} of frame {number} of {clip.name}"
+        raise InputError(f"box {where}: lies outside the frame; write x1 y1 x2 y2 in its pixels, or NaN")
+    return actor
 
 
 def _training(actor: Tensor, found: Tensor, scores: Tensor, random: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,9 +13,15 @@ from dimofs.datasets.jhmdb import Jhmdb
 from dimofs.zoo.detection.action_localizer import Stream
 from dimofs.zoo.devices import pick_device
 from dimofs.zoo.presets import PRESETS
-from dimofs.zoo.training.action_data import LabelledClip, folder_clips, held_out_clips, jhmdb_clips
+from dimofs.zoo.training.action_data import (
+    LabelledClip,
+    folder_clips,
+    folders_without_videos,
+    held_out_clips,
+    jhmdb_clips,
+)
 from dimofs.zoo.training.action_streams import StreamCache
-from dimofs.zoo.training.actions import ActionRecipe, ActionTask, build_table, start
+from dimofs.zoo.training.actions import ActionRecipe, ActionTask, RegionTable, build_table, start
 from dimofs.zoo.training.data import Paths, need
 from dimofs.zoo.training.feature_cache import FeatureCache
 from dimofs.zoo.training.initialize import variant_of
@@ -41,9 +48,19 @@ class ActionOptions:
 
     @property
     def given(self) -> list[str]:
-        """The options that belong to actions alone and are given."""
-        given = [f"--{name}" for name in ("clips", "boxes", "streams") if getattr(self, name) is not None]
-        return [*given, *(["--pose-clusters"] if self.pose_clusters else [])]
+        """The options that belong to actions alone and are given; one that has its default counts as not given."""
+        return [field.name for field in fields(self) if getattr(self, field.name) != field.default]
+
+    def check_source(self, paths: Paths) -> None:
+        """InputError: clips are given twice, or an option does not belong to those that are given."""
+        if self.clips is not None and paths.jhmdb is not None:
+            raise InputError("--clips and --jhmdb exclude each other; give one of them")
+        if self.clips is None and self.boxes is not None:
+            raise InputError("--boxes: are those of --clips; give that too, or leave them out")
+        if self.clips is not None:
+            for option, given in (("--jhmdb-labels", paths.jhmdb_labels is not None), ("--split", self.split != 1)):
+                if given:
+                    raise InputError(f"{option}: belongs to --jhmdb and not to --clips; leave it out")
 
     def task(
         self, paths: Paths, *, preset: str, weights: str, variant: str | None, validate: bool, device: str | None
@@ -64,14 +81,16 @@ class ActionOptions:
             )
         tables = [build_table(cache, part, every=paths.every, train=True) if part else None for part in (kept, held)]
         recipe = ActionRecipe(preset=preset, arguments=arguments, every=paths.every)
-        if tables[0] is None or not (tables[0].regions.labels > 0).any():
-            raise InputError("the clips show nobody whose action could be learned; give --boxes, or other clips")
+        if tables[0] is None:
+            raise InputError("there is no clip to learn from; give others")
+        _check_people(tables[0], classes)
         return ActionTask(recipe=recipe, table=tables[0], held_out_table=tables[1])
 
     def _labelled(self, paths: Paths) -> tuple[list[LabelledClip], list[str]]:
-        if self.clips is not None and paths.jhmdb is not None:
-            raise InputError("--clips and --jhmdb exclude each other; give one of them")
+        self.check_source(paths)
         if self.clips is not None:
+            for name in folders_without_videos(Path(self.clips)):
+                print(f"note: {self.clips}: the folder {name} holds no video and is left out", file=sys.stderr)
             return folder_clips(Path(self.clips), Path(self.boxes) if self.boxes else None)
         clips = need(paths.jhmdb, "--jhmdb or --clips", "action")
         labels = need(paths.jhmdb_labels, "--jhmdb-labels", "--jhmdb")
@@ -86,6 +105,19 @@ class ActionOptions:
                 raise InputError(f"--streams: {error}") from error
         arguments = {"action_names": classes, "streams": streams, "cells": self.cells, "hidden": self.hidden}
         return arguments | ({} if variant is None else {"variant": variant})
+
+
+def _check_people(table: RegionTable, classes: Sequence[str]) -> None:
+    """Tell how many clips show nobody. InputError: all clips of a class do."""
+    regions = table.regions
+    learned = regions.labels > 0
+    found = set(regions.clips[regions.frames[learned]].tolist())
+    labels = {table.clips[number].label for number in found}
+    for label, name in enumerate(classes):
+        if label not in labels:
+            raise InputError(f"the clips of {name} show nobody whose action could be learned; give --boxes, or others")
+    if silent := [clip.name for number, clip in enumerate(table.clips) if number not in found]:
+        print(f"note: {len(silent)} clips show nobody, such as {silent[0]}", file=sys.stderr)
 
 
 def check_unused(task: str, **options: object) -> None:

@@ -137,8 +137,7 @@ def _held_out(measures: ClipMeasures, test: Surveyed | None, clusters: PoseClust
 
 
 def _labelled(options: ActionOptions, paths: Paths) -> ClipSet:
-    if options.clips is not None and paths.jhmdb is not None:
-        raise InputError("--clips and --jhmdb exclude each other; give one of them")
+    options.check_source(paths)
     if options.clips is not None:
         return class_folders(options.clips)
     clips = need(paths.jhmdb, "--jhmdb or --clips", "recognize")
