@@ -300,6 +300,17 @@ def test_clips_that_show_nobody_are_told(tmp_path, monkeypatch, capsys):
                 options.task(Paths(every=2), **arguments, device="cpu")
 
 
+def test_classes_of_few_clips_are_told(tmp_path, monkeypatch, capsys):
+    use_tiny(monkeypatch)
+    root, boxes = write(tmp_path / "clips", (("left", 4), ("right", 3)))
+    checkpoints.save(tiny_model(), tmp_path / "pose", {})
+    options = ActionOptions(clips=str(root), boxes=str(boxes), cache=str(tmp_path / "cache"))
+    options.task(
+        Paths(every=5), preset="tiny_action", weights=str(tmp_path / "pose"), variant=None, validate=True, device="cpu"
+    )
+    assert "1 classes are not validated on for want of clips, such as right" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
@@ -309,6 +320,7 @@ def test_clips_that_show_nobody_are_told(tmp_path, monkeypatch, capsys):
         ({"clips": "CLIPS", "jhmdb_labels": "x"}, "--jhmdb-labels: belongs to --jhmdb and not to --clips"),
         ({"clips": "CLIPS", "split": 2}, "--split: belongs to --jhmdb and not to --clips"),
         ({"jhmdb": "x", "jhmdb_labels": "y", "boxes": "z"}, "--boxes: are those of --clips"),
+        ({"clips": "CLIPS", "variant": "wide"}, "--variant wide: dimofs_mobile_v2 has motion parts of paper"),
         ({"canvas": 64}, "--canvas: is no option of the task action"),
         ({"unfreeze": 3}, "--unfreeze: is no option of the task action"),
         ({"recipe": "paper"}, "--recipe: is no option of the task action"),

@@ -181,6 +181,8 @@ def main(
             **vars(held_out_data),
         )  # fmt: skip
         init = init or "dimofs_mobile_v2"
+        if variant is not None and variant_of(init) not in (variant, None):
+            raise InputError(f"--variant {variant}: {init} has motion parts of {variant_of(init)}; leave it out")
         known, start = (MODELS, ACTIONS) if task == "action" else (RECOGNIZERS, RECOGNITION)
         preset = _model_of(task, model or known[0], known)
         if task == "action":

@@ -58,7 +58,8 @@ def link(truth: Truth, found: LabelledBoxes) -> list[Tube]:
         for _ in range(TUBES):
             path = best_path(found, rows, numbers)
             tubes.append(_tube(truth, found, path, video, label))
-            rows = [row for row in rows if row not in set(path)]
+            taken = set(path)
+            rows = [row for row in rows if row not in taken]
             if not rows:
                 break
     return tubes

@@ -79,6 +79,8 @@ class ActionOptions:
             raise InputError(
                 f"--validate: needs {round(1 / HELD_OUT)} clips of a class; leave it out, or give more clips"
             )
+        if validate:
+            _tell_unvalidated(kept, held, classes)
         tables = [build_table(cache, part, every=paths.every, train=True) if part else None for part in (kept, held)]
         recipe = ActionRecipe(preset=preset, arguments=arguments, every=paths.every)
         if tables[0] is None:
@@ -105,6 +107,16 @@ class ActionOptions:
                 raise InputError(f"--streams: {error}") from error
         arguments = {"action_names": classes, "streams": streams, "cells": self.cells, "hidden": self.hidden}
         return arguments | ({} if variant is None else {"variant": variant})
+
+
+def _tell_unvalidated(kept: Sequence[LabelledClip], held: Sequence[LabelledClip], classes: Sequence[str]) -> None:
+    """Tell which classes have too few clips for one to be held out."""
+    few = sorted({clip.label for clip in kept} - {clip.label for clip in held})
+    if few:
+        print(
+            f"note: {len(few)} classes are not validated on for want of clips, such as {classes[few[0]]}",
+            file=sys.stderr,
+        )
 
 
 def _check_people(table: RegionTable, classes: Sequence[str]) -> None:
