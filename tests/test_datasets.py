@@ -342,6 +342,7 @@ def test_odd_jhmdb_labels_are_told(tmp_path):
         (b"\xff\xfe\x00", "not a text file"),
         (b"../../secret.avi 1\n", "'../../secret.avi 1' is not '<clip>.avi 1'"),
         (b"a.avi 3\n", "'a.avi 3' is not"),
+        (b"a.avi 1\nb.avi 1\na.avi 2\n", "lists a twice; leave one line out"),
         (b"\n", "lists no clip to train"),
     ):
         lists.write_bytes(content)

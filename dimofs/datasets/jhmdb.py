@@ -178,21 +178,25 @@ class CompactLabels:
 def read_split(folder: Path, split: int, part: str) -> list[str]:
     """The clips "<class>/<clip>" of one of the three official splits, class by class, in the order of the lists.
 
-    InputError: there are no lists, or one is malformed or names a clip outside its class.
+    InputError: there are no lists, or one is malformed or names a clip twice or outside its class.
     """
     files = sorted(folder.glob(f"*_test_split{split}.txt"))
     if not files:
         raise InputError(f"{folder}: holds no lists *_test_split{split}.txt")
     wanted, names = {"train": "1", "test": "2"}[part], []
     for file in files:
-        action = file.name.removesuffix(f"_test_split{split}.txt")
+        action, listed = file.name.removesuffix(f"_test_split{split}.txt"), set()
         for line in _lines(file):
             clip_file, _, group = line.rpartition(" ")
             name = clip_file.strip()
             if group not in ("0", "1", "2") or not name or "/" in name or "\\" in name or "\0" in name:
                 raise InputError(f"{file}: {line!r} is not '<clip>.avi 1' (train) or '<clip>.avi 2' (test)")
+            # Otherwise a clip could be trained and tested on.
+            if (clip := name.removesuffix(".avi")) in listed:
+                raise InputError(f"{file}: lists {clip} twice; leave one line out")
+            listed.add(clip)
             if group == wanted:
-                names.append(f"{action}/{name.removesuffix('.avi')}")
+                names.append(f"{action}/{clip}")
     return names
 
 
