@@ -235,6 +235,11 @@ def test_a_frame_of_another_clip_needs_another_clip(tmp_path):
     sources = StreamSources(tiny_action(["wave", "sit"]).eval(), tmp_path / "cache", [clip])
     with pytest.raises(InputError, match="there is no other clip than 2; give more"):
         sources.named("stranger@10")(clip, regions(4))
+    wide = write_video(tmp_path / "wide.mp4", [np.zeros((64, 128, 3), np.uint8)] * 4)
+    other = LabelledClip(name="wide", path=wide, label=0, length=4)
+    sources = StreamSources(tiny_action(["wave", "sit"]).eval(), tmp_path / "cache", [other])
+    with pytest.raises(InputError, match=r"wide.mp4: has frames of another size than .*2.mp4; give clips of one size"):
+        sources.named("stranger@10")(clip, regions(4))
 
 
 # --- inflation ---

@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from dimofs.cli import InputError
 from dimofs.files import replacing
 from dimofs.zoo.detection.action_localizer import ActionLocalizer
 from dimofs.zoo.training.action_data import LabelledClip, Regions, find_regions
@@ -68,6 +69,9 @@ class StreamCache:
     def _pool(self, clip: LabelledClip, regions: Regions, kind: str, partner: Partner | None) -> Tensor:
         a = self.features.features(clip.path, regions.numbers.tolist())
         b = a if partner is None else self.features.features(partner.path, partner.numbers.tolist())
+        if b.geometry.padded != a.geometry.padded:
+            assert partner is not None
+            raise InputError(f"{partner.path}: has frames of another size than {clip.path}; give clips of one size")
         pooled = self.model.stream(kind, a, replace(b, geometry=a.geometry), regions.by_frame())
         # Displacements of coarse levels reach hundreds of cells; float16 holds 65504.
         return pooled.clamp(-6e4, 6e4).half()
