@@ -157,8 +157,8 @@ def table3(bench: ActionBench, columns: Sequence[Column], tune: int | None = Non
     width = max(len(column.name) for column in columns)
     # The paper has no figures on twins.
     paper = bench.twins is None
-    tuned = "" if tune is None else f", {tune} steps of the backbone"
-    print(f"Table 3: {_about(bench, comparison)}{tuned}")
+    about = _about(bench, comparison, tune)
+    print(f"Table 3: {about}")
     head = f"{'':{width}}{'frame-mAP@.5 voc':>18}{'yowo':>7}{'act':>7}{'clips':>7}"
     print(head + (f"{'paper':>7}" if paper else ""))
     for column in columns:
@@ -173,18 +173,20 @@ def table3(bench: ActionBench, columns: Sequence[Column], tune: int | None = Non
         voc = f"{row['voc']['mean']:.1f} ± {row['voc']['sd']:.1f}"
         print(f"{column.name:{width}}{voc:>18}{cells}", flush=True)
     gains = {base: _gains(truth, trials, base) for base in (APPEARANCE, DIMOFS) if base in trials}
-    return {"table": 3, "about": _about(bench, comparison), "tune": tune, "rows": rows, "gains": gains}
+    return {"table": 3, "about": about, "tune": tune, "rows": rows, "gains": gains}
 
 
-def _about(bench: ActionBench, comparison: Comparison) -> str:
+def _about(bench: ActionBench, comparison: Comparison, tune: int | None = None) -> str:
     frames = [sum(len(regions.numbers) for regions in part.parts) for part in (comparison.train, comparison.test)]
     train, test = comparison.train, comparison.test
     source = f"JHMDB split {bench.split}" if bench.twins is None else "motion twins"
     judged = "test" if bench.part == "test" else "held-out training"
+    trained = "frozen" if tune is None else f"trained for {tune} steps"
     return (
         f"{source}, {len(train.clips)} training clips ({frames[0]} frames), {len(test.clips)} {judged} "
-        f"clips ({frames[1]} frames), {bench.weights} frozen, {bench.cells}x{bench.cells} cells, {bench.hidden} wide, "
-        f"{bench.steps} steps, seeds {list(bench.seeds)}{', averaged along tracks' if bench.tracks else ''}"
+        f"clips ({frames[1]} frames), {bench.weights} {trained}, {bench.cells}x{bench.cells} cells, "
+        f"{bench.hidden} wide, {bench.steps} steps, seeds {list(bench.seeds)}"
+        f"{', averaged along tracks' if bench.tracks else ''}"
     )
 
 
