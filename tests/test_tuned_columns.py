@@ -48,9 +48,8 @@ def bench(folder, model: ActionLocalizer, frame=(64, 64)) -> tuple[Comparison, S
     return comparison, StreamSources(model, folder / "cache", clips)
 
 
-def test_the_stages_make_up_the_whole_backbone():
-    torch.manual_seed(0)
-    backbone, x = KeypointPyramidBackbone(8).eval(), torch.rand(2, 3, 64, 96)
+def test_the_stages_make_up_the_whole_backbone(model):
+    backbone, x = model.backbone, torch.rand(2, 3, 64, 96, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         maps = backbone.early(x)
         assert [tuple(one.shape[1:]) for one in maps] == [(40, 16, 24), (48, 8, 12), (96, 4, 6)]
@@ -91,8 +90,6 @@ def test_late_stages_learn_and_the_others_do_not(tmp_path, model, monkeypatch):
     # What was learned is read again.
     again = tuned_trial(comparison, sources, DIMOFS, 3)
     assert len(learned) == 1 and np.array_equal(again.found[0].scores, trial.found[0].scores)
-    other = tuned_trial(comparison, sources, DIMOFS, 4)
-    assert len(learned) == 2 and not np.array_equal(other.found[0].scores, trial.found[0].scores)
 
 
 def test_a_column_without_motion_reads_frame_a_alone(tmp_path, model, monkeypatch):
