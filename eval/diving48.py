@@ -39,7 +39,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from dimofs.cli import RESULT, InputError, Range, run
-from dimofs.datasets.labelled_clips import PARTS, ClipSet
+from dimofs.datasets.labelled_clips import PARTS, ClipSet, check_classes
 from dimofs.eval.exclusions import check_distinct, check_options
 from dimofs.eval.tables.peers import FUSION, KINETICS, PeerBench
 from dimofs.eval.tables.recognition import FINAL, RecognitionBench
@@ -128,8 +128,7 @@ def check_parts(data: ClipSet) -> None:
     for part in PARTS:
         if not data.part(part):
             raise InputError(f"{data.title}: has no clip to {part}; add some")
-    if len({clip.label for clip in data.part("train")}) < 2:
-        raise InputError(f"{data.title}: trains on one class; give clips of two at least")
+    check_classes(data.title, data.part("train"))
 
 
 def limited(data: ClipSet, most: int | None) -> ClipSet:

@@ -145,6 +145,12 @@ def missing(name: str, path: Path) -> ClipFault:
     return ClipFault(name, "missing", f"{printable(path)}: no such file", used=False)
 
 
+def check_classes(title: str, clips: Iterable[LabelledClip]) -> None:
+    """InputError: what is trained on is not of two classes at least."""
+    if len({clip.label for clip in clips}) < 2:
+        raise InputError(f"{title}: trains on one class; give clips of two at least")
+
+
 def fault_of(clip: LabelledClip, least: int = 1) -> ClipFault | None:
     """What is wrong with a clip, which is read for it; see `ClipReader`."""
     reader = ClipReader(clip, least)

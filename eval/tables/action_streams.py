@@ -41,7 +41,7 @@ class StreamSources:
         features = FeatureCache(folder, model)
         self.trained, self.strangers = StreamCache(model, features), strangers
         nets = controls(model.offset_net, model.mixing[0].in_channels, seed)  # type: ignore[arg-type, union-attr]
-        self.controls = {name: StreamCache(_with_offsets(model, net), features) for name, net in nets.items()}
+        self.controls = {name: StreamCache(with_parts(model, offset_net=net), features) for name, net in nets.items()}
 
     def named(self, name: str) -> StreamSource:
         """The stream "appearance", "<kind>@<delta>" or "<kind>@random"; kinds are those of the localizer and others:
@@ -145,9 +145,8 @@ def _random(net: OffsetNet | CoarseToFine) -> OffsetNet | CoarseToFine:
     return other
 
 
-def _with_offsets(model: ActionLocalizer, net: OffsetNet | CoarseToFine) -> ActionLocalizer:
-    """The same model with another offset net; all other parts are shared."""
+def with_parts(model: ActionLocalizer, **parts: nn.Module) -> ActionLocalizer:
+    """The same model with other modules of these names; all others are shared."""
     other = copy(model)
-    other._modules = dict(model._modules)
-    other.offset_net = net
+    other._modules = {**model._modules, **parts}
     return other

@@ -9,7 +9,7 @@ enough. The regions stay those that the frozen detector found: RPN and box head 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from copy import copy, deepcopy
+from copy import deepcopy
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from dimofs.cli import InputError
 from dimofs.eval.tables.action_columns import Column
-from dimofs.eval.tables.action_streams import StreamSources
+from dimofs.eval.tables.action_streams import StreamSources, with_parts
 from dimofs.eval.tables.actions import Comparison, HeadAlone, HeadTask, Trial, clip_accuracy, predict
 from dimofs.zoo.backbones.pyramids import KeypointPyramidBackbone
 from dimofs.zoo.detection.action_localizer import ActionLocalizer, Stream
@@ -143,7 +143,9 @@ def tuned_trial(comparison: Comparison, sources: StreamSources, column: Column, 
     """
     named = [sources.named(stream) for stream in column.streams]
     table, judged = comparison.train.table(named), comparison.test.table(named)
-    early = FeatureCache(sources.trained.features.folder, _early(sources.trained.model))
+    frozen = sources.trained.model
+    assert isinstance(frozen.backbone, KeypointPyramidBackbone)
+    early = FeatureCache(sources.trained.features.folder, with_parts(frozen, backbone=Early(frozen.backbone)))
     found = []
     for seed, head in zip(comparison.seeds, comparison.heads(named), strict=True):
         model = localizer(column, sources, head.head)
@@ -211,12 +213,3 @@ def _streams(model: ActionLocalizer, table: MappedTable) -> list[Tensor]:
             maps = table.maps(table.clips[clip], regions.numbers[frames])
             found.append(streams(model, maps, [by_frame[frame] for frame in frames.tolist()]))
     return [torch.cat(same) for same in zip(*found, strict=True)]
-
-
-def _early(model: ActionLocalizer) -> ActionLocalizer:
-    """The model with the frozen stages alone as its backbone."""
-    assert isinstance(model.backbone, KeypointPyramidBackbone)
-    other = copy(model)
-    other._modules = dict(model._modules)
-    other.backbone = Early(model.backbone)
-    return other

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from dimofs.cli import InputError
-from dimofs.datasets.labelled_clips import ClipSet, LabelledClip, class_folders, jhmdb_clips, summary
+from dimofs.datasets.labelled_clips import ClipSet, LabelledClip, check_classes, class_folders, jhmdb_clips, summary
 from dimofs.zoo import checkpoints
 from dimofs.zoo.detection.action_localizer import ActionLocalizer
 from dimofs.zoo.devices import pick_device
@@ -113,8 +113,7 @@ def _clips_to_learn(data: ClipSet, validate: bool) -> Sequence[LabelledClip]:
     clips = data.part("train") if validate else data.clips
     if validate and not data.part("test"):
         raise InputError(f"--validate: {data.title} has no clip to test on; leave it out, or give more clips")
-    if len({clip.label for clip in clips}) < 2:
-        raise InputError(f"{data.title}: trains on one class; give clips of two at least")
+    check_classes(data.title, clips)
     for fault in data.missing:
         print(f"note: {fault.kind}: {fault.reason}", file=sys.stderr)
     if data.missing:
