@@ -205,8 +205,12 @@ def test_features_are_computed_once_and_never_stale(tmp_path, model, monkeypatch
     expected = model.features(torch.stack(list(read(clip.path, (4, 0)))))
     for level, other in zip(first.levels, expected.levels, strict=True):
         torch.testing.assert_close(level, other, atol=2e-3, rtol=2e-3)
-    # More frames are added to the file; known ones are read without the clip.
+    # Other frames are added to the file, alone; known ones are read without the clip.
+    computed = []
+    hook = model.backbone.register_forward_pre_hook(lambda _, inputs: computed.append(len(inputs[0])))
     assert torch.equal(cache.features(clip.path, [0, 3]).levels[0][0], first.levels[0][1])
+    assert computed == [1]
+    hook.remove()
     monkeypatch.setattr(feature_cache, "read_clip", lambda _: pytest.fail("the clip was read again"))
     assert torch.equal(
         FeatureCache(tmp_path / "cache", model).features(clip.path, [3, 4]).levels[1][1], first.levels[1][0]

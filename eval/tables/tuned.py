@@ -103,8 +103,19 @@ class MappedTable(RegionTable):
 
     def maps(self, clip: LabelledClip, numbers: Tensor) -> Features:
         """The maps of these frames A of a clip, each followed by its frames B."""
-        shown = [numbers, *(later(numbers, clip.length, delta) for delta in self.deltas)]
-        return self.early.features(clip.path, torch.stack(shown, dim=1).flatten().tolist())
+        return self.early.features(clip.path, self._shown(clip, numbers))
+
+    def keep_maps(self) -> None:
+        """Compute the maps of all frames that are not kept yet, a clip at a time."""
+        for number, clip in enumerate(tqdm(self.clips, "maps", unit="clip", leave=False, disable=None)):
+            self.early.add(clip.path, self._shown(clip, self.regions.numbers[self.regions.clips == number]))
+
+    def _shown(self, clip: LabelledClip, numbers: Tensor) -> list[int]:
+        return (
+            torch.stack([numbers, *(later(numbers, clip.length, delta) for delta in self.deltas)], dim=1)
+            .flatten()
+            .tolist()
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,15 +160,17 @@ def tuned_trial(comparison: Comparison, sources: StreamSources, column: Column, 
     found = []
     for seed, head in zip(comparison.seeds, comparison.heads(named), strict=True):
         model = localizer(column, sources, head.head)
-        deltas = _deltas(model)
+        learned, judged_maps = (
+            MappedTable(**_fields(part), early=early, deltas=_deltas(model)) for part in (table, judged)
+        )
+        learned.keep_maps()
         task = TunedTask(
             recipe=ActionRecipe(), classes=len(comparison.classes), hidden=comparison.hidden, model=model,
-            table=MappedTable(**_fields(table), early=early, deltas=deltas),
+            table=learned,
         )  # fmt: skip
         _learn(model, task, RECIPE.changed(steps=steps), seed, comparison.folder)
-        seen = _streams(model, MappedTable(**_fields(judged), early=early, deltas=deltas))
-        tracks = column.tracks or comparison.tracks
-        found.append(predict(HeadAlone(model.head), replace(judged, streams=seen), tracks))
+        seen = replace(judged, streams=_streams(model, judged_maps))
+        found.append(predict(HeadAlone(model.head), seen, column.tracks or comparison.tracks))
     accuracy = [clip_accuracy(boxes, judged, len(comparison.classes)) for boxes in found]
     return Trial(found=found, accuracy=accuracy)
 
@@ -206,6 +219,7 @@ def _learn(model: ActionLocalizer, task: TunedTask, recipe: Recipe, seed: int, f
 @torch.inference_mode()
 def _streams(model: ActionLocalizer, table: MappedTable) -> list[Tensor]:
     """The streams of all regions of a table."""
+    table.keep_maps()
     regions, found = table.regions, []
     by_frame = regions.by_frame()
     for clip in tqdm(range(len(table.clips)), "clips", unit="clip", leave=False, disable=None):

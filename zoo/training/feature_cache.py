@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from dimofs.cli import InputError
@@ -42,12 +42,16 @@ class FeatureCache:
 
         Frames that the file lacks are computed and added to it. InputError: the clip is absent, damaged or shorter.
         """
-        file = self.file(clip)
+        file = self.add(clip, numbers)
         known = _numbers(file)
-        if not set(numbers) <= known.keys():
-            self._add(Path(clip), file, sorted(known.keys() | set(numbers)))
-            known = _numbers(file)
         return _read(file, [known[number] for number in numbers])
+
+    def add(self, clip: str | Path, numbers: Iterable[int]) -> Path:
+        """Compute the features of these frames that are not known yet; returns the clip's file. InputError: as above."""
+        file = self.file(clip)
+        if missing := sorted(set(numbers) - _numbers(file).keys()):
+            self._add(Path(clip), file, missing)
+        return file
 
     def numbers(self, clip: str | Path) -> set[int]:
         """The frames of a clip whose features are known. InputError: the clip cannot be read."""
@@ -60,9 +64,10 @@ class FeatureCache:
 
     @torch.inference_mode()
     def _add(self, clip: Path, file: Path, numbers: Sequence[int]) -> None:
-        frames = {number: to_tensor(frame) for number, frame in enumerate(read_clip(clip)) if number in set(numbers)}
-        if missing := set(numbers) - frames.keys():
-            raise InputError(f"{clip}: has no frame {min(missing)}; its labels belong to a longer clip")
+        wanted = set(numbers)
+        frames = {number: to_tensor(frame) for number, frame in enumerate(read_clip(clip)) if number in wanted}
+        if absent := wanted - frames.keys():
+            raise InputError(f"{clip}: has no frame {min(absent)}; its labels belong to a longer clip")
         device = next(self.detector.parameters()).device
         found: list[Features] = []
         for part in torch.tensor(list(numbers)).split(BATCH):
@@ -71,9 +76,13 @@ class FeatureCache:
             found.append(Features([level.half().cpu() for level in features.levels], features.geometry))
         whole = Features.cat(found)
         tensors = {f"P{i}": level.contiguous() for i, level in enumerate(whole.levels, 2)}
+        tensors["numbers"] = torch.tensor(list(numbers))
+        if _numbers(file):
+            known = load_file(file)
+            tensors = {name: torch.cat((known[name], tensor)) for name, tensor in tensors.items()}
         sizes = torch.tensor([whole.geometry.frame, whole.geometry.resized, whole.geometry.padded])
         with replacing(file) as temporary:
-            save_file(tensors | {"numbers": torch.tensor(list(numbers)), "sizes": sizes}, temporary)
+            save_file(tensors | {"sizes": sizes}, temporary)
 
 
 def digest(module: nn.Module) -> str:
