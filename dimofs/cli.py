@@ -119,11 +119,24 @@ def _status(main: Callable[..., int | None], argv: Sequence[str] | None, program
         if isinstance(error, OSError):
             # A full disk behind stdout would raise again when Python flushes it at exit.
             _silence(sys.stdout)
+        if is_out_of_memory(error):
+            _tell("error: the memory is full; make what is computed at once smaller, as by a lower --size or --batch")
+            return 2
         lines = str(error).splitlines() or [""]
         # An error of a loader's worker has its traceback between these.
         message = lines[0] if len(lines) == 1 else f"{lines[0]} ... {lines[-1]}"
         _tell(f"error: unexpected {type(error).__name__}: {message} (DIMOFS_DEBUG=1 shows where; please report it)")
         return 2
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an array, a tensor or a tensor on a GPU did not fit into the memory."""
+    # torch names its own only on a GPU; its class is not imported here, for commands that do without torch.
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
+    )
 
 
 def arguments(main: Callable, argv: Sequence[str] | None = None, program: str | None = None) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from uuid import uuid4
 
 from tqdm import tqdm
 
-from dimofs.cli import InputError
+from dimofs.cli import InputError, is_out_of_memory
 
 # Seconds to reach the cluster's port in. Ray itself would try for two minutes.
 REACH_SECONDS = 10.0
@@ -169,6 +169,8 @@ def _failure(work: Work[T], item: T) -> str | None:
     except Exception as error:
         if os.environ.get("DIMOFS_DEBUG") == "1":
             raise
+        if is_out_of_memory(error):
+            return "the memory is full; make what is computed at once smaller"
         return f"unexpected {type(error).__name__}: {_first_line(error)} (DIMOFS_DEBUG=1 shows where)"
 
 

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
+import numpy as np
 import pytest
+import torch
 
 from dimofs.cli import RESULT, InputError, Range, arguments, check_choices, check_ranges, parser, run
 from dimofs.interrupts import Stopped, stop_requests
@@ -151,6 +153,22 @@ def test_run_exits_with_the_result_or_one_line(argv, code, error, capsys):
         run(command, argv)
     assert stop.value.code == code
     assert capsys.readouterr().err == error
+
+
+def allocates():
+    torch.empty(2**60, dtype=torch.uint8)
+
+
+def numpy_allocates():
+    np.empty(2**60, np.uint8)
+
+
+@pytest.mark.parametrize("main", [allocates, numpy_allocates])
+def test_full_memory_is_told_with_its_remedy(main, capsys):
+    with pytest.raises(SystemExit) as stop:
+        run(main, [])
+    assert stop.value.code == 2
+    assert capsys.readouterr().err.startswith("error: the memory is full; make")
 
 
 def test_tracebacks_are_shown_when_debugging(monkeypatch):

@@ -92,7 +92,7 @@ def main(
     html: Annotated[bool, "also write a page for a browser, with the film in it"] = False,
     weights: Annotated[str, "a shipped model, or the folder of one"] = "action_mobile",
     size: Annotated[
-        int | None, "longer side of the model's input, pixels (default: the model's own)", Range(32)
+        int | None, "longer side of the model's input, pixels (default: the model's own)", Range(32, 2**14)
     ] = None,
     score: Annotated[float, "minimum score of a person", Range(0, 1)] = 0.5,
     smooth: Annotated[float, "weight of the track's previous probabilities, 0 (off) to 1", Range(0, 1)] = 0.9,

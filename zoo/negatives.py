@@ -36,7 +36,7 @@ def main(
     score: Annotated[float, "lowest score of a person that makes a picture a hard one", Range(0, 1)] = 0.3,
     most: Annotated[int | None, "keep at most this many pictures, the hardest ones", Range(1)] = None,
     size: Annotated[
-        int | None, "longer side of the model's input, pixels (default: the model's own)", Range(32)
+        int | None, "longer side of the model's input, pixels (default: the model's own)", Range(32, 2**14)
     ] = None,
     device: Annotated[str | None, "cpu, cuda, ... (default: a GPU if there is one)"] = None,
 ) -> None:

@@ -47,7 +47,7 @@ class FeatureCache:
         return _read(file, [known[number] for number in numbers])
 
     def add(self, clip: str | Path, numbers: Iterable[int]) -> Path:
-        """Compute the features of these frames that are not known yet; returns the clip's file. InputError: as above."""
+        """Compute the features of frames that are not known yet; returns the clip's file. InputError: as before."""
         file = self.file(clip)
         if missing := sorted(set(numbers) - _numbers(file).keys()):
             self._add(Path(clip), file, missing)
