@@ -155,6 +155,21 @@ def test_label_studio_by_hand(tmp_path, images):
     assert joints(content) == {"left_ear": [7.5, 4.3, 2], "nose": [31.5, 23.5, 2]}
 
 
+@pytest.mark.parametrize(("program", "things", "refused"), [
+    ("Label Studio", [{"bbox": [0, 0, 1, 1]}, {"keypoints": [1, 2, 2]}], True),
+    ("Label Studio", [{"bbox": [0, 0, 1, 1]}], False),
+    ("another", [{"keypoints": [1, 2, 2]}], False),
+])  # fmt: skip
+def test_coco_export_of_label_studio_is_refused(tmp_path, program, things, refused):
+    content = {"info": {"contributor": program}, "annotations": things}
+    (tmp_path / "result.json").write_text(json.dumps(content))
+    if refused:
+        with pytest.raises(InputError, match=r"result\.json: .* mixes up joints; export JSON there"):
+            read_annotations(tmp_path / "result.json", None)
+    else:
+        assert read_annotations(tmp_path / "result.json", None) == content
+
+
 def test_label_studio_without_boxes_has_one_thing(tmp_path, images):
     entry = only(label_studio(tmp_path, images, tasks(NOSE, region("keypointlabels", "f", "tail", x=25, y=75))))
     assert entry["keypoints"] == pytest.approx([31.5, 23.5, 2, 15.5, 35.5, 2])

@@ -16,7 +16,8 @@ def read_annotations(path: str | Path, images: str | Path | None) -> Any:
 
     A `.yaml` file is that of YOLO-pose labels, an `.xml` file CVAT's export for images, and a JSON list an export of
     Label Studio; CVAT exports COCO keypoints too. images: the folder of images, which only COCO's and CVAT's files can
-    do without. InputError: the file is absent or malformed.
+    do without. InputError: the file is absent or malformed, or Label Studio's COCO export, which keeps the joints of
+    one thing in each image and names them in another order.
     """
     kind = Path(path).suffix.lower()
     if kind == ".xml":
@@ -28,7 +29,20 @@ def read_annotations(path: str | Path, images: str | Path | None) -> Any:
     content = read_json(path)
     if isinstance(content, list) and content and isinstance(content[0], dict):
         return read_label_studio(path, content, _needed(path, images))
+    if isinstance(content, dict) and _of_label_studio(content):
+        raise InputError(f"{path}: Label Studio's COCO export mixes up joints; export JSON there and give that")
     return content
+
+
+def _of_label_studio(content: dict[str, Any]) -> bool:
+    """Whether Label Studio wrote this COCO file, with joints."""
+    info, things = content.get("info"), content.get("annotations")
+    return (
+        isinstance(info, dict)
+        and info.get("contributor") == "Label Studio"
+        and isinstance(things, list)
+        and any(isinstance(thing, dict) and "keypoints" in thing for thing in things)
+    )
 
 
 def _needed(path: str | Path, images: str | Path | None) -> str | Path:
