@@ -117,15 +117,16 @@ def _weighted_map(truth: Truth, found: LabelledBoxes, clip_of: np.ndarray, weigh
     for label in range(len(truth.classes)):
         rows = np.flatnonzero(found.labels == label)
         rows = rows[np.argsort(-found.scores[rows], kind="stable")]
+        # Between right detections precision only falls, so that the curve's envelope needs no others.
+        clips, hit = clip_of[found.frames[rows]], np.flatnonzero(right[rows])
         labelled = clip_of[truth.boxes.frames[truth.boxes.labels == label]]
         for sample, weight in enumerate(weights):
-            wanted, here = weight[labelled].sum(), weight[clip_of[found.frames[rows]]]
+            wanted, here = weight[labelled].sum(), weight[clips]
             if not wanted:
                 continue
-            hits = np.cumsum(here * right[rows])
-            precision = hits / np.maximum(np.cumsum(here), 1)
+            precision = np.cumsum(here[hit]) / np.maximum(np.cumsum(here)[hit], 1)
             envelope = np.maximum.accumulate(precision[::-1])[::-1]
-            result[sample, label] = (np.diff(hits, prepend=0) / wanted * envelope).sum()
+            result[sample, label] = (here[hit] / wanted * envelope).sum()
     return 100 * np.nanmean(result, axis=1)
 
 

@@ -172,7 +172,8 @@ def table3(bench: ActionBench, columns: Sequence[Column], tune: int | None = Non
             cells += f"{'-' if column.paper is None else f'{column.paper:.1f}':>7}"
         voc = f"{row['voc']['mean']:.1f} ± {row['voc']['sd']:.1f}"
         print(f"{column.name:{width}}{voc:>18}{cells}", flush=True)
-    gains = {base: _gains(truth, trials, base) for base in (APPEARANCE, DIMOFS) if base in trials}
+    sampled = _sampled(truth, trials)
+    gains = {base: _gains(rows, sampled, base) for base in (APPEARANCE, DIMOFS) if base in trials}
     return {"table": 3, "about": about, "tune": tune, "rows": rows, "gains": gains}
 
 
@@ -203,22 +204,24 @@ def _spread(values: Sequence[float]) -> float:
     return float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
 
 
-def _gains(truth: Truth, trials: dict[str, Trial], base: str) -> dict[str, Any]:
+def _sampled(truth: Truth, trials: dict[str, Trial]) -> dict[str, np.ndarray]:
+    """Each column's mean frame-mAP (voc) over its seeds, of each of the same resampled sets of clips."""
+    sampled = bootstrap(truth, [found for trial in trials.values() for found in trial.found])
+    parts = np.split(sampled, np.cumsum([len(trial.found) for trial in trials.values()])[:-1], axis=1)
+    return {name: part.mean(1) for name, part in zip(trials, parts, strict=True)}
+
+
+def _gains(rows: dict[str, Any], sampled: dict[str, np.ndarray], base: str) -> dict[str, Any]:
     """Print and return how much better each column is than `base`, with its 95 % interval over resampled clips."""
-    sets = [found for trial in trials.values() for found in trial.found]
-    sampled = bootstrap(truth, sets)
-    counts = np.cumsum([0, *(len(trial.found) for trial in trials.values())])
-    means = {name: sampled[:, a:b].mean(1) for name, a, b in zip(trials, counts[:-1], counts[1:], strict=True)}
     print(f"frame-mAP (voc) minus that of {base}, 95 % interval over clips:")
     gains = {}
-    for name, values in means.items():
+    for name, values in sampled.items():
         if name == base:
             continue
-        low, high = np.percentile(values - means[base], (2.5, 97.5))
-        gain = np.mean([mean_ap(truth, f) for f in trials[name].found])
-        gain -= np.mean([mean_ap(truth, f) for f in trials[base].found])
-        gains[name] = {"gain": float(gain), "low": float(low), "high": float(high)}
-        print(f"{name:{max(map(len, means))}}{gain:+6.1f} [{low:+.1f}, {high:+.1f}]")
+        gain = rows[name]["voc"]["mean"] - rows[base]["voc"]["mean"]
+        low, high = np.percentile(values - sampled[base], (2.5, 97.5))
+        gains[name] = {"gain": gain, "low": float(low), "high": float(high)}
+        print(f"{name:{max(map(len, sampled))}}{gain:+6.1f} [{low:+.1f}, {high:+.1f}]")
     return gains
 
 
