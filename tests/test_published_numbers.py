@@ -1,6 +1,6 @@
 """Numbers that other projects or our own documents fix: whoever changes one must change what depends on it.
 
-OKS sigmas are COCO's, trackers are those of the README's table and the paper's baseline, shipped presets belong to
+OKS sigmas are COCO's, trackers are those of docs/tasks/track.md and the paper's baseline, shipped presets belong to
 weights that exist.
 """
 
@@ -63,7 +63,7 @@ def test_trackers():
 
 
 def test_motion_parts():
-    """The ablations of the README's table: arguments of the offset net and of the deformable layer."""
+    """The ablations of docs/reference/claims.md: arguments of the offset net and of the deformable layer."""
     assert {name: (v.kind.__name__, v.offsets, v.layer) for name, v in VARIANTS.items()} == {
         "paper": ("OffsetNet", {}, {}),
         "groups": ("OffsetNet", {"groups": 8}, {}),

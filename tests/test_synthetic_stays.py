@@ -1,7 +1,7 @@
 """Synthetic clips stay as they are: published figures, and the weights that ship, depend on every one of their numbers.
 
 After a change that is meant, `python -m tests.test_synthetic_stays` writes the new figures; say so in CHANGELOG.md, and
-measure the README's figures of synthetic clips again.
+measure the documented figures of synthetic clips again.
 """
 
 import json
