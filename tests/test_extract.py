@@ -29,7 +29,7 @@ def command(line: str) -> int:
 
 
 def files(folder: str) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
+    return {path.name: path.read_bytes() for path in Path(folder).glob("??/*")}
 
 
 def test_ranks_share_the_clips_and_find_what_one_process_finds(clips, monkeypatch, capsys):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
-from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,7 +16,7 @@ from dimofs.cli import InputError
 from dimofs.files import replacing
 from dimofs.zoo.detection.action_localizer import ActionLocalizer
 from dimofs.zoo.training.action_data import LabelledClip, Regions, find_regions
-from dimofs.zoo.training.feature_cache import FeatureCache, digest, tensors_digest
+from dimofs.zoo.training.feature_cache import FeatureCache, digest, hashed_file, tensors_digest
 
 
 class Partner(NamedTuple):
@@ -100,4 +99,4 @@ def keep(folder: Path, key: str, tensors: Mapping[str, Tensor]) -> dict[str, Ten
 
 
 def _file(folder: Path, key: str) -> Path:
-    return folder / f"{sha256(key.encode()).hexdigest()[:32]}.safetensors"
+    return hashed_file(folder, key.encode())

@@ -59,8 +59,7 @@ class FeatureCache:
 
     def file(self, clip: str | Path) -> Path:
         """The file of a clip, which may not exist yet. InputError: the clip cannot be read."""
-        name = sha256(self._key.encode() + read_bytes(clip)).hexdigest()[:32]
-        return self.folder / f"{name}.safetensors"
+        return hashed_file(self.folder, self._key.encode() + read_bytes(clip))
 
     @torch.inference_mode()
     def _add(self, clip: Path, file: Path, numbers: Sequence[int]) -> None:
@@ -83,6 +82,12 @@ class FeatureCache:
         sizes = torch.tensor([whole.geometry.frame, whole.geometry.resized, whole.geometry.padded])
         with replacing(file) as temporary:
             save_file(tensors | {"sizes": sizes}, temporary)
+
+
+def hashed_file(folder: Path, key: bytes) -> Path:
+    """The file in `folder` of what depends on `key`, one of 256 subfolders: there may be 100,000 files."""
+    name = sha256(key).hexdigest()[:32]
+    return folder / name[:2] / f"{name}.safetensors"
 
 
 def digest(module: nn.Module) -> str:
