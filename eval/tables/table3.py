@@ -242,18 +242,20 @@ def figure7(bench: ActionBench, kinds: Sequence[str], deltas: Sequence[int], plo
         scores = [[mean_ap(truth, found) for found in trial.found] for trial in trials]
         curves[kind] = [{"mean": float(np.mean(x)), "sd": _spread(x)} for x in scores]
         print(f"{kind:>6}" + "".join(f"{point['mean']:7.1f}" for point in curves[kind]), flush=True)
-    _plot(plot, deltas, curves)
+    # The paper has no figures on twins.
+    _plot(plot, deltas, curves, None if bench.twins else PAPER_PEAK)
     print(f"-> {plot}")
     return {"figure": 7, "about": _about(bench, comparison), "deltas": list(deltas), "curves": curves}
 
 
-def _plot(path: Path, deltas: Sequence[int], curves: dict[str, list[dict[str, float]]]) -> None:
+def _plot(path: Path, deltas: Sequence[int], curves: dict[str, list[dict[str, float]]], peak: int | None) -> None:
     def draw(figure: Any) -> None:
         axes = figure.subplots()
         for kind, points in curves.items():
             mean, sd = ([point[name] for point in points] for name in ("mean", "sd"))
             axes.errorbar(deltas, mean, sd, marker="o", capsize=2, label=f"appearance and {kind}")
-        axes.axvline(PAPER_PEAK, linestyle=":", color="grey", label="peak of the paper's curve")
+        if peak is not None:
+            axes.axvline(peak, linestyle=":", color="grey", label="peak of the paper's curve")
         axes.set(xlabel="delta, frames from A to B", ylabel="frame-mAP@.5, %")
         axes.legend()
         axes.grid(alpha=0.3)
