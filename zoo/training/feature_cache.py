@@ -42,16 +42,12 @@ class FeatureCache:
 
         Frames that the file lacks are computed and added to it. InputError: the clip is absent, damaged or shorter.
         """
-        file = self.add(clip, numbers)
-        known = _numbers(file)
+        file, known = self._filled(clip, numbers)
         return _read(file, [known[number] for number in numbers])
 
-    def add(self, clip: str | Path, numbers: Iterable[int]) -> Path:
-        """Compute the features of frames that are not known yet; returns the clip's file. InputError: as before."""
-        file = self.file(clip)
-        if missing := sorted(set(numbers) - _numbers(file).keys()):
-            self._add(Path(clip), file, missing)
-        return file
+    def add(self, clip: str | Path, numbers: Iterable[int]) -> None:
+        """Compute the features of frames that are not known yet. InputError: as before."""
+        self._filled(clip, numbers)
 
     def numbers(self, clip: str | Path) -> set[int]:
         """The frames of a clip whose features are known. InputError: the clip cannot be read."""
@@ -60,6 +56,15 @@ class FeatureCache:
     def file(self, clip: str | Path) -> Path:
         """The file of a clip, which may not exist yet. InputError: the clip cannot be read."""
         return hashed_file(self.folder, self._key.encode() + read_bytes(clip))
+
+    def _filled(self, clip: str | Path, numbers: Iterable[int]) -> tuple[Path, dict[int, int]]:
+        """The file of a clip, with these frames in it, and the place of each frame that it holds."""
+        file = self.file(clip)
+        known = _numbers(file)
+        if missing := sorted(set(numbers) - known.keys()):
+            self._add(Path(clip), file, missing)
+            known = _numbers(file)
+        return file, known
 
     @torch.inference_mode()
     def _add(self, clip: Path, file: Path, numbers: Sequence[int]) -> None:
