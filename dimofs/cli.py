@@ -29,6 +29,8 @@ from dimofs.interrupts import Stopped, stop_signals_as_exceptions
 
 # A number option without a Range lies between -HUGE and HUGE.
 HUGE = 10**9
+# What every command says when `is_out_of_memory`.
+MEMORY_IS_FULL = "the memory is full; make what is computed at once smaller, as by a lower --size or --batch"
 
 
 class InputError(Exception):
@@ -120,7 +122,7 @@ def _status(main: Callable[..., int | None], argv: Sequence[str] | None, program
             # A full disk behind stdout would raise again when Python flushes it at exit.
             _silence(sys.stdout)
         if is_out_of_memory(error):
-            _tell("error: the memory is full; make what is computed at once smaller, as by a lower --size or --batch")
+            _tell(f"error: {MEMORY_IS_FULL}")
             return 2
         lines = str(error).splitlines() or [""]
         # An error of a loader's worker has its traceback between these.

@@ -24,7 +24,7 @@ from uuid import uuid4
 
 from tqdm import tqdm
 
-from dimofs.cli import InputError, is_out_of_memory
+from dimofs.cli import MEMORY_IS_FULL, InputError, is_out_of_memory
 
 # Seconds to reach the cluster's port in. Ray itself would try for two minutes.
 REACH_SECONDS = 10.0
@@ -170,7 +170,7 @@ def _failure(work: Work[T], item: T) -> str | None:
         if os.environ.get("DIMOFS_DEBUG") == "1":
             raise
         if is_out_of_memory(error):
-            return "the memory is full; make what is computed at once smaller"
+            return MEMORY_IS_FULL
         return f"unexpected {type(error).__name__}: {_first_line(error)} (DIMOFS_DEBUG=1 shows where)"
 
 
