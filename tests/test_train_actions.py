@@ -8,6 +8,7 @@ import torch
 
 from dimofs.cli import InputError
 from dimofs.datasets.jhmdb import Jhmdb
+from dimofs.reader import read_clip
 from dimofs.zoo import checkpoints, train
 from dimofs.zoo.detection.action_localizer import ActionLocalizer
 from dimofs.zoo.detection.box_detector import Boxes
@@ -113,6 +114,18 @@ def test_what_is_no_clip_is_no_class(tmp_path):
     (root / "sit/0.avi").write_bytes((root / "sit/0.mpg").read_bytes())
     with pytest.raises(InputError, match="two videos are called sit/0; rename one"):
         folder_clips(root)
+
+
+def test_a_clip_that_ends_early_is_used_and_told_of(tmp_path, capsys):
+    root, _ = write(tmp_path / "clips", (("wave", 1), ("sit", 1)))
+    noise = np.random.default_rng(0).integers(0, 255, (24, 48, 64, 3), dtype=np.uint8)
+    cut = write_video(root / "wave/0.mp4", list(noise))
+    cut.write_bytes(cut.read_bytes()[: cut.stat().st_size // 2])
+    clips, _ = ActionOptions(clips=str(root)).labelled(Paths())
+    assert clips[0].length == 6 and 4 < clips[1].length < 20
+    assert len(list(read_clip(cut))) == clips[1].length
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1 and told.startswith(f"note: {cut}: ends early")
 
 
 @pytest.mark.parametrize(

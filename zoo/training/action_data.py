@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, fields, replace
 from itertools import accumulate
 from pathlib import Path
@@ -22,8 +23,8 @@ from dimofs import boxes as box
 from dimofs.cli import InputError
 from dimofs.datasets.jhmdb import Jhmdb
 from dimofs.datasets.npz import read_npz
-from dimofs.reader import count_frames
-from dimofs.sources import OWN, VIDEOS, printable
+from dimofs.sources import OWN, VIDEOS, printable, video_source
+from dimofs.video import open_clip
 from dimofs.zoo.detection.action_localizer import ActionLocalizer
 from dimofs.zoo.detection.features import Geometry
 from dimofs.zoo.training.feature_cache import FeatureCache
@@ -39,13 +40,14 @@ JITTER = 0.12
 @dataclass(frozen=True, kw_only=True)
 class LabelledClip:
     """A clip of one action. boxes: [T, 4] of the actor in pixels of the frame, NaN where unknown; None: found by the
-    detector, whose best person in each frame is the actor."""
+    detector, whose best person in each frame is the actor. complaint: what is wrong with its video, in one line."""
 
     name: str
     path: Path
     label: int
     length: int
     boxes: Tensor | None = None
+    complaint: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,9 +133,11 @@ def folder_clips(root: Path, boxes: Path | None = None) -> tuple[list[LabelledCl
             if name in names:
                 raise InputError(f"--clips {root}: two videos are called {name}; rename one")
             names.add(name)
-            length = count_frames(path)
+            length, complaint = _read_through(path)
             track = None if boxes is None else _track(known, name, length, boxes)
-            clips.append(LabelledClip(name=name, path=path, label=label, length=length, boxes=track))
+            clips.append(
+                LabelledClip(name=name, path=path, label=label, length=length, boxes=track, complaint=complaint)
+            )
     return clips, classes
 
 
@@ -146,6 +150,12 @@ def folders_without_videos(root: Path) -> list[str]:
 def _videos(folder: Path) -> list[Path]:
     """The videos of a folder by name; those that `dimofs action` drew are none."""
     return sorted(path for path in folder.iterdir() if path.suffix.lower() in VIDEOS and not path.name.endswith(OWN))
+
+
+def _read_through(path: Path) -> tuple[int, str]:
+    """How many frames of a video decode, and what is wrong with it: a damaged one is used as far as it decodes."""
+    with closing(open_clip(video_source(path))) as clip:
+        return sum(1 for _ in clip.frames()), clip.complaint
 
 
 def _track(known: Mapping[str, np.ndarray], name: str, length: int, file: Path) -> Tensor:

@@ -69,7 +69,7 @@ class ActionOptions:
 
         InputError: clips, boxes or weights are missing or malformed.
         """
-        clips, classes = self._labelled(paths)
+        clips, classes = self.labelled(paths)
         arguments = self._arguments(classes, variant or variant_of(weights))
         model = PRESETS[preset](**arguments).eval()
         start(model, weights)
@@ -88,12 +88,16 @@ class ActionOptions:
         _check_people(tables[0], classes)
         return ActionTask(recipe=recipe, table=tables[0], held_out_table=tables[1])
 
-    def _labelled(self, paths: Paths) -> tuple[list[LabelledClip], list[str]]:
+    def labelled(self, paths: Paths) -> tuple[list[LabelledClip], list[str]]:
+        """The clips to learn from and their classes; folders and videos at fault are told. InputError: see `task`."""
         self.check_source(paths)
         if self.clips is not None:
             for name in folders_without_videos(Path(self.clips)):
                 print(f"note: {self.clips}: the folder {name} holds no video and is left out", file=sys.stderr)
-            return folder_clips(Path(self.clips), Path(self.boxes) if self.boxes else None)
+            clips, classes = folder_clips(Path(self.clips), Path(self.boxes) if self.boxes else None)
+            for complaint in filter(None, (clip.complaint for clip in clips)):
+                print(f"note: {complaint}", file=sys.stderr)
+            return clips, classes
         clips = need(paths.jhmdb, "--jhmdb or --clips", "action")
         labels = need(paths.jhmdb_labels, "--jhmdb-labels", "--jhmdb")
         return jhmdb_clips(Jhmdb(clips, labels, split=self.split, part="train"))
