@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 
@@ -33,8 +32,3 @@ class ActionDetections:
     def joint_scores(self) -> Tensor:
         """[P, C] probability of a person who does each action: what detections are ranked by."""
         return self.scores[:, None] * self.actions
-
-    @staticmethod
-    def empty(actions: int, device: torch.device | str = "cpu") -> ActionDetections:
-        """Nobody, with `actions` classes."""
-        return ActionDetections(*(torch.zeros(shape, device=device) for shape in ((0, 4), (0,), (0, actions))))

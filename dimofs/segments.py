@@ -9,6 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+# Times are sums of a frame's time and duration, seconds, and so not exact.
+ROUNDING = 1e-6
+
 
 @dataclass(frozen=True, kw_only=True)
 class Segment:
@@ -48,7 +51,7 @@ class Segments:
     """Collects segments frame by frame.
 
     A segment ends where the most probable action of its track changes, or where the track is out of sight for longer
-    than `gap` seconds. Segments shorter than `shortest` seconds are left out.
+    than `gap` seconds. Segments shorter than `shortest` seconds are left out, by more than the rounding of their times.
     """
 
     def __init__(self, names: Sequence[str], *, shortest: float = 0.0, gap: float = 0.5):
@@ -75,7 +78,7 @@ class Segments:
 
     def _closed(self, track: int) -> Iterator[Segment]:
         segment = self._open.pop(track)
-        if segment.end - segment.start >= self.shortest:
+        if segment.end - segment.start >= self.shortest - ROUNDING:
             score = sum(segment.scores) / len(segment.scores)
             yield Segment(
                 start=segment.start, end=segment.end, track=track, action=self.names[segment.action], score=score

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -54,6 +55,12 @@ class Frame:
 def open_clip(source: Source) -> Clip:
     """InputError: it cannot be opened or holds no video."""
     return ImageClip(source) if source.images else VideoClip(source)
+
+
+def warn_of_damage(clip: Clip) -> None:
+    """Tell on stderr what was wrong with a clip, after its last frame, if anything was."""
+    if clip.complaint:
+        print(f"warning: {clip.complaint}", file=sys.stderr)
 
 
 class Clip:

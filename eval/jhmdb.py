@@ -10,10 +10,15 @@
     python -m dimofs.eval.jhmdb --jhmdb CLIPS --jhmdb-labels JHMDB --figure 7 --every 10 --plot figure7.png
     python -m dimofs.eval.jhmdb --table 3 --twins 100
 
-The formats of files are those of `dimofs.eval.actions.files`. frame-mAP is printed by the definitions voc, yowo and act
-of `dimofs.eval.actions.frame_map`; the table of classes shows the one that --definition names. video-mAP is that of
-tubes linked from the detections (`dimofs.eval.actions.tubes`), at an overlap of .2 and .5 and as the mean over .5, .55,
-... .95. Means are over the classes that have labels.
+Labels and detections (more in `dimofs.eval.actions.files`):
+
+    {"classes": ["wave", ...], "gt": [{"video": "wave/clip", "frame": 1,
+        "boxes": [{"label": 0, "box": [x1, y1, x2, y2]}]}, ...]}
+    [{"video": "wave/clip", "frame": 1, "label": 0, "score": 0.9, "box": [x1, y1, x2, y2]}, ...]
+
+frame-mAP is printed by the definitions voc, yowo and act of `dimofs.eval.actions.frame_map`; the table of classes shows
+the one that --definition names. video-mAP is that of tubes linked from the detections (`dimofs.eval.actions.tubes`), at
+an overlap of .2 and .5 and as the mean over .5, .55, ... .95. Means are over the classes that have labels.
 
 A model (--weights of an action localizer) runs over the test clips. --table 3 instead trains the heads of all columns,
 once for each seed, on the same regions of the same frozen pose detector (--weights, by default dimofs_mobile_v2), and
@@ -52,7 +57,7 @@ from dimofs.eval.actions.files import Truth, read_found, read_truth, write_found
 from dimofs.eval.actions.frame_map import DEFINITIONS, Definition, LabelledBoxes, frame_ap, suppressed
 from dimofs.eval.actions.tubes import STRICT, link, true_tubes, video_ap
 from dimofs.eval.exclusions import check_distinct, check_options
-from dimofs.eval.tables.action_columns import check_stream, chosen_columns
+from dimofs.eval.tables.action_columns import check_kind, chosen_columns
 from dimofs.eval.tables.actions import run_localizer
 from dimofs.eval.tables.plots import check_plot
 from dimofs.eval.tables.table3 import FIGURE7, ActionBench, figure7, plot_confusion, table3
@@ -138,7 +143,7 @@ def main(
                 result = table3(bench, chosen_columns(columns, bench.aligning), tune)
             else:
                 for kind in kinds:
-                    check_stream("--kinds", f"{kind}@random", bench.aligning)
+                    check_kind(kind, bench.aligning)
                 result = figure7(bench, list(kinds), list(deltas), page.picture(plot, "Figure 7") or plot)
         else:
             if gt is not None and pred is not None:

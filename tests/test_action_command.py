@@ -3,21 +3,24 @@
 import csv
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from dimofs.actions import ActionDetections
 from dimofs.cli import InputError
 from dimofs.lettering import lettering, write_label
 from dimofs.segments import Segments, Smoother
+from dimofs.tracking import TRACKERS
 from dimofs.video import Frame
 from dimofs.zoo import action, checkpoints
 from dimofs.zoo.detection.action_localizer import ActionLocalizer
-from dimofs.zoo.detection.action_stream import actions
+from dimofs.zoo.detection.action_stream import FoundActions, actions
 from dimofs.zoo.detection.features import Features
-from tests.support.clips import write_clip
+from tests.support.clips import write_clip, write_video
 from tests.support.commands import call
 from tests.support.tiny import tiny_action, tiny_model, use_tiny
 
@@ -50,6 +53,18 @@ def test_short_segments_are_left_out():
         *segments.add(2, 1, [0], SIT[None]),
     ]
     assert [(s.start, s.end, s.action) for s in (*found, *segments.finish())] == [(1, 3, "sit")]
+
+
+@pytest.mark.parametrize("fps", [10, 24, 25, 30, 60])
+def test_segments_of_just_the_shortest_length_stay(fps):
+    """Whatever the rounding of a frame's time."""
+    count = fps // 5
+    for start in range(200):
+        segments = Segments(["wave", "sit"], shortest=count / fps)
+        frames = [*segments.add(start / fps, 1 / fps, [0], SIT[None])]
+        for number in range(start + 1, start + 1 + count):
+            frames += segments.add(number / fps, 1 / fps, [0], WAVE[None])
+        assert [s.action for s in (*frames, *segments.finish())] == (["sit"] if count == 1 else []) + ["wave"]
 
 
 def test_letters_by_hand():
@@ -143,10 +158,73 @@ def test_what_cannot_run_is_refused(folder):
     checkpoints.save(tiny_model(), folder / "pose", {})
     with pytest.raises(InputError, match="names whole clips; run"):
         call(action.main, video=[folder / "x.mp4"], weights="recognize_mobile", device="cpu")
-    with pytest.raises(InputError, match="holds a PoseDetector, not a ActionLocalizer"):
+    with pytest.raises(InputError, match="holds weights of PoseDetector, not of ActionLocalizer; give others"):
         call(action.main, video=[folder / "x.mp4"], weights=folder / "pose")
     with pytest.raises(InputError, match="--tracker dimofs: needs the motion"):
         call(action.main, video=[folder / "x.mp4"], weights=folder / "model", tracker="dimofs")
+    with pytest.raises(InputError, match="--tracker oks: needs joints"):
+        call(action.main, video=[folder / "x.mp4"], weights=folder / "model", tracker="oks")
+
+
+def found_people(monkeypatch, scores):
+    """Make the model find, in each frame, people of these scores in boxes 20 pixels wide."""
+
+    def detect(model, frames, *, batch, min_score):
+        for frame, row in zip(frames, scores, strict=False):
+            places = torch.tensor([[2.0 + 30 * i, 2, 22 + 30 * i, 40] for i in range(len(row))]).reshape(-1, 4)
+            known = torch.tensor(row)
+            kept = known >= min_score
+            actions_of = torch.eye(4)[: len(row)]
+            yield FoundActions(frame, ActionDetections(places[kept], known[kept], actions_of[kept]))
+
+    monkeypatch.setattr(action, "actions", detect)
+
+
+def ids_of(folder) -> list[list[int]]:
+    _, *lines = map(json.loads, (folder / "x.actions.jsonl").read_text().splitlines())
+    return [[person["id"] for person in line["people"]] for line in lines]
+
+
+@pytest.mark.parametrize("tracker", ["iou", "iou+oks", "default", "byte", "byte+oks"])
+def test_trackers_link_by_boxes_alone(folder, monkeypatch, tracker):
+    """People who stay in place keep their ids, whatever share joints have in a tracker's cost."""
+    found_people(monkeypatch, [[0.9, 0.8]] * 6)
+    call(action.main, video=[folder / "x.mp4"], weights=folder / "model", device="cpu", overlay=False, tracker=tracker)
+    assert ids_of(folder) == [[0, 1]] * 6
+
+
+def test_byte_follows_people_of_low_scores(folder, monkeypatch):
+    found_people(monkeypatch, [[0.9], [0.9], [0.3], [0.3], [0.9], [0.05]])
+    line = {"video": [folder / "x.mp4"], "weights": folder / "model", "device": "cpu", "overlay": False}
+    call(action.main, **line, tracker="byte")
+    assert ids_of(folder) == [[0]] * 5 + [[]]
+    call(action.main, **line)
+    assert ids_of(folder) == [[0], [0], [], [], [0], []]
+
+
+def test_actions_stay_with_their_people(folder, monkeypatch):
+    """Of two people of one score the first is too small to be tracked; what the second does is told."""
+    monkeypatch.setitem(TRACKERS, "iou", replace(TRACKERS["iou"], area=100.0))
+    flat = torch.tensor([[2.0, 2, 3, 3], [30, 2, 50, 40]])
+    monkeypatch.setattr(
+        action,
+        "actions",
+        lambda model, frames, **_: (
+            FoundActions(frame, ActionDetections(flat, torch.ones(2), torch.eye(4)[:2])) for frame in frames
+        ),
+    )
+    call(action.main, video=[folder / "x.mp4"], weights=folder / "model", device="cpu", overlay=False)
+    _, *lines = map(json.loads, (folder / "x.actions.jsonl").read_text().splitlines())
+    assert [[person["action"] for person in line["people"]] for line in lines] == [["sit"]] * 6
+
+
+def test_a_video_that_ends_early_is_told(folder, capsys):
+    noise = np.random.default_rng(0).integers(0, 255, (24, 64, 64, 3), dtype=np.uint8)
+    whole = write_video(folder / "x.mp4", list(noise)).read_bytes()
+    (folder / "x.mp4").write_bytes(whole[: len(whole) // 2])
+    assert call(action.main, video=[folder / "x.mp4"], weights=folder / "model", overlay=False, quiet=True) == 0
+    told = capsys.readouterr().err
+    assert told.startswith(f"warning: {folder / 'x.mp4'}: ends early (") and told.count("\n") == 1
 
 
 def test_the_shipped_model_loads_and_names_jhmdbs_actions():

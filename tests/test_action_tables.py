@@ -15,8 +15,17 @@ from dimofs.eval.actions.frame_map import LabelledBoxes
 from dimofs.eval.tables.action_columns import Column, chosen_columns, reach
 from dimofs.eval.tables.action_streams import StreamSources, controls, flow_stream
 from dimofs.eval.tables.action_tracks import along_tracks, followed
-from dimofs.eval.tables.actions import Comparison, Part, bootstrap, clip_accuracy, limited, mean_ap, truth_of
-from dimofs.eval.tables.table3 import ActionBench, table3
+from dimofs.eval.tables.actions import (
+    Comparison,
+    Part,
+    _flattened,
+    bootstrap,
+    clip_accuracy,
+    limited,
+    mean_ap,
+    truth_of,
+)
+from dimofs.eval.tables.table3 import ActionBench, figure7, table3
 from dimofs.zoo.backbones.inflated import Inflated
 from dimofs.zoo.backbones.pyramids import KeypointPyramidBackbone
 from dimofs.zoo.detection.coarse_to_fine import CoarseToFine
@@ -100,6 +109,29 @@ def test_the_bootstrap_resamples_clips(tmp_path):
     assert mean_ap(truth, found) == 50 and 30 < sampled[:, 0].mean() < 70 and sampled[:, 0].std() > 10
     wrong = replace(found, labels=1 - found.labels)
     assert not bootstrap(truth, [wrong], samples=5).any()
+
+
+def test_clips_without_labels_may_be_resampled(tmp_path):
+    """Of two clips one has no label: where it is drawn twice there is nothing to find, and that sample is left out."""
+    clips = part(tmp_path, 2)
+    nobody = replace(clips.clips[1], boxes=torch.full((3, 4), torch.nan))
+    truth = truth_of(replace(clips, clips=[clips.clips[0], nobody]), ["wave", "sit"])
+    sampled = bootstrap(truth, [truth.boxes], samples=40)
+    assert 20 < len(sampled) < 40 and np.allclose(sampled, 100)
+
+
+def test_nothing_labelled_is_told(tmp_path):
+    clips = part(tmp_path, 2)
+    nobody = [replace(clip, boxes=torch.full((3, 4), torch.nan)) for clip in clips.clips]
+    with pytest.raises(InputError, match="frames that are judged have no labelled box"):
+        truth_of(replace(clips, clips=nobody), ["wave", "sit"])
+
+
+def test_narrow_boxes_do_not_end_before_they_begin(tmp_path):
+    """Inclusive of its last pixel, a box of less than a pixel is one pixel."""
+    found = _flattened(torch.tensor([3]), torch.tensor([[5.2, 1, 5.6, 9]]), torch.tensor([[0.5, 0.25]]))
+    assert found.boxes.tolist() == [pytest.approx([5.2, 1, 5.2, 8])] * 2
+    assert found.frames.tolist() == [3, 3] and found.labels.tolist() == [0, 1] and found.scores.tolist() == [0.5, 0.25]
 
 
 def test_limits_are_per_class(tmp_path):
@@ -202,6 +234,25 @@ def test_the_paper_has_no_figures_on_twins(tmp_path, monkeypatch, capsys, twins)
     assert ("paper" in printed, "54.4" in printed) == (twins is None, twins is None)
     assert result["rows"]["DiMoFs"]["paper"] == (None if twins else 54.4)
     assert set(result["gains"]) == {"appearance", "DiMoFs"}
+    assert table3(bench, chosen_columns(["appearance"], aligning=False))["gains"] == {}
+    assert "minus" not in capsys.readouterr().out
+
+
+def test_the_points_of_figure_7_are_in_order(tmp_path, monkeypatch, capsys):
+    comparison = Comparison(
+        train=part(tmp_path, 4), test=part(tmp_path, 4), classes=["wave", "sit"], hidden=4, seeds=[0],
+        recipe=ACTIONS.changed(steps=1, batch=2), folder=tmp_path / "cache",
+    )  # fmt: skip
+    bench = ActionBench(
+        jhmdb="x", jhmdb_labels="y", split=1, weights="x", every=1, most=None, cells=3, hidden=4, steps=1, seeds=[0],
+        cache=tmp_path,
+    )  # fmt: skip
+    sources = SimpleNamespace(named=lambda name: telling if "@" in name else silent)
+    monkeypatch.setattr(ActionBench, "prepare", lambda *_: (comparison, sources))
+    result = figure7(bench, ["difference", "dimofs"], [0, -5, 10], tmp_path / "x.png")
+    assert result["deltas"] == [-5, 0, 10] and len(result["curves"]["dimofs"]) == 3
+    rows = capsys.readouterr().out.splitlines()[1:4]
+    assert len({len(row) for row in rows}) == 1 and rows[0].split() == ["delta", "-5", "0", "10"]
 
 
 def test_streams_by_name(tmp_path):
@@ -303,7 +354,7 @@ def test_depths_without_a_middle_are_refused():
         ("", "without --gt this command needs --jhmdb beside it"),
         ("--jhmdb x", "--jhmdb needs --jhmdb-labels"),
         ("--jhmdb x --jhmdb-labels y", "without --gt, --table and --figure this command needs --weights"),
-        ("--jhmdb x --jhmdb-labels y --table 3 --columns flow", "--columns 'flow': is none of inflated 3D"),
+        ("--jhmdb x --jhmdb-labels y --table 3 --columns flow", "--columns 'flow': is none of 'inflated 3D', "),
         (
             "--jhmdb x --jhmdb-labels y --table 3 --columns appearance+dimofs",
             "--columns 'dimofs': expected appearance, ",
@@ -315,11 +366,13 @@ def test_depths_without_a_middle_are_refused():
         ("--part held-out", "--part needs --table or --figure"),
         ("--jhmdb x --jhmdb-labels absent --table 3", "absent/splits: holds no lists"),
         ("--jhmdb x --jhmdb-labels y --figure 7 --plot x.doc", "--plot x.doc: the name must end in"),
-        ("--jhmdb x --jhmdb-labels y --figure 7 --kinds flow", "--kinds 'flow@random': expected appearance, "),
+        ("--jhmdb x --jhmdb-labels y --figure 7 --kinds flow", "--kinds 'flow': is none of dimofs, "),
         ("--gt x --pred y --matrix x.doc", "--matrix x.doc: the name must end in"),
         ("--jhmdb x --jhmdb-labels y --table 3 --seeds 1 1", "--seeds: 1 is given twice"),
         ("--jhmdb x --jhmdb-labels y --figure 7 --deltas 4 0 4", "--deltas: 4 is given twice"),
-        ("--jhmdb x --jhmdb-labels y --figure 7 --kinds stranger", "another clip has no delta; leave it out"),
+        ("--jhmdb x --jhmdb-labels y --figure 7 --kinds stranger", "--kinds 'stranger': is none of dimofs, "),
+        ("--jhmdb x --jhmdb-labels y --figure 7 --kinds appearance", "--kinds 'appearance': is none of dimofs, "),
+        ("--jhmdb x --jhmdb-labels y --table 3 --columns appearance+stranger@random", "no delta; write stranger@10"),
     ],
 )
 def test_options_that_would_be_ignored_are_refused(line, message):

@@ -1,6 +1,7 @@
 """frame-mAP and video-mAP of actions: by hand, against a plain loop, and the published evaluators' cases."""
 
 import json
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -145,6 +146,15 @@ def test_video_ap_takes_each_labelled_tube_once():
     assert np.isnan(video_ap(truth, found, 2, 0.5)[1])
 
 
+@pytest.mark.parametrize("count", range(1, 13))
+@pytest.mark.parametrize("tenths", [5.5, 6, 7, 8, 8.5, 9, 9.5])
+def test_a_tube_that_overlaps_by_just_the_threshold_is_right(count, tenths):
+    """However the mean of equal overlaps is rounded."""
+    truth, found = line("a", range(count), [0, 0, 100, 100]), line("a", range(count), [0, 0, 10 * tenths, 100])
+    assert video_ap([truth], [found], 1, tenths / 10)[0] == 1
+    assert video_ap([truth], [found], 1, tenths / 10 + 1e-6)[0] == 0
+
+
 def write(folder: Path, gt: object, pred: object) -> dict:
     for name, content in (("gt", gt), ("pred", pred)):
         (folder / f"{name}.json").write_text(json.dumps(content))
@@ -203,7 +213,7 @@ def test_missing_clips_and_frames_without_labels_are_told(tmp_path, capsys):
         ({"classes": ["a"], "gt": [{"video": "x", "frame": 0, "boxes": []}] * 2}, [], r"gt\[1\]: .* has an entry"),
         (tracked(3, 3), [], r"gt\[0\]: boxes\[1\]: 'track' 3 has a box of this class and frame already"),
         (frames() | {"gt": [{"video": "x", "frame": 2**63, "boxes": []}]}, [], "field 'frame' .* too large"),
-        (frames() | {"width": 0}, [], "'width' or 'height' is not positive"),
+        (frames() | {"width": 0}, [], "field 'width' is not positive"),
         (frames() | {"width": 40}, [], r"a box of frame 0 of 'x': .* lies outside the frame"),
         (frames(), {}, "pred.json: is not a list"),
         (frames(), [3], "detection 0: is not an object"),
@@ -213,7 +223,13 @@ def test_missing_clips_and_frames_without_labels_are_told(tmp_path, capsys):
         (frames(), [detection(label="fly")], "field 'label' is 'fly'"),
         (frames(), [detection(label=True)], "field 'label'"),
         (frames(), [detection(score=None)], "field 'score' is None"),
-        (frames(), [detection(score=float("nan"))], "field 'score' is nan, not a finite number"),
+        (frames(), [detection(score=float("nan"))], "field 'score' is nan, not a number below 1e9"),
+        (frames(), [detection(score="1")], "field 'score' is '1', not a number"),
+        (frames(), [detection(score=2**31)], "field 'score' is 2147483648, not a number below 1e9"),
+        (frames() | {"width": 40.0, "height": None}, [], "field 'height' is None, not a number"),
+        (frames() | {"classes": ["a\nb", "c"]}, [], "field 'classes' is not a list of up to .* printable names"),
+        (frames() | {"classes": ["\ud800", "c"]}, [], "field 'classes' is not"),
+        (frames() | {"gt": [{"video": "x\x1b[31m", "frame": 0, "boxes": []}]}, [], r"gt\[0\]: field 'video' is not"),
         (frames(), [detection(box=[1, 2, 3])], "field 'box' is not"),
         (frames(), [detection(box=[5, 0, 1, 9])], "detection 0: box .* ends before it begins"),
         (frames(), [detection(box=[-9, -9, -1, -1])], "detection 0: box .* lies outside the frame"),
@@ -230,6 +246,15 @@ def test_names_of_actions_are_no_formulas(tmp_path):
     odd = ["$\\frac{$", "sit"]
     call(jhmdb.main, **write(tmp_path, frames() | {"classes": odd}, [detection()]), matrix=tmp_path / "confusion.svg")
     assert (tmp_path / "confusion.svg").stat().st_size > 5000
+
+
+def test_names_that_no_font_draws_are_told_in_a_line(tmp_path, capsys):
+    content = frames() | {"classes": ["\u65e5\u672c", "sit"]}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        call(jhmdb.main, **write(tmp_path, content, [detection(), detection(video="y")]), matrix=tmp_path / "x.png")
+    told = capsys.readouterr().err
+    assert "x.png: the plot's font lacks characters" in told and told.count("\n") == 1
 
 
 def test_confusion_by_hand(tmp_path, capsys):

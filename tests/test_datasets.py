@@ -326,8 +326,21 @@ def test_an_array_alone_is_no_npz(tmp_path):
     np.save(tmp_path / "a.npy", np.zeros(3))
     (tmp_path / "empty.npz").write_bytes(b"")
     for name in ("a.npy", "empty.npz"):
-        with pytest.raises(InputError, match=r"not an \.npz file of arrays"):
+        with pytest.raises(InputError, match=r"not an \.npz file of arrays; download it again, or"):
             read_npz(tmp_path / name)
+
+
+def test_python_objects_are_refused_without_advice_to_load_them(tmp_path):
+    np.savez(tmp_path / "x.npz", allow_pickle=True, x=np.array([{}]))
+    with pytest.raises(InputError, match="it holds Python objects, which are never loaded"):
+        read_npz(tmp_path / "x.npz")
+
+
+def test_an_empty_list_of_clips_is_no_class_without_clips(tmp_path):
+    (tmp_path / "run_test_split1.txt").write_text("a.avi 1\n")
+    (tmp_path / "sit_test_split1.txt").write_text("\n")
+    with pytest.raises(InputError, match=r"sit_test_split1.txt: lists no clip; download it again, or delete it"):
+        read_split(tmp_path, 1, "train")
 
 
 def save_arrays(path: Path, arrays: dict[str, Any]) -> None:
@@ -343,7 +356,8 @@ def test_odd_jhmdb_labels_are_told(tmp_path):
         (b"../../secret.avi 1\n", "'../../secret.avi 1' is not '<clip>.avi 1'"),
         (b"a.avi 3\n", "'a.avi 3' is not"),
         (b"a.avi 1\nb.avi 1\na.avi 2\n", "lists a twice; leave one line out"),
-        (b"\n", "lists no clip to train"),
+        (b"\n", "lists no clip; download it again"),
+        (b"a.avi 2\n", "lists no clip to train"),
     ):
         lists.write_bytes(content)
         with pytest.raises(InputError, match=message):

@@ -19,7 +19,7 @@ from dimofs.reader import read_clip
 from dimofs.video import Frame
 from dimofs.zoo import motion, pose
 from dimofs.zoo.detection.stream import poses
-from tests.support.clips import picture, write_clip, write_image
+from tests.support.clips import picture, write_clip, write_image, write_video
 from tests.test_pose import StandIn, command, files
 
 
@@ -241,6 +241,14 @@ def moved(line: str) -> int:
     with pytest.raises(SystemExit) as exit:
         run(motion.main, line.split())
     return exit.value.code if isinstance(exit.value.code, int) else 0
+
+
+def test_motion_of_a_video_that_ends_early(network, capsys):
+    noise = np.random.default_rng(0).integers(0, 255, (24, 48, 64, 3), dtype=np.uint8)
+    whole = write_video(Path("x.mp4"), list(noise)).read_bytes()
+    Path("x.mp4").write_bytes(whole[: len(whole) // 2])
+    assert moved("--video x.mp4 --quiet --no-overlay") == 0
+    assert capsys.readouterr().err.startswith("warning: x.mp4: ends early (")
 
 
 def test_motion_of_a_video(network, capsys):

@@ -27,7 +27,7 @@ from dimofs.tracking import TRACKERS
 from dimofs.video import Frame
 from dimofs.zoo import predictor
 from dimofs.zoo.predictor import Model
-from tests.support.clips import picture, write_clip, write_image
+from tests.support.clips import picture, write_clip, write_image, write_video
 from tests.support.tiny import tiny_model
 from tests.test_pose import StandIn, command, lines
 
@@ -188,7 +188,7 @@ def test_nothing_records_gradients():
 
 def test_models_that_find_no_poses_are_refused(monkeypatch):
     monkeypatch.setattr(predictor.checkpoints, "load", lambda *_: torch.nn.Linear(1, 1))
-    with pytest.raises(InputError, match="holds a Linear, not a PoseDetector"):
+    with pytest.raises(InputError, match="holds weights of Linear, not of PoseDetector"):
         dimofs.load("x")
     with pytest.raises(InputError, match="dtype 'float8': not one of"):
         dimofs.load(dtype="float8")
@@ -233,6 +233,14 @@ def test_a_tracker_for_a_loop_of_your_own(model):
     for ours, theirs in zip(map(tracker, images), model.track(iter(images)), strict=True):
         assert ours.to_dict() == theirs.to_dict()
     assert tracker(picture(6, 96, 64), time=7.5).ids.tolist() == [1] and tracker(picture(6, 96, 64)).time == 0.24
+
+
+def test_a_video_that_ends_early_is_a_warning(model):
+    noise = np.random.default_rng(0).integers(0, 255, (24, 48, 64, 3), dtype=np.uint8)
+    whole = write_video(Path("x.mp4"), list(noise)).read_bytes()
+    Path("x.mp4").write_bytes(whole[: len(whole) // 2])
+    with pytest.warns(UserWarning, match=r"x\.mp4: ends early"):
+        assert 4 < len(list(model.track("x.mp4"))) < 20
 
 
 def test_videos_that_cannot_be_tracked(model):

@@ -15,6 +15,8 @@ from dimofs.zoo.detection.box_detector import Boxes
 from dimofs.zoo.training import feature_cache
 from dimofs.zoo.training.action_data import (
     LabelledClip,
+    Regions,
+    check_people,
     find_regions,
     folder_clips,
     folders_without_videos,
@@ -85,6 +87,7 @@ def test_folders_are_classes_in_alphabetical_order(tmp_path):
         ({"left/0": np.zeros((6, 4), bool)}, "'left/0' is bool"),
         ({"left/0": np.array([[5.0, 0, 4, 1]] * 6)}, "a box that is empty or not finite"),
         ({"left/0": np.full((6, 4), np.inf)}, "a box that is empty or not finite"),
+        ({"left/0": np.array([[0.0, 0, 1e300, 1]] * 6)}, "a box that is empty or not finite"),
     ],
 )
 def test_boxes_that_do_not_fit_are_refused(tmp_path, change, message):
@@ -146,6 +149,34 @@ def test_boxes_of_jhmdb_that_cannot_be(tmp_path, boxes, message):
         jhmdb_clips(Jhmdb(tmp_path, tmp_path))
 
 
+def test_labels_that_learning_cannot_use(tmp_path, capsys):
+    """Every class needs somebody; a clip without anybody is told."""
+    regions, clips = (
+        small_regions([1, 0]),
+        [LabelledClip(name=f"{i}", path=tmp_path, label=i, length=1) for i in (0, 1)],
+    )
+    with pytest.raises(InputError, match="the clips of sit show nobody whose action could be learned; label people"):
+        check_people(regions, clips, ["wave", "sit"])
+    check_people(regions, [clips[0]] * 2, ["wave"])
+    assert capsys.readouterr().err == "note: 1 clips show nobody, such as 0\n"
+
+
+def small_regions(labels: list[int]) -> Regions:
+    """One region of these labels in one frame of each of as many clips."""
+    count = len(labels)
+    order, boxes = torch.arange(count), torch.tensor([BOX] * count)
+    return Regions(
+        numbers=torch.zeros(count, dtype=torch.int64),
+        clips=order,
+        frames=order,
+        boxes=boxes,
+        scores=torch.ones(count),
+        labels=torch.tensor(labels),
+        targets=boxes,
+        scale=torch.ones(count, 2),
+    )
+
+
 def test_the_last_quarter_of_each_class_is_held_out(tmp_path):
     clips = [LabelledClip(name=f"{i}", path=tmp_path, label=i % 2, length=1) for i in range(18)]
     kept, held = held_out_clips(clips)
@@ -183,7 +214,7 @@ def test_a_box_outside_the_frame_is_no_missing_label(tmp_path, model):
     clip = the_clip(tmp_path / "clips")
     assert clip.boxes is not None
     clip.boxes[4] = torch.tensor([70.0, 8, 90, 40])
-    with pytest.raises(InputError, match=r"box \[70.0, .*\] of frame 4 of left/0: lies outside the frame"):
+    with pytest.raises(InputError, match=r"boxes.npz: box \[70.0, .*\] of frame 4 of left/0 lies outside the frame"):
         find_regions(model, FeatureCache(tmp_path / "cache", model), clip, every=4, train=True)
     clip.boxes[4] = torch.nan
     assert find_regions(model, FeatureCache(tmp_path / "cache", model), clip, every=4, train=True).numbers[1] == 4
@@ -347,6 +378,10 @@ def test_classes_of_few_clips_are_told(tmp_path, monkeypatch, capsys):
         ({"clips": "absent"}, "--clips absent: no such folder"),
         ({"jhmdb": "x"}, "--jhmdb needs --jhmdb-labels"),
         ({"clips": "CLIPS", "streams": ["flow@3"]}, "--streams: stream 'flow@3': expected appearance, or"),
+        (
+            {"clips": "CLIPS", "streams": ["dimofs@3", "dimofs@03"]},
+            "--streams dimofs@3 dimofs@03: names a stream twice",
+        ),
         ({"clips": "CLIPS", "init": "absent"}, "absent: neither a file"),
     ],
 )

@@ -33,6 +33,7 @@ from typing import Annotated, Any
 import torch
 from tqdm import tqdm
 
+from dimofs import boxes
 from dimofs.actions import ActionDetections
 from dimofs.cli import InputError, Range, check_ranges, run
 from dimofs.detections import Detections
@@ -47,7 +48,7 @@ from dimofs.segments import Segment, Segments, Smoother
 from dimofs.shrinking import shrunk
 from dimofs.sources import Source, printable, run_sources
 from dimofs.tracking import NONE, Tracker, follow, tracker_named
-from dimofs.video import Clip, Frame, open_clip
+from dimofs.video import Clip, Frame, open_clip, warn_of_damage
 from dimofs.zoo import checkpoints
 from dimofs.zoo.detection.action_localizer import ActionLocalizer
 from dimofs.zoo.detection.action_stream import actions
@@ -109,8 +110,11 @@ def main(
     chosen = tracker_named(tracker)
     if chosen.motion:
         raise InputError(f"--tracker {tracker}: needs the motion that pose detectors estimate; choose another")
+    if not chosen.iou:
+        raise InputError(f"--tracker {tracker}: needs joints, and people have none here; choose another")
+    linked = replace(chosen, oks=0.0, pck=0.0, score=max(chosen.score, score))
     options = ActionOptions(
-        weights=weights, tracker=replace(chosen, score=max(chosen.score, score)), smooth=smooth, shortest=shortest,
+        weights=weights, tracker=linked, smooth=smooth, shortest=shortest,
         start=start, end=end, batch=batch, overlay=overlay, html=html, quiet=quiet,
     )  # fmt: skip
     where = pick_device(device)
@@ -156,6 +160,7 @@ def run_source(source: Source, folder: Path, model: ActionLocalizer, options: Ac
             draw(*_drawn(frame, persons, names))
             show(frame, _boxes(persons), [names[int(person.actions.argmax())] for person in persons])
         found += segments.finish()
+    warn_of_damage(clip)
     with replacing(table) as temporary:
         _write_segments(temporary, found)
     if not options.quiet:
@@ -167,33 +172,28 @@ def _people(clip: Clip, model: ActionLocalizer, options: ActionOptions) -> Gener
     frames = clip.frames(options.start, options.end, 1)
     total = clip.count(options.start, options.end, 1)
     reduced = (replace(frame, pixels=shrunk(frame.pixels), full_size=frame.size) for frame in frames)
-    found = actions(model, reduced, batch=options.batch, min_score=options.tracker.score - 1e-6)
+    found = actions(model, reduced, batch=options.batch, min_score=options.tracker.least - 1e-6)
     tracks, smoother = NONE, Smoother(options.smooth)
     for frame, people in tqdm(found, clip.source.name, total, leave=False, unit="frame", disable=options.quiet):
-        tracks, tracked = follow(tracks, _as_people(people), options.tracker, *frame.size)
-        # The tracker may drop people and clips boxes; scores are unchanged and in order.
-        kept = _kept(people.scores, tracked.scores)
+        shown = _without_joints(people, frame)
+        tracks, tracked = follow(tracks, shown, options.tracker, *frame.size)
+        kept = _kept(shown, tracked)
         ids = [] if tracked.ids is None else tracked.ids.tolist()
         smoothed = smoother(ids, people.actions[kept])
         rows = zip(ids, tracked.scores.tolist(), tracked.boxes.tolist(), smoothed, strict=True)
         yield frame, [Person(track=i, score=s, box=b, actions=a) for i, s, b, a in rows]
 
 
-def _as_people(people: ActionDetections) -> Detections:
-    """The same people as the tracker reads them, without joints."""
+def _without_joints(people: ActionDetections, frame: Frame) -> Detections:
+    """The same people as the tracker reads them, with boxes inside the frame."""
     none = people.boxes.new_zeros(len(people), 0)
-    return Detections(people.boxes, people.scores, none[..., None].expand(-1, -1, 2), none)
+    return Detections(boxes.clip(people.boxes, *frame.size), people.scores, none[..., None].expand(-1, -1, 2), none)
 
 
-def _kept(scores: torch.Tensor, kept: torch.Tensor) -> list[int]:
-    """The indices of `kept`, which are some of `scores` in their order."""
-    places, place = [], 0
-    for score in kept.tolist():
-        while scores[place].item() != score:
-            place += 1
-        places.append(place)
-        place += 1
-    return places
+def _kept(people: Detections, tracked: Detections) -> list[int]:
+    """The index in `people` of each who is tracked; tracking may drop some and changes none."""
+    same = (people.scores == tracked.scores[:, None]) & (people.boxes == tracked.boxes[:, None]).all(dim=2)
+    return [row.index(True) for row in same.tolist()]
 
 
 def _about(source: Source, clip: Clip, frame: Frame, options: ActionOptions) -> About:

@@ -88,7 +88,7 @@ def load_as(kind: type[M], source: str | Path, device: str | torch.device = "cpu
     """`load`, for a command that needs a model of one `kind`. InputError: it is of another."""
     model = load(source, device, size)
     if not isinstance(model, kind):
-        raise InputError(f"{source}: holds a {type(model).__name__}, not a {kind.__name__}; give weights of one")
+        raise InputError(f"{source}: holds weights of {type(model).__name__}, not of {kind.__name__}; give others")
     return model
 
 

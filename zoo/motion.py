@@ -42,7 +42,7 @@ from dimofs.motion import Motion
 from dimofs.overlay import film, with_motion
 from dimofs.picture import Picture
 from dimofs.sources import Source, printable, run_sources
-from dimofs.video import Frame, open_clip
+from dimofs.video import Frame, open_clip, warn_of_damage
 from dimofs.zoo import checkpoints
 from dimofs.zoo.detection.detector import PoseDetector
 from dimofs.zoo.detection.stream import Network, reduced
@@ -157,6 +157,7 @@ def measure_video(source: Source, network: Network, options: MotionOptions) -> N
             count += 1
         if not count:
             raise InputError(f"{source.text}: has no two frames of one size that are {options.delta} apart")
+    warn_of_damage(clip)
     if not options.quiet:
         files = f"{folder}, {shown}" if options.overlay else str(folder)
         print(f"{source.text}: motion of {count} frames -> {files}")

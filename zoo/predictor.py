@@ -21,6 +21,7 @@ the detector itself, for training and export, is `model.detector`.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
@@ -40,7 +41,7 @@ from dimofs.overlay import Pen
 from dimofs.results import Result
 from dimofs.sources import sources
 from dimofs.tracking import NONE, Tracker, Tracks, follow, tracker_named
-from dimofs.video import IMAGE_RATE, Frame, open_clip
+from dimofs.video import IMAGE_RATE, Clip, Frame, open_clip
 from dimofs.window import Window
 from dimofs.zoo import checkpoints
 from dimofs.zoo.detection.detector import PoseDetector
@@ -251,4 +252,11 @@ def _frames(
     clip = stack.enter_context(closing(open_clip(source)))
     frames = stack.enter_context(closing(clip.frames(start, end, every)))
     # What cannot be decoded is said before the network starts.
-    return chain([next(frames)], frames), clip.fps, source.live
+    return _told(chain([next(frames)], frames), clip), clip.fps, source.live
+
+
+def _told(frames: Iterable[Frame], clip: Clip) -> Iterator[Frame]:
+    """The frames; what was wrong with the video becomes a Python warning after the last."""
+    yield from frames
+    if clip.complaint:
+        warnings.warn(clip.complaint, stacklevel=2)

@@ -25,7 +25,6 @@ An input that fails is reported in one line, the others are still processed, and
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -41,7 +40,7 @@ from dimofs.cli import InputError, Range, check_ranges, run
 from dimofs.files import check_writable, write_json
 from dimofs.picture import Picture
 from dimofs.sources import Source, run_sources
-from dimofs.video import Frame, open_clip
+from dimofs.video import Frame, open_clip, warn_of_damage
 from dimofs.zoo import checkpoints
 from dimofs.zoo.devices import pick_device
 from dimofs.zoo.recognition.recognizer import Recognition, Recognizer
@@ -130,8 +129,7 @@ def find(source: Source, model: Recognizer, options: RecognizeOptions) -> tuple[
         raise InputError(f"{source.text}: has {len(times)} frames; a pair needs {model.delta + 1}")
     if found is None:
         raise InputError(f"{source.text}: shows nobody; give a video of a person")
-    if clip.complaint:
-        print(f"warning: {clip.complaint}", file=sys.stderr)
+    warn_of_damage(clip)
     numbers = torch.tensor(list(times))[found.subject.numbers]
     return replace(found, subject=replace(found.subject, numbers=numbers)), times
 

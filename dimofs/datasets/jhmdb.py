@@ -178,15 +178,18 @@ class CompactLabels:
 def read_split(folder: Path, split: int, part: str) -> list[str]:
     """The clips "<class>/<clip>" of one of the three official splits, class by class, in the order of the lists.
 
-    InputError: there are no lists, or one is malformed or names a clip twice or outside its class.
+    InputError: there are no lists, or one is empty or malformed or names a clip twice or outside its class.
     """
     files = sorted(folder.glob(f"*_test_split{split}.txt"))
     if not files:
         raise InputError(f"{folder}: holds no lists *_test_split{split}.txt")
     wanted, names = {"train": "1", "test": "2"}[part], []
     for file in files:
+        lines = _lines(file)
+        if not lines:
+            raise InputError(f"{file}: lists no clip; download it again, or delete it to leave its class out")
         action, listed = file.name.removesuffix(f"_test_split{split}.txt"), set()
-        for line in _lines(file):
+        for line in lines:
             clip_file, _, group = line.rpartition(" ")
             name = clip_file.strip()
             if group not in ("0", "1", "2") or not name or "/" in name or "\\" in name or "\0" in name:

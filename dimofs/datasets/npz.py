@@ -22,9 +22,13 @@ def read_npz(path: str | Path) -> dict[str, np.ndarray]:
     """
     if not Path(path).is_file():
         raise InputError(f"{path}: no such file")
+    if not zipfile.is_zipfile(path):
+        raise InputError(f"{path}: not an .npz file of arrays; download it again, or write it with numpy.savez")
     try:
         with np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
     except _DAMAGE as error:
         reason = " ".join(str(error).split()) or type(error).__name__
+        if "pickle" in reason:
+            reason = "it holds Python objects, which are never loaded"
         raise InputError(f"{path}: not an .npz file of arrays ({reason})") from error

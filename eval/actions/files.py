@@ -40,7 +40,7 @@ def read_truth(path: Path) -> Truth:
     """A file of labels. InputError, naming the field: it is malformed."""
     content = read_json(path)
     if not isinstance(content, dict) or not isinstance(content.get("gt"), list):
-        raise InputError(f"{path}: is not an object with a list 'gt'; see --help for the format")
+        raise InputError(f"{path}: is not an object with a list 'gt'; eval.jhmdb --help shows the format")
     classes = _classes(content.get("classes"), path)
     frames: dict[tuple[str, int], int] = {}
     rows, tracks, actors = [], [], set()
@@ -78,7 +78,7 @@ def read_found(path: Path, truth: Truth) -> tuple[LabelledBoxes, list[str]]:
     """
     content = read_json(path)
     if not isinstance(content, list):
-        raise InputError(f"{path}: is not a list of detections; see --help for the format")
+        raise InputError(f"{path}: is not a list of detections; eval.jhmdb --help shows the format")
     number_of, videos = {frame: i for i, frame in enumerate(truth.frames)}, {video for video, _ in truth.frames}
     rows, scores, seen, outside = [], [], set(), 0
     for number, item in enumerate(content):
@@ -116,7 +116,7 @@ def _frame(entry: Any, where: str) -> tuple[str, int]:
     if not isinstance(entry, dict):
         raise InputError(f"{where}: is not an object")
     video, frame = entry.get("video"), entry.get("frame")
-    if not isinstance(video, str) or not video:
+    if not isinstance(video, str) or not video or not video.isprintable():
         raise InputError(f"{where}: field 'video' is not the name of a clip")
     if type(frame) is not int or not -(2**31) < frame < 2**31:
         raise InputError(f"{where}: field 'frame' is not a whole number, or too large")
@@ -140,7 +140,7 @@ def _label_and_box(item: Any, classes: Sequence[str], where: str) -> tuple[int, 
 
 def _number(value: Any, where: str) -> float:
     if type(value) not in (int, float) or not abs(value) < 1e9:
-        raise InputError(f"{where} is {str(value)[:60]}, not a finite number")
+        raise InputError(f"{where} is {repr(value)[:60]}, not a number below 1e9")
     return value
 
 
@@ -153,13 +153,12 @@ def _track(item: dict, place: int, where: str) -> int:
 
 
 def _size(content: dict, path: Path) -> tuple[float, float] | None:
-    size = [content.get(name) for name in ("width", "height")]
-    if size == [None, None]:
+    if content.get("width") is None and content.get("height") is None:
         return None
-    width, height = (_number(value, f"{path}: field 'width' or 'height'") for value in size)
-    if width <= 0 or height <= 0:
-        raise InputError(f"{path}: field 'width' or 'height' is not positive")
-    return width, height
+    for name in ("width", "height"):
+        if _number(content.get(name), f"{path}: field {name!r}") <= 0:
+            raise InputError(f"{path}: field {name!r} is not positive")
+    return content["width"], content["height"]
 
 
 def _check_boxes(boxes: np.ndarray, size: tuple[float, float] | None, where: Callable[[int], str]) -> None:
@@ -178,9 +177,9 @@ def _check_boxes(boxes: np.ndarray, size: tuple[float, float] | None, where: Cal
 
 def _classes(value: Any, path: Path) -> list[str]:
     names = value if isinstance(value, list) else []
-    good = all(isinstance(name, str) and name for name in names)
+    good = all(isinstance(name, str) and name and name.isprintable() for name in names)
     if not (good and 0 < len(names) <= MOST_CLASSES and len(set(names)) == len(names)):
-        raise InputError(f"{path}: field 'classes' is not a list of up to {MOST_CLASSES} different names")
+        raise InputError(f"{path}: field 'classes' is not a list of up to {MOST_CLASSES} different, printable names")
     return names
 
 

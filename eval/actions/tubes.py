@@ -24,6 +24,8 @@ from dimofs.eval.actions.frame_map import LabelledBoxes, average_precision, iou
 STRICT = tuple(round(0.5 + 0.05 * i, 2) for i in range(10))
 # Boxes of a class that a frame offers to paths, and tubes of a class sought in a clip.
 BOXES, TUBES = 10, 5
+# The mean of equal overlaps may be smaller than they are.
+ROUNDING = 1e-9
 # Weight of the overlap of consecutive boxes beside their scores.
 OVERLAP = 1.0
 
@@ -117,7 +119,7 @@ def tube_overlap(a: Tube, b: Tube) -> float:
 def _takes(tube: Tube, free: list[Tube], threshold: float) -> bool:
     """Whether a tube is right; the labelled tube that it takes leaves `free`."""
     overlaps = [tube_overlap(tube, other) for other in free]
-    if not overlaps or max(overlaps) < threshold:
+    if not overlaps or max(overlaps) < threshold - ROUNDING:
         return False
     del free[int(np.argmax(overlaps))]
     return True

@@ -31,7 +31,7 @@ class Column:
     tracks: bool = False
 
 
-# Columns 1 to 8 are the paper's.
+# Those with a figure of the paper are its own.
 TABLE3 = (
     Column("inflated 3D", ("inflated",), 43.8),
     Column("appearance", ("appearance",)),
@@ -67,7 +67,9 @@ def chosen_columns(names: Sequence[str] | None, aligning: bool) -> list[Column]:
     columns = []
     for name in names:
         if name not in known and not name.startswith(STILL):
-            raise InputError(f"--columns {name!r}: is none of {', '.join(known)}, nor like appearance+dimofs@5")
+            raise InputError(
+                f"--columns {name!r}: is none of {', '.join(map(repr, known))}, nor like appearance+dimofs@5"
+            )
         columns.append(known.get(name) or Column(name, name.split("+")))
         for stream in columns[-1].streams:
             check_stream("--columns", stream, aligning)
@@ -80,9 +82,17 @@ def check_stream(option: str, text: str, aligning: bool) -> None:
     if text not in STILL and not (kind in MOVING and re.fullmatch(r"-?\d{1,3}|random", delta)):
         raise InputError(f"{option} {text[:40]!r}: expected appearance, inflated, or as in {'@10, '.join(MOVING)}@10")
     if text == "stranger@random":
-        raise InputError(f"{option} {text}: a frame of another clip has no delta; leave it out")
+        raise InputError(f"{option} {text}: a frame of another clip has no delta; write stranger@10")
     if kind in ALIGNING_KINDS and not aligning:
         raise InputError(f"{option} {text}: is of offset nets that align; give other --weights")
+
+
+def check_kind(kind: str, aligning: bool) -> None:
+    """InputError: a kind of --kinds is none whose delta varies."""
+    kinds = [name for name in MOVING if name != "stranger"]
+    if kind not in kinds:
+        raise InputError(f"--kinds {kind[:40]!r}: is none of {', '.join(kinds)}")
+    check_stream("--kinds", f"{kind}@random", aligning)
 
 
 def reach(columns: Sequence[Column]) -> int:

@@ -21,7 +21,7 @@ from dimofs.zoo.detection.matching import Matching
 from dimofs.zoo.detection.offsets import OffsetNet
 from dimofs.zoo.training.action_data import LabelledClip, Regions, later
 from dimofs.zoo.training.action_streams import Partner, StreamCache, kept
-from dimofs.zoo.training.feature_cache import FeatureCache, tensors_digest
+from dimofs.zoo.training.feature_cache import FeatureCache
 
 # The stream of a clip's regions: [K, width] float16.
 StreamSource = Callable[[LabelledClip, Regions], Tensor]
@@ -75,7 +75,7 @@ class StreamSources:
         partner = _later(clip, regions, delta)
         numbers = regions.numbers if partner is None else partner.numbers
         key = f"flow {method} {numbers.tolist() if delta is RANDOM else delta} {cells} {file} "
-        key += tensors_digest((name, getattr(regions, name)) for name in ("numbers", "frames", "boxes"))
+        key += regions.key()
         folder = self.trained.features.folder
         return kept(folder, key, lambda: {"x": flow_stream(clip, regions, method, numbers, cells)})["x"]
 
@@ -83,7 +83,7 @@ class StreamSources:
         cache = self.trained
         file = cache.features.file(clip.path).name
         key = f"inflated {cache.model.cells} {file} "
-        key += tensors_digest((name, getattr(regions, name)) for name in ("numbers", "frames", "boxes"))
+        key += regions.key()
 
         def compute() -> dict[str, Tensor]:
             levels = clip_features(cache.model, clip.path, regions.numbers.tolist(), clip.length)

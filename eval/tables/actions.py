@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,7 @@ from dimofs.zoo import checkpoints
 from dimofs.zoo.detection import box_coder, box_head
 from dimofs.zoo.detection.action_head import ActionHead
 from dimofs.zoo.detection.action_localizer import ActionLocalizer
-from dimofs.zoo.training.action_data import LabelledClip, Regions, jhmdb_clips, later
+from dimofs.zoo.training.action_data import LabelledClip, Regions, jhmdb_clips, labelled_box, later
 from dimofs.zoo.training.action_streams import kept
 from dimofs.zoo.training.actions import ActionRecipe, ActionTask, RegionTable
 from dimofs.zoo.training.feature_cache import FeatureCache
@@ -81,8 +81,7 @@ def predict(model: nn.Module, table: RegionTable, tracks: bool = False) -> Label
     actions = logits.softmax(1)[:, 1:]
     scores = regions.scores[:, None] * (along_tracks(regions, actions) if tracks else actions)
     boxes = box_coder.decode(deltas, regions.boxes, deltas.new_tensor(box_head.WEIGHTS))
-    found = _flattened(0, boxes * regions.scale[regions.frames].repeat(1, 2), scores)
-    return replace(found, frames=regions.frames.repeat_interleave(scores.shape[1]).numpy())
+    return _flattened(regions.frames, boxes * regions.scale[regions.frames].repeat(1, 2), scores)
 
 
 def truth_of(part: Part, classes: Sequence[str]) -> Truth:
@@ -98,7 +97,7 @@ def truth_of(part: Part, classes: Sequence[str]) -> Truth:
 
 
 def bootstrap(truth: Truth, found: Sequence[LabelledBoxes], samples: int = RESAMPLES, seed: int = 0) -> np.ndarray:
-    """frame-mAP (voc) in percent of several sets of detections, each with the same resampled clips: [samples, sets].
+    """frame-mAP (voc) in percent of several sets of detections, each with the same resampled clips: [S, sets].
 
     Whether a detection is right does not depend on other clips, so that only the curves are computed again.
     """
@@ -108,6 +107,8 @@ def bootstrap(truth: Truth, found: Sequence[LabelledBoxes], samples: int = RESAM
     weights = np.stack(
         [np.bincount(random.integers(0, len(videos), len(videos)), minlength=len(videos)) for _ in range(samples)]
     )
+    # Clips without a label have no mean.
+    weights = weights[weights[:, clip_of[truth.boxes.frames]].any(axis=1)]
     return np.stack([_weighted_map(truth, boxes, clip_of, weights) for boxes in found], axis=1)
 
 
@@ -206,7 +207,7 @@ def run_localizer(
 ) -> tuple[Truth, LabelledBoxes]:
     """The labels of every `every`-th frame of a part's clips, at most `most` a class, and what a model finds there.
 
-    InputError: the weights are no action localizer's, or it knows other classes.
+    InputError: the weights are no action localizer's, or it knows other classes; a label lies outside its frame.
     """
     model = checkpoints.load_as(ActionLocalizer, weights)
     clips, classes = jhmdb_clips(source)
@@ -224,7 +225,8 @@ def run_localizer(
             delta: features.features(clip.path, later(numbers, clip.length, delta).tolist()) for delta in model.deltas
         }
         for number, people in zip(numbers.tolist(), model.detect(a, others), strict=True):
-            found.append(_flattened(len(frames), people.boxes, people.joint_scores))
+            labelled_box(clip, number, a.geometry)
+            found.append(_flattened(torch.full((len(people),), len(frames)), people.boxes, people.joint_scores))
             assert clip.boxes is not None
             labels.append((len(frames), clip.label, clip.boxes[number]))
             frames.append((clip.name, number))
@@ -244,12 +246,12 @@ def limited(clips: Sequence[LabelledClip], most: int | None) -> list[LabelledCli
     return kept_clips
 
 
-def _flattened(frame: int, boxes: Tensor, scores: Tensor) -> LabelledBoxes:
-    """Detections [P, C] of one frame as P * C rows; boxes become inclusive of their last pixel."""
+def _flattened(frames: Tensor, boxes: Tensor, scores: Tensor) -> LabelledBoxes:
+    """People [P] with classes [P, C] as P * C rows; boxes become inclusive of their last pixel."""
     people, classes = scores.shape
-    inclusive = boxes - boxes.new_tensor([0, 0, 1, 1])
+    inclusive = torch.cat((boxes[:, :2], torch.maximum(boxes[:, 2:] - 1, boxes[:, :2])), dim=1)
     return LabelledBoxes(
-        frames=np.full(people * classes, frame),
+        frames=frames.repeat_interleave(classes).numpy(),
         labels=np.tile(np.arange(classes), people),
         boxes=inclusive.repeat_interleave(classes, 0).double().numpy(),
         scores=scores.flatten().double().numpy(),
@@ -259,8 +261,10 @@ def _flattened(frame: int, boxes: Tensor, scores: Tensor) -> LabelledBoxes:
 def _truth(
     classes: Sequence[str], frames: Sequence[tuple[str, int]], labels: Sequence[tuple[int, int, Tensor]]
 ) -> Truth:
-    """Labels from rows of (frame, class, box); boxes that are not known are left out."""
+    """Labels from rows of (frame, class, box); boxes that are not known are left out. InputError: none is known."""
     rows = [row for row in labels if row[2].isfinite().all()]
+    if not rows:
+        raise InputError("the frames that are judged have no labelled box; there is nothing to find")
     boxes = LabelledBoxes(
         frames=np.array([frame for frame, _, _ in rows], np.int64),
         labels=np.array([label for _, label, _ in rows], np.int64),

@@ -1,5 +1,7 @@
 """Plots of PoseTrack's figures: precision over recall, AP and MOTA by joint, models side by side, and Figure 6."""
 
+import sys
+import warnings
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -92,8 +94,11 @@ def save(path: Path, size: tuple[float, float], draw: Callable[[Any], None]) -> 
 
     figure = Figure(figsize=size, layout="constrained")
     draw(figure)
-    with replacing(path) as temporary:
+    with replacing(path) as temporary, warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
         figure.savefig(temporary, format=_kind(path), dpi=150)
+    if any("missing from" in str(warning.message) for warning in caught):
+        print(f"note: {path}: the plot's font lacks characters of some names; they are drawn as boxes", file=sys.stderr)
 
 
 def check_plot(path: Path, option: str = "--plot") -> None:

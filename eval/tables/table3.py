@@ -25,14 +25,14 @@ from dimofs.eval.tables.tuned import check_tuned, tuned_trial
 from dimofs.sources import printable
 from dimofs.zoo.detection.coarse_to_fine import CoarseToFine
 from dimofs.zoo.presets import VARIANTS, action_mobile
-from dimofs.zoo.training.action_data import LabelledClip, held_out_clips, jhmdb_clips
+from dimofs.zoo.training.action_data import LabelledClip, Regions, check_people, held_out_clips, jhmdb_clips
 from dimofs.zoo.training.actions import ACTIONS, start
 from dimofs.zoo.training.initialize import variant_of
 from dimofs.zoo.training.recipes import Recipe
 
 # Differences of other columns are to this one.
 APPEARANCE, DIMOFS = "appearance", "DiMoFs"
-# The paper's Figure 7 peaks here; the ends of its curve are columns 4 and 6 of Table 3.
+# The paper's Figure 7 peaks here; the ends of its curve are columns of Table 3.
 PAPER_PEAK = 12
 FIGURE7 = tuple(range(0, 41, 2))
 
@@ -79,7 +79,7 @@ class ActionBench:
     def prepare(self, reach: int) -> tuple[Comparison, StreamSources]:
         """Regions of both parts, and where their streams come from, of which none looks further than `reach` frames.
 
-        InputError: data or weights are missing.
+        InputError: data or weights are missing, or a class has no labelled person to learn from.
         """
         # Of twins the first frame is Frame A, and as many are drawn as the streams read.
         length = None if self.twins is None else min(reach + 1, LENGTH)
@@ -97,6 +97,7 @@ class ActionBench:
             )
             for part, clips in (("train", train), ("test", test))
         ]
+        check_people(Regions.join(parts[0].parts), train, classes)
         comparison = Comparison(
             train=parts[0], test=parts[1], classes=classes, recipe=self.recipe, hidden=self.hidden, seeds=self.seeds,
             folder=self.cache, tracks=self.tracks,
@@ -173,7 +174,7 @@ def table3(bench: ActionBench, columns: Sequence[Column], tune: int | None = Non
         voc = f"{row['voc']['mean']:.1f} ± {row['voc']['sd']:.1f}"
         print(f"{column.name:{width}}{voc:>18}{cells}", flush=True)
     sampled = _sampled(truth, trials)
-    gains = {base: _gains(rows, sampled, base) for base in (APPEARANCE, DIMOFS) if base in trials}
+    gains = {base: _gains(rows, sampled, base) for base in (APPEARANCE, DIMOFS) if base in trials and len(trials) > 1}
     return {"table": 3, "about": about, "tune": tune, "rows": rows, "gains": gains}
 
 
@@ -231,17 +232,18 @@ def figure7(bench: ActionBench, kinds: Sequence[str], deltas: Sequence[int], plo
     Heads are trained on frames of random delta, so that none of the points is the one that was trained for.
     """
     comparison, sources = bench.prepare(max(*deltas, LONGEST))
+    deltas, width = sorted(deltas), max(map(len, ("delta", *kinds)))
     truth = truth_of(comparison.test, comparison.classes)
     curves: dict[str, list[dict[str, float]]] = {}
     print(f"Figure 7, frame-mAP@.5 (voc): {_about(bench, comparison)}")
-    print(f"{'delta':>6}" + "".join(f"{delta:>7}" for delta in deltas))
+    print(f"{'delta':{width}}" + "".join(f"{delta:>7}" for delta in deltas))
     for kind in kinds:
         appearance, trained = sources.named(APPEARANCE), sources.named(f"{kind}@random")
         tests = [[appearance, sources.named(f"{kind}@{delta}")] for delta in deltas]
         trials = comparison.trials([appearance, trained], tests)
         scores = [[mean_ap(truth, found) for found in trial.found] for trial in trials]
         curves[kind] = [{"mean": float(np.mean(x)), "sd": _spread(x)} for x in scores]
-        print(f"{kind:>6}" + "".join(f"{point['mean']:7.1f}" for point in curves[kind]), flush=True)
+        print(f"{kind:{width}}" + "".join(f"{point['mean']:7.1f}" for point in curves[kind]), flush=True)
     # The paper has no figures on twins.
     _plot(plot, deltas, curves, None if bench.twins else PAPER_PEAK)
     print(f"-> {plot}")
@@ -257,6 +259,7 @@ def _plot(path: Path, deltas: Sequence[int], curves: dict[str, list[dict[str, fl
         if peak is not None:
             axes.axvline(peak, linestyle=":", color="grey", label="peak of the paper's curve")
         axes.set(xlabel="delta, frames from A to B", ylabel="frame-mAP@.5, %")
+        axes.xaxis.get_major_locator().set_params(integer=True)
         axes.legend()
         axes.grid(alpha=0.3)
 

@@ -33,7 +33,7 @@ from dimofs.smoothing import OneEuro
 from dimofs.sources import Source, printable, sources
 from dimofs.stopwatch import Stopwatch
 from dimofs.tracking import TRACKERS, Tracker
-from dimofs.video import Clip, Frame, open_clip
+from dimofs.video import Clip, Frame, open_clip, warn_of_damage
 from dimofs.window import Window
 from dimofs.zoo.detection.detector import PoseDetector
 from dimofs.zoo.detection.stream import Found, poses, reduced, tracked
@@ -204,8 +204,7 @@ def run_job(job: Job, detector: PoseDetector, options: PoseOptions) -> None:
         if job.motion:
             partial = partial_path(job.motion)
             outputs.append(partial if stopped else flow_folder.publish(partial, job.motion))
-    if clip.complaint:
-        print(f"warning: {clip.complaint}", file=sys.stderr)
+    warn_of_damage(clip)
     if not options.quiet:
         _summarize(job, frames, tracks, perf_counter() - began, outputs, watch)
     if not (job.source.live and request.signal == signal.SIGINT):

@@ -7,6 +7,7 @@ are the detector's three best.
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import closing
@@ -27,12 +28,16 @@ from dimofs.sources import OWN, VIDEOS, printable, video_source
 from dimofs.video import open_clip
 from dimofs.zoo.detection.action_localizer import ActionLocalizer
 from dimofs.zoo.detection.features import Geometry
-from dimofs.zoo.training.feature_cache import FeatureCache
+from dimofs.zoo.training.feature_cache import FeatureCache, tensors_digest
 
 # Regions that overlap a label by less than the first are background, by at least the second are its person.
 BACKGROUND, PERSON = 0.3, 0.5
 # Detections of a frame that training and test use, and the least score of those.
 TRAIN_PEOPLE, TEST_PEOPLE, LEAST_SCORE = 2, 3, 0.05
+# Of each class one clip in so many is held out.
+HELD_OUT = 4
+# No coordinate is larger.
+MOST_PIXELS = 1e9
 # A labelled box is moved and scaled by up to this share of its size.
 JITTER = 0.12
 
@@ -40,13 +45,15 @@ JITTER = 0.12
 @dataclass(frozen=True, kw_only=True)
 class LabelledClip:
     """A clip of one action. boxes: [T, 4] of the actor in pixels of the frame, NaN where unknown; None: found by the
-    detector, whose best person in each frame is the actor. complaint: what is wrong with its video, in one line."""
+    detector, whose best person in each frame is the actor. boxes_file: where they are from, for messages. complaint:
+    what is wrong with its video, in one line."""
 
     name: str
     path: Path
     label: int
     length: int
     boxes: Tensor | None = None
+    boxes_file: Path | None = None
     complaint: str = ""
 
 
@@ -74,6 +81,10 @@ class Regions:
     def __len__(self) -> int:
         return len(self.frames)
 
+    def key(self) -> str:
+        """A hash of all that streams of the regions depend on."""
+        return tensors_digest((name, getattr(self, name)) for name in ("numbers", "frames", "boxes"))
+
     def by_frame(self) -> list[Tensor]:
         """The boxes of each frame, [K_f, 4]."""
         return list(self.boxes.split(torch.bincount(self.frames, minlength=len(self.numbers)).tolist()))
@@ -97,7 +108,7 @@ def jhmdb_clips(source: Jhmdb) -> tuple[list[LabelledClip], list[str]]:
     for name in source.names:
         boxes = source.labels.boxes(name)
         if boxes is None:
-            raise InputError(f"{source.labels.root}: has no boxes of {name}")
+            raise InputError(f"{source.labels.root}: has no boxes of {name}; download the labels again")
         if not len(boxes) or np.isinf(boxes).any() or (boxes[:, 2:] <= boxes[:, :2]).any():
             fault = "a box that ends before it begins or is not finite" if len(boxes) else "no frame"
             raise InputError(f"{source.labels.root}: the boxes of {name} have {fault}; download them again")
@@ -108,6 +119,7 @@ def jhmdb_clips(source: Jhmdb) -> tuple[list[LabelledClip], list[str]]:
                 label=classes.index(name.partition("/")[0]),
                 length=len(boxes),
                 boxes=torch.from_numpy(np.asarray(boxes, np.float32)),
+                boxes_file=source.labels.root,
             )
         )
     return clips, classes
@@ -136,7 +148,9 @@ def folder_clips(root: Path, boxes: Path | None = None) -> tuple[list[LabelledCl
             length, complaint = _read_through(path)
             track = None if boxes is None else _track(known, name, length, boxes)
             clips.append(
-                LabelledClip(name=name, path=path, label=label, length=length, boxes=track, complaint=complaint)
+                LabelledClip(
+                    name=name, path=path, label=label, length=length, boxes=track, boxes_file=boxes, complaint=complaint
+                )
             )
     return clips, classes
 
@@ -164,13 +178,13 @@ def _track(known: Mapping[str, np.ndarray], name: str, length: int, file: Path) 
     track = np.asarray(known[name])
     if track.shape != (length, 4) or track.dtype.kind not in "iuf":
         raise InputError(f"{file}: {name!r} is {track.dtype} {track.shape}; its clip needs numbers ({length}, 4)")
-    if np.isinf(track).any() or (track[:, 2:] <= track[:, :2]).any():
+    if (np.abs(track.astype(float)) > MOST_PIXELS).any() or (track[:, 2:] <= track[:, :2]).any():
         raise InputError(f"{file}: {name!r} has a box that is empty or not finite; write x1 y1 x2 y2, or NaN")
     return torch.from_numpy(track.astype(np.float32))
 
 
-def held_out_clips(clips: Sequence[LabelledClip], share: float = 0.25) -> tuple[list[LabelledClip], list[LabelledClip]]:
-    """The clips in two parts, of which the second has the last `share` of each class: the one to choose a recipe on.
+def held_out_clips(clips: Sequence[LabelledClip]) -> tuple[list[LabelledClip], list[LabelledClip]]:
+    """The clips in two parts, of which the second has the last quarter of each class: the one to choose a recipe on.
 
     Clips cut from one recording have neighbouring names and so stay together, but for those at the border.
     """
@@ -178,9 +192,20 @@ def held_out_clips(clips: Sequence[LabelledClip], share: float = 0.25) -> tuple[
     seen, kept, held = Counter[int](), list[LabelledClip](), list[LabelledClip]()
     for clip in clips:
         seen[clip.label] += 1
-        last = seen[clip.label] > count[clip.label] - int(share * count[clip.label])
+        last = seen[clip.label] > count[clip.label] - count[clip.label] // HELD_OUT
         (held if last else kept).append(clip)
     return kept, held
+
+
+def check_people(regions: Regions, clips: Sequence[LabelledClip], classes: Sequence[str]) -> None:
+    """Tell on stderr how many of the clips that `regions` are of show nobody. InputError: all clips of a class do."""
+    found = set(regions.clips[regions.frames[regions.labels > 0]].tolist())
+    labels = {clips[number].label for number in found}
+    for label, name in enumerate(classes):
+        if label not in labels:
+            raise InputError(f"the clips of {name} show nobody whose action could be learned; label people in them")
+    if silent := [clip.name for number, clip in enumerate(clips) if number not in found]:
+        print(f"note: {len(silent)} clips show nobody, such as {silent[0]}", file=sys.stderr)
 
 
 @torch.inference_mode()
@@ -216,13 +241,20 @@ def find_regions(
 
 def _actor(clip: LabelledClip, number: int, found: Tensor, geometry: Geometry) -> Tensor:
     """The actor's box in a frame, [1, 4] or [0, 4], in pixels of the input."""
-    if clip.boxes is None:
-        return found[:1]
+    return found[:1] if clip.boxes is None else labelled_box(clip, number, geometry)
+
+
+def labelled_box(clip: LabelledClip, number: int, geometry: Geometry) -> Tensor:
+    """The labelled box of a frame in pixels of the input, [1, 4], or [0, 4] where it is not known.
+
+    InputError: it lies outside the frame.
+    """
+    assert clip.boxes is not None
     actor = box.clip(geometry.to_input(clip.boxes[number : number + 1]), *geometry.resized)
     actor = actor[actor.isfinite().all(1)]
     if (actor[:, 2:] <= actor[:, :2]).any():
-        where = f"{clip.boxes[number].tolist()} of frame {number} of {clip.name}"
-        raise InputError(f"box {where}: lies outside the frame; write x1 y1 x2 y2 in its pixels, or NaN")
+        where = f"{clip.boxes_file or clip.name}: box {clip.boxes[number].tolist()} of frame {number} of {clip.name}"
+        raise InputError(f"{where} lies outside the frame; write x1 y1 x2 y2 in its pixels, or NaN")
     return actor
 
 

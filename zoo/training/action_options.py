@@ -14,20 +14,20 @@ from dimofs.zoo.detection.action_localizer import Stream
 from dimofs.zoo.devices import pick_device
 from dimofs.zoo.presets import PRESETS
 from dimofs.zoo.training.action_data import (
+    HELD_OUT,
     LabelledClip,
+    check_people,
     folder_clips,
     folders_without_videos,
     held_out_clips,
     jhmdb_clips,
 )
 from dimofs.zoo.training.action_streams import StreamCache
-from dimofs.zoo.training.actions import ActionRecipe, ActionTask, RegionTable, build_table, start
+from dimofs.zoo.training.actions import ActionRecipe, ActionTask, build_table, start
 from dimofs.zoo.training.data import Paths, need
 from dimofs.zoo.training.feature_cache import FeatureCache
 from dimofs.zoo.training.initialize import variant_of
 
-# Of each class every fourth clip is validated on.
-HELD_OUT = 0.25
 MODELS = ("action_mobile", "action_resnet101")
 
 
@@ -74,18 +74,16 @@ class ActionOptions:
         model = PRESETS[preset](**arguments).eval()
         start(model, weights)
         cache = StreamCache(model, FeatureCache(self.cache, model.to(pick_device(device))))
-        kept, held = held_out_clips(clips, HELD_OUT) if validate else (clips, [])
+        kept, held = held_out_clips(clips) if validate else (clips, [])
         if validate and not held:
-            raise InputError(
-                f"--validate: needs {round(1 / HELD_OUT)} clips of a class; leave it out, or give more clips"
-            )
+            raise InputError(f"--validate: needs {HELD_OUT} clips of a class; leave it out, or give more clips")
         if validate:
             _tell_unvalidated(kept, held, classes)
         tables = [build_table(cache, part, every=paths.every, train=True) if part else None for part in (kept, held)]
         recipe = ActionRecipe(preset=preset, arguments=arguments, every=paths.every)
         if tables[0] is None:
             raise InputError("there is no clip to learn from; give others")
-        _check_people(tables[0], classes)
+        check_people(tables[0].regions, tables[0].clips, classes)
         return ActionTask(recipe=recipe, table=tables[0], held_out_table=tables[1])
 
     def labelled(self, paths: Paths) -> tuple[list[LabelledClip], list[str]]:
@@ -109,6 +107,8 @@ class ActionOptions:
                 Stream.parse(text)
             except ValueError as error:
                 raise InputError(f"--streams: {error}") from error
+        if len({Stream.parse(text) for text in streams}) < len(streams):
+            raise InputError(f"--streams {' '.join(streams)}: names a stream twice; leave one out")
         arguments = {"action_names": classes, "streams": streams, "cells": self.cells, "hidden": self.hidden}
         return arguments | ({} if variant is None else {"variant": variant})
 
@@ -121,19 +121,6 @@ def _tell_unvalidated(kept: Sequence[LabelledClip], held: Sequence[LabelledClip]
             f"note: {len(few)} classes are not validated on for want of clips, such as {classes[few[0]]}",
             file=sys.stderr,
         )
-
-
-def _check_people(table: RegionTable, classes: Sequence[str]) -> None:
-    """Tell how many clips show nobody. InputError: all clips of a class do."""
-    regions = table.regions
-    learned = regions.labels > 0
-    found = set(regions.clips[regions.frames[learned]].tolist())
-    labels = {table.clips[number].label for number in found}
-    for label, name in enumerate(classes):
-        if label not in labels:
-            raise InputError(f"the clips of {name} show nobody whose action could be learned; give --boxes, or others")
-    if silent := [clip.name for number, clip in enumerate(table.clips) if number not in found]:
-        print(f"note: {len(silent)} clips show nobody, such as {silent[0]}", file=sys.stderr)
 
 
 def check_unused(task: str, **options: object) -> None:

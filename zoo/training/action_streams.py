@@ -54,7 +54,7 @@ class StreamCache:
     def stream(self, clip: LabelledClip, regions: Regions, kind: str, partner: Partner | None = None) -> Tensor:
         """One kind of stream for the regions of a clip, [K, width] float16; without `partner` A is its own Frame B."""
         key = f"stream {kind} {self.model.cells} {self._source(clip.path)} {self._kinds.get(kind)}"
-        key += tensors_digest((name, getattr(regions, name)) for name in ("numbers", "frames", "boxes"))
+        key += regions.key()
         if partner is not None:
             key += f" {self._source(partner.path)} {partner.numbers.tolist()}"
         found = kept(self.features.folder, key, lambda: {"x": self._pool(clip, regions, kind, partner)})

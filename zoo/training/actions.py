@@ -22,7 +22,7 @@ from dimofs.zoo import checkpoints
 from dimofs.zoo.detection import box_coder, box_head
 from dimofs.zoo.detection.action_localizer import ActionLocalizer, shared_with_pose
 from dimofs.zoo.presets import PRESETS
-from dimofs.zoo.training.action_data import LabelledClip, Regions
+from dimofs.zoo.training.action_data import LabelledClip, Regions, later
 from dimofs.zoo.training.action_streams import Partner, StreamCache
 from dimofs.zoo.training.feature_cache import tensors_digest
 from dimofs.zoo.training.recipes import Recipe
@@ -229,6 +229,4 @@ def build_table(cache: StreamCache, clips: Sequence[LabelledClip], *, every: int
 
 
 def _partner(clip: LabelledClip, regions: Regions, delta: int) -> Partner | None:
-    """The frames `delta` later, limited to the clip."""
-    numbers = (regions.numbers + delta).clamp(0, clip.length - 1)
-    return Partner(clip.path, numbers) if delta else None
+    return Partner(clip.path, later(regions.numbers, clip.length, delta)) if delta else None
