@@ -9,6 +9,11 @@ def area(boxes: Tensor) -> Tensor:
     return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
 
 
+def corners(boxes: Tensor) -> Tensor:
+    """x y width height, COCO's form of a box, as x1 y1 x2 y2: [..., 4] -> [..., 4]."""
+    return torch.cat((boxes[..., :2], boxes[..., :2] + boxes[..., 2:]), dim=-1)
+
+
 def intersection(a: Tensor, b: Tensor) -> Tensor:
     """[N, 4], [M, 4] -> [N, M] in square pixels."""
     low = torch.maximum(a[:, None, :2], b[None, :, :2])

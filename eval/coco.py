@@ -132,6 +132,8 @@ def main(
             content["errors"] = _errors(truth, results)
         if model is not None and empty:
             content["reported"] = _reported(model, truth, results, empty, score)
+        if json is not None:
+            write_json(json, content)
         drawn = (
             page.picture(None, "The people found worst: labels left, poses right", ".png")
             if images is not None and people
@@ -139,8 +141,6 @@ def main(
         )
         if drawn is not None and images is not None:
             worst_stills(drawn, truth, results, CocoImages(truth.file, truth.images, images))
-    if json is not None:
-        write_json(json, content)
 
 
 def _figure(value: float | None) -> str:

@@ -77,11 +77,11 @@ def main(
         result = {"all": _report("all", errors)}
         for name, (low, high) in SPEEDS.items() if by_speed else ():
             result[name] = _report(name, errors[(speeds >= low) & (speeds < high)], f", {low:g} to {high:g} a frame")
+        if json is not None:
+            content = {"definition": "pck", "delta": delta, "aggregate": aggregate, "blur": blur, "people": len(errors)}
+            write_json(json, {**content, "pck": result.pop("all"), "speeds": result})
         if drawn is not None and worst is not None:
             drawn.write(worst)
-    if json is not None:
-        content = {"definition": "pck", "delta": delta, "aggregate": aggregate, "blur": blur, "people": len(errors)}
-        write_json(json, {**content, "pck": result.pop("all"), "speeds": result})
 
 
 def _videos(jhmdb: str | None, labels: str | None) -> tuple[list[LabelledVideo], str]:

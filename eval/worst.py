@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dimofs.cli import InputError
+from dimofs.boxes import area, clip, corners
 from dimofs.datasets.people import People, to_dimofs
 from dimofs.detections import Detections
 from dimofs.drawing import draw
@@ -42,27 +42,32 @@ class Worst:
         self.tiles: list[tuple[float, int, np.ndarray]] = []
 
     def add(self, frame: Tensor, labelled: People, found: Detections, names: tuple[str, ...], errors: Tensor) -> None:
-        """The P people of a frame [3, H, W] in [0, 1] and the `errors` [P, 19] of their joints, NaN without a label."""
+        """The P people of a frame [3, H, W] in [0, 1] and the `errors` [P, 19] of their joints, NaN without a label.
+
+        Whoever has no labelled joint, or a box outside the frame, is left out.
+        """
         logits = torch.where(labelled.labelled, torch.inf, -torch.inf)
         truth = Detections(labelled.boxes, torch.ones(len(labelled)), labelled.keypoints, logits)
         shown = found[found.scores >= DRAWN_SCORE]
+        boxes = clip(labelled.boxes, *frame.shape[1:])
         for person, error in enumerate(errors.clamp(max=1).nanmean(dim=1).tolist()):
-            if error != error or (len(self.tiles) == self.most and error <= self.tiles[0][0]):
+            box = boxes[person]
+            if error != error or not area(box) or (len(self.tiles) == self.most and error <= self.tiles[0][0]):
                 continue
-            box = labelled.boxes[person]
             left, right = _tile(frame, box, truth[person : person + 1], DIMOFS), _tile(frame, box, shown, names)
             heapq.heappush(self.tiles, (error, next(self.number), np.concatenate((left, right), axis=1)))
             if len(self.tiles) > self.most:
                 heapq.heappop(self.tiles)
 
     def write(self, path: Path) -> None:
-        """Write the tiles as PNG, the largest error first, row by row.
+        """Write the tiles as PNG, the largest error first, row by row; without one, print that there is no picture.
 
-        InputError: nobody was added, or the file cannot be written.
+        InputError: the file cannot be written.
         """
         tiles = [tile for *_, tile in sorted(self.tiles, key=lambda entry: entry[:2], reverse=True)]
         if not tiles:
-            raise InputError(f"{path}: nobody with a labelled joint to draw")
+            print("note: no picture of the people found worst: nobody in the frames has a labelled joint")
+            return
         tiles += [np.zeros_like(tiles[0])] * (-len(tiles) % COLUMNS)
         rows = [np.concatenate(tiles[i : i + COLUMNS], axis=1) for i in range(0, len(tiles), COLUMNS)]
         with replacing(path) as temporary:
@@ -78,7 +83,9 @@ def worst_stills(path: Path, truth: CocoTruth, results: Sequence[dict], images: 
     oks = {n: 0.0 for n, joints in enumerate(labels) if (joints[:, 2] > 0).any() and not truth.people[n].get("iscrowd")}
     oks |= {match.person: match.oks for match in match_people(truth, results)}
     worst, places = Worst(most), {identity: number for number, identity in enumerate(images.ids)}
-    for number in sorted(oks, key=lambda n: oks[n])[:most]:
+    for number in sorted(oks, key=lambda n: oks[n]):
+        if len(worst.tiles) == most:
+            break
         image = truth.people[number]["image_id"]
         found = [result for result in results if result["image_id"] == image]
         marked = torch.from_numpy(labels[number]).float()[None]
@@ -91,14 +98,13 @@ def worst_stills(path: Path, truth: CocoTruth, results: Sequence[dict], images: 
 
 
 def _joints(entry: dict) -> np.ndarray:
-    """[17, 3] the joints of a person or a result in COCO's form, zeros if there are none."""
-    return np.reshape(entry.get("keypoints") or [0] * 3 * len(COCO), (-1, 3)).astype(np.float64)
+    """[17, 3] the joints of a person or a result in COCO's form."""
+    return np.reshape(entry["keypoints"], (-1, 3)).astype(np.float64)
 
 
 def _corners(entries: Sequence[dict]) -> Tensor:
     """[N, 4] x1 y1 x2 y2 of the boxes of people or results."""
-    boxes = torch.tensor([entry["bbox"] for entry in entries], dtype=torch.float32).reshape(-1, 4)
-    return torch.cat((boxes[:, :2], boxes[:, :2] + boxes[:, 2:]), dim=1)
+    return corners(torch.tensor([entry["bbox"] for entry in entries], dtype=torch.float32).reshape(-1, 4))
 
 
 def _detections(results: Sequence[dict]) -> Detections:
@@ -110,15 +116,29 @@ def _detections(results: Sequence[dict]) -> Detections:
 
 
 def _tile(frame: Tensor, box: Tensor, people: Detections, names: tuple[str, ...]) -> np.ndarray:
-    """The part of a frame around `box`, [SIDE, SIDE, 3] uint8, black beyond the frame, with people drawn in."""
-    half = MARGIN / 2 * (box[2:] - box[:2]).max()
-    left, top = ((box[:2] + box[2:]) / 2 - half).round().int().tolist()
-    side = max(1, round(2 * half.item()))
+    """The part of a frame around `box`, which lies in it: [SIDE, SIDE, 3] uint8, black beyond the frame, with people
+    drawn in."""
+    # Not below 1, so that a pixel of the frame is in the tile.
+    half = (MARGIN / 2 * (box[2:] - box[:2]).max()).clamp(min=1)
+    origin = ((box[:2] + box[2:]) / 2 - half).round()
+    x, y = origin.int().tolist()
+    side = round(2 * half.item())
     height, width = frame.shape[1:]
-    part = F.pad(frame, (-left, left + side - width, -top, top + side - height))
-    part = F.interpolate(part[None], (SIDE, SIDE), mode="bilinear", align_corners=False, antialias=True)[0]
-    image = (part.clamp(0, 1) * 255).byte().permute(1, 2, 0).contiguous().numpy()
-    zoom, origin = SIDE / side, torch.tensor([left, top])
+    part = frame[:, max(y, 0) : min(y + side, height), max(x, 0) : min(x + side, width)]
+    left, right = _in_tile(x, side, width)
+    top, bottom = _in_tile(y, side, height)
+    size = bottom - top, right - left
+    part = F.interpolate(part[None], size, mode="bilinear", align_corners=False, antialias=True)[0]
+    image = np.zeros((SIDE, SIDE, 3), np.uint8)
+    image[top:bottom, left:right] = (part.clamp(0, 1) * 255).byte().permute(1, 2, 0).numpy()
+    zoom = SIDE / side
     boxes, keypoints = (people.boxes - origin.repeat(2)) * zoom, (people.keypoints - origin) * zoom
     draw(image, replace(people, boxes=boxes, keypoints=keypoints).to("cpu", torch.float32), limbs(names))
     return image
+
+
+def _in_tile(start: int, side: int, length: int) -> tuple[int, int]:
+    """First and last + 1 of the tile's pixels that show the frame, of `length` pixels, along an axis; the tile shows
+    `side` pixels from `start`."""
+    first, last = max(-start, 0), min(length - start, side)
+    return first * SIDE // side, -(-last * SIDE // side)

@@ -29,6 +29,7 @@ from dimofs.pixels import to_tensor
 from dimofs.video import Frame
 from dimofs.zoo.detection.detector import PoseDetector
 from tests.support import scenes
+from tests.support.clips import write_image
 
 
 def person(x: float, image_id: int = 7, identity: int = 1) -> dict:
@@ -147,6 +148,27 @@ def test_coco_command(tmp_path, capsys, monkeypatch):
     assert json.loads((tmp_path / "figures.json").read_text())["pose"]["AP"] == pytest.approx(1)
     coco.main(gt=gt, pred=tmp_path / "r.json")
     assert capsys.readouterr().out.count("1.000") > 6
+
+
+@pytest.mark.parametrize(
+    ("change", "pictures"),
+    [
+        ({}, 1),
+        ({"bbox": [9000, 9000, 50, 50]}, 0),
+        ({"bbox": [0, 0, 40_000, 40_000]}, 1),
+        ({"keypoints": [0] * 51}, 0),
+        ({"keypoints": None}, 0),
+        ({"iscrowd": 1}, 0),
+    ],
+    ids=str,
+)
+def test_the_page_and_the_figures_of_any_labels(tmp_path, monkeypatch, change, pictures):
+    write_image(tmp_path / "7.png", np.zeros((320, 640, 3), np.uint8))
+    gt = write(tmp_path / "gt.json", content({**person(20), **change}))
+    monkeypatch.setattr(coco, "load_model", lambda *_: Oracle([detection(person(20), skeletons.DIMOFS)]))
+    coco.main(gt=gt, images=tmp_path, json=tmp_path / "f.json", html=tmp_path / "f.html")
+    assert set(json.loads((tmp_path / "f.json").read_text())) == {"definition", "pose", "box"}
+    assert (tmp_path / "f.html").read_text().count("data:image/png") == pictures
 
 
 def test_without_pycocotools_the_remedy_is_named(monkeypatch):

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from dimofs.cli import InputError
 from dimofs.datasets.people import People
 from dimofs.detections import Detections
 from dimofs.eval.keypoints.coco_ap import parse_truth
@@ -50,12 +49,39 @@ def test_labels_left_and_findings_right(tmp_path):
         assert columns.max() == pytest.approx(x2 * SIDE / 30, abs=2)
 
 
-def test_nobody_to_draw(tmp_path):
+def test_nobody_to_draw(tmp_path, capsys):
+    """Nobody, somebody without a labelled joint, and people whose boxes lie outside the frame."""
     worst = Worst()
     worst.add(torch.zeros(3, 9, 9), People.empty(), NOBODY, DIMOFS, torch.zeros(0, 19))
-    with pytest.raises(InputError, match=r"worst\.png: nobody with a labelled joint"):
-        worst.write(tmp_path / "worst.png")
+    worst.add(torch.zeros(3, 9, 9), scenes.person((2, 2, 7, 7)), NOBODY, DIMOFS, torch.full((1, 19), torch.nan))
+    for box in ((9000, 9000, 9050, 9050), (-500, -500, -450, -450), (9, 0, 12, 9)):
+        worst.add(torch.zeros(3, 9, 9), scenes.person(box, nose=(4.0, 4.0)), NOBODY, DIMOFS, torch.ones(1, 19))
+    worst.write(tmp_path / "worst.png")
+    assert "nobody in the frames has a labelled joint" in capsys.readouterr().out
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("box", "columns", "rows"),
+    [
+        # 1.5 times the frame's longer side: 90 pixels in a tile of 192, the frame in its middle.
+        ((0, 0, 40_000, 40_000), (32, 160), (64, 128)),
+        # The part in the frame is 10 pixels wide and high: the tile shows 15 from (48, 18), 12 of them in the frame.
+        ((50, 20, 9000, 30), (0, 154), (0, 154)),
+        # 2 pixels are the least; the last of a row, or the first, and one beyond it.
+        ((59.99, 15, 60, 15.01), (0, 96), (0, 192)),
+        ((0, 15, 0.01, 15.01), (96, 192), (0, 192)),
+    ],
+)
+def test_a_box_that_leaves_the_frame(tmp_path, box, columns, rows):
+    """A white frame of 60 x 30 pixels in black tiles."""
+    worst = Worst()
+    worst.add(torch.ones(3, 30, 60), scenes.person(box, nose=(30.0, 15.0)), NOBODY, DIMOFS, torch.ones(1, 19))
+    worst.write(tmp_path / "worst.png")
+    right = read_image(tmp_path / "worst.png")[:, SIDE : 2 * SIDE, 0]
+    expected = np.zeros((SIDE, SIDE), np.uint8)
+    expected[slice(*rows), slice(*columns)] = 255
+    assert np.array_equal(right, expected)
 
 
 def test_the_worst_of_stills(tmp_path):
@@ -73,3 +99,8 @@ def test_the_worst_of_stills(tmp_path):
     worst_stills(tmp_path / "worst.png", truth, results, CocoImages("stills", images, tmp_path), most=2)
     image = read_image(tmp_path / "worst.png")
     assert [int(image[5, 5 + 2 * i * SIDE, 0]) for i in range(3)] == [150, 100, 0], "not found, next, none"
+    people[2]["bbox"] = [9000, 9000, 50, 50]
+    truth = parse_truth("stills", {"images": images, "annotations": people})
+    worst_stills(tmp_path / "worst.png", truth, results, CocoImages("stills", images, tmp_path), most=2)
+    image = read_image(tmp_path / "worst.png")
+    assert [int(image[5, 5 + 2 * i * SIDE, 0]) for i in range(3)] == [100, 50, 0], "who is outside makes room"

@@ -38,9 +38,9 @@ BOX_STATS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", 
 class CocoTruth:
     """Checked ground truth.
 
-    images: COCO's entries, each with `id` and `file_name`; people: the annotations of people; person: the ids that the
-    file gives to their category; skeleton: its joints, with the sigmas of OKS; repeated: how many people have the id of
-    another one.
+    images: COCO's entries, each with `id` and `file_name`; people: the annotations of people, with `keypoints` that are
+    zeros where the file has none; person: the ids that the file gives to their category; skeleton: its joints, with the
+    sigmas of OKS; repeated: how many people have the id of another one.
     """
 
     file: str | Path
@@ -92,10 +92,11 @@ def parse_truth(
     # As text, since an id may be of any type here: it only names its entry.
     ids = [str(entry["id"]) for entry in people.items if "id" in entry]
     repeated = len(ids) - len(set(ids))
+    unlabelled = [0] * (3 * len(kind.skeleton.joints))
     return CocoTruth(
         file=file,
         images=images.items,
-        people=people.items,
+        people=[{**entry, "keypoints": entry.get("keypoints") or unlabelled} for entry in people.items],
         person=person,
         skeleton=kind.skeleton,
         repeated=repeated,
@@ -245,7 +246,7 @@ def _evaluate(truth: CocoTruth, results: list[dict], kind: Kind, names: tuple[st
         return data
 
     with contextlib.redirect_stdout(io.StringIO()):
-        truths = index(truth.people, lambda person: _label(person, len(truth.skeleton.joints)))
+        truths = index(truth.people, _label)
         judge = COCOeval(truths, index(results, lambda entry: _result(entry, kind)), kind)
         judge.params.kpt_oks_sigmas = np.array(truth.skeleton.sigmas)
         judge.evaluate()
@@ -254,8 +255,8 @@ def _evaluate(truth: CocoTruth, results: list[dict], kind: Kind, names: tuple[st
     return {name: None if value < 0 else float(value) for name, value in zip(names, judge.stats, strict=True)}
 
 
-def _label(person: dict, count: int) -> dict:
-    joints = person.get("keypoints") or [0] * (3 * count)
+def _label(person: dict) -> dict:
+    joints = person["keypoints"]
     return {
         "bbox": person["bbox"],
         "area": person["area"],

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from dimofs.boxes import covered, first_takes, iou
+from dimofs.boxes import corners, covered, first_takes, iou
 from dimofs.eval.keypoints.coco_ap import CocoTruth
 from dimofs.eval.models import PoseModel
 from dimofs.images import read_image
@@ -57,9 +57,8 @@ def count_people(model: PoseModel, images: Iterable[Path], score: float) -> Iter
 
 
 def _corners(boxes: Sequence[Sequence[float]]) -> Tensor:
-    """x y w h -> x1 y1 x2 y2, [N, 4]."""
-    rows = torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4)
-    return torch.cat((rows[:, :2], rows[:, :2] + rows[:, 2:]), dim=1)
+    """The boxes of COCO's entries as x1 y1 x2 y2, [N, 4]."""
+    return corners(torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4))
 
 
 def _score(entry: dict) -> float:
