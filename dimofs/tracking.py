@@ -36,6 +36,8 @@ from dimofs.motion import Motion
 
 # k: the distance that counts as near, in units of the square root of the area of the track's box.
 REACH = 0.2
+# Frames that have elapsed are computed from times, and so are not exact.
+ROUNDING = 0.01
 # An unsure person who overlaps a linked one by a larger IoU starts no track.
 DOUBLE = 0.3
 
@@ -198,7 +200,7 @@ def follow(
     seen = _numbered(seen, tracks.next_id)
 
     missed = tracks.missed + elapsed
-    waits = missed <= tracker.patience
+    waits = missed <= tracker.patience + ROUNDING
     waits[old] = False
     found = replace(seen.last, keypoint_scores=seen.last.keypoint_scores.masked_fill(gone[known], -inf))
     return _join(seen, replace(tracks, missed=missed)[waits]), found

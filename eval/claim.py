@@ -49,7 +49,7 @@ from dimofs.eval.keypoints.undefined import none_for_nan
 from dimofs.eval.models import load_model
 from dimofs.eval.tables.bench import Bench
 from dimofs.eval.tables.compare import EvalOptions, Sweep, pose_scores, track_scores
-from dimofs.eval.tables.control import ControlOptions, control, lines
+from dimofs.eval.tables.control import ControlOptions, check_nobody, control, lines
 from dimofs.eval.tables.joints import JointOptions, person_errors
 from dimofs.eval.tables.labels import Training, few_labels, label_lines, label_runs, parse_counts, plot_labels
 from dimofs.eval.tables.plots import plot_sweep
@@ -97,7 +97,8 @@ NEEDS = (
 )
 CONFLICTS = (
     (("labels_per_clip",), ("every",), "it says which frames are labelled"),
-    (("labels_per_clip",), ("deltas",), "it measures mAP and MOTA in single frames"),
+    (("labels_per_clip",), ("deltas", "control", "nobody"), "it measures mAP and MOTA in single frames"),
+    (("labels_per_clip",), ("teacher",), "it compares numbers of the clips' own labels"),
 )
 
 
@@ -141,6 +142,9 @@ def main(
         check_choices(runs=(run_name, RUNS))
     check_distinct("runs", runs)
     check_distinct("seeds", seeds)
+    if control and set(runs) == {"single"}:
+        raise InputError("--control: needs a run that learns from pairs of frames, such as dimofs")
+    check_nobody(nobody)
     counts = parse_counts(labels_per_clip or ())
     recipe = RECIPES["mobile"].changed(
         steps=steps or STEPS, batch=batch, learning_rate=rate, weight_decay=decay, dtype=dtype, warmup=WARMUP
@@ -258,7 +262,10 @@ class Test:
         if self.control is not None:
             of["control"] = asdict(self.control)
         path = folder / "scores.json"
-        if path.exists() and (kept := read_json(path)).get("of") == of:
+        kept = read_json(path) if path.exists() else {}
+        if not isinstance(kept, dict):
+            raise InputError(f"{path}: is damaged; delete it to measure again")
+        if kept.get("of") == of:
             return kept
         model = calibrated(str(folder / weights), trained_on, CALIBRATION)
         checkpoints.save(model, folder / "calibrated", {})

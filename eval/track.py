@@ -166,13 +166,8 @@ class Linked:
     gone: np.ndarray
 
 
-def link(video: Poses, tracker: Tracker, label: str = "") -> np.ndarray:
-    """The ids of `linked`."""
-    return linked(video, tracker, label).ids
-
-
 def linked(video: Poses, tracker: Tracker, label: str = "") -> Linked:
-    """Track the people of a video.
+    """Track the people of a video, by the times of its frames.
 
     Where the size of the frames changes, another photograph begins, so every track ends.
     """
@@ -181,12 +176,12 @@ def linked(video: Poses, tracker: Tracker, label: str = "") -> Linked:
         # The means of joints, on any scale, do not tell who is sure.
         tracker = replace(tracker, sure=0.0)
     everyone = _Numbered(**vars(video.detections()), number=torch.arange(len(video)))
-    frames = zip(video.frames(), video.sizes.tolist(), strict=True)
-    for of, size in tqdm(frames, label, len(video.images), leave=False, unit="frame", disable=None):
+    frames = zip(video.frames(), video.sizes.tolist(), np.diff(video.times, prepend=0.0).tolist(), strict=True)
+    for of, size, elapsed in tqdm(frames, label, len(video.images), leave=False, unit="frame", disable=None):
         if last not in (None, size) and inf not in (*last, *size):
             tracks = replace(NONE, next_id=tracks.next_id)
         last, (width, height) = size, size
-        tracks, people = follow(tracks, everyone[of], tracker, height, width)
+        tracks, people = follow(tracks, everyone[of], tracker, height, width, elapsed=elapsed)
         assert isinstance(people, _Numbered) and people.ids is not None
         ids[people.number] = people.ids
         gone[people.number] = people.keypoint_scores == -inf

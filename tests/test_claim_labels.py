@@ -1,6 +1,7 @@
 """`eval.claim --labels-per-clip`: which frames are labelled, how long runs train, tables, finished runs."""
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -93,6 +94,18 @@ def test_numbers_of_labels_that_are_none_are_refused(tmp_path, text):
         claim.main(out=tmp_path / "out", labels_per_clip=["1", "1"])
     with pytest.raises(InputError, match="--epochs needs --labels-per-clip"):
         claim.main(out=tmp_path / "out", epochs=3)
+    for option, value in (("control", True), ("teacher", "labels")):
+        other: Any = {option: value, "jhmdb": "x", "jhmdb_labels": "y"}
+        with pytest.raises(InputError, match=f"--labels-per-clip and --{option} exclude each other"):
+            claim.main(out=tmp_path / "out", labels_per_clip=["1"], **other)
+
+
+def test_a_control_that_cannot_be_is_refused_before_training(tmp_path):
+    with pytest.raises(InputError, match="--control: needs a run that learns from pairs"):
+        claim.main(out=tmp_path / "out", control=True, runs=["single"])
+    with pytest.raises(InputError, match="absent: no such file"):
+        claim.main(out=tmp_path / "out", control=True, nobody=str(tmp_path / "absent"))
+    assert not (tmp_path / "out").exists()
 
 
 def test_runs_over_labels_are_trained_measured_and_not_repeated(tmp_path, monkeypatch, capsys):
@@ -109,6 +122,16 @@ def test_runs_over_labels_are_trained_measured_and_not_repeated(tmp_path, monkey
     assert recipe["unfreeze"] == 0 and recipe["single"] == 1 and recipe["steps"] == 3
 
     monkeypatch.setattr(Trainer, "update", lambda *_: pytest.fail("trained again"))
+    for file, content, fault in (
+        ("scores.json", "[]", "is damaged; delete it"),
+        ("validation.jsonl", "", "holds no val"),
+    ):
+        whole = (tmp_path / "1-single-0" / file).read_text()
+        (tmp_path / "1-single-0" / file).write_text(content)
+        with pytest.raises(InputError, match=rf"1-single-0/{file}: {fault}"):
+            claim.main(out=tmp_path, **options)
+        (tmp_path / "1-single-0" / file).write_text(whole)
+    capsys.readouterr()
     monkeypatch.setattr(claim.Test, "_figures", lambda *_: pytest.fail("measured again"))
     claim.main(out=tmp_path, **options)
     assert capsys.readouterr().out.splitlines()[:7] == first.splitlines()[:7]

@@ -103,6 +103,18 @@ def test_what_each_kind_costs():
     assert table["unfound"]["AP"] == pytest.approx(0.9 * (51 + 50 * 2 / 3) / 101 + 0.1 * points)
 
 
+def test_kinds_go_by_the_sigmas_in_use():
+    """A wrist 20 pixels off misses by COCO's sigma of .062; by one of .2 its similarity is exp(-.125) = .88."""
+    found = joints(0)
+    found[LEFT, 0] -= 20
+    image = {"id": 7, "file_name": "7.png", "width": 2000, "height": 2000}
+    content = {"images": [image], "annotations": [person(0)]}
+    entry = result(person(0), 0.9, keypoints=found.ravel().tolist())
+    for sigmas, kind in ((None, MISS), ([0.2] * 17, GOOD), ([0.1] * 17, JITTER)):
+        (match,) = match_people(parse_truth("gt", content, sigmas=sigmas), [entry])
+        assert match.kinds[LEFT] == kind
+
+
 def test_nobody_found():
     table = diagnose(truth(person(0)), [])
     assert table["miss"]["all"] is None and table["unfound"]["AP"] == pytest.approx(1) and table["good"]["AP"] == 0

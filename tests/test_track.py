@@ -230,7 +230,7 @@ def test_whom_the_tracker_takes_is_known_even_if_it_moves_them(tmp_path):
     (poses,) = read_poses(save(tmp_path / "x.json", video("posetrack17", frames))).videos
     tracker = replace(PLAIN, score=0.15, smooth=0.5)
     before = poses.xy.copy()
-    assert track.link(poses, tracker).tolist() == [0, 1, 2, 0, -1, 2] and np.array_equal(poses.xy, before)
+    assert track.linked(poses, tracker).ids.tolist() == [0, 1, 2, 0, -1, 2] and np.array_equal(poses.xy, before)
 
 
 # --- what a file keeps ----------------------------------------------------------------------------------------------
@@ -282,6 +282,45 @@ def test_ids_that_are_there_do_not_matter(tmp_path, format):
             if old is not None:
                 person["id" if format == "jsonl" else "track_id"] = [old] if format == "posetrack17" else old
         assert ids(tracked(tmp_path, content)) == [0, 1, 1, 0, 0, 1]
+
+
+def at(numbers: list[int], **header) -> list[dict]:
+    """JSON lines of one person who walks 4 pixels a frame, in the frames of these numbers."""
+    content = lines([[stand(4 * number)] for number in numbers])
+    for line, number in zip(content[1:], numbers, strict=True):
+        line |= {"frame": number, "time": number / 25}
+    content[0] |= header
+    return content
+
+
+@pytest.mark.parametrize("header", [{}, {"fps": 25.0}])
+def test_frames_that_are_left_out_count(tmp_path, header):
+    """A track that is not seen moves on at its speed, and ends after `patience` frames, in whichever it was missed."""
+    assert ids(tracked(tmp_path, at([0, 1, 2, 3, 4, 5, 20], **header), tracker="kalman")) == [0] * 7
+    for gap, expected in ((10, [0, 1, 0]), (11, [0, 1, 2])):
+        content = at([0, gap, gap + 1], **header)
+        content[2]["people"] = at([100])[1]["people"]
+        content[3]["people"] = content[1]["people"]
+        assert ids(tracked(tmp_path, content, tracker="iou", patience=10)) == expected
+
+
+def test_times_tell_more_than_numbers(tmp_path):
+    """Of a variable rate: frame 6 is shown 15 frames after frame 5, where somebody who walks then is."""
+    content = at([0, 1, 2, 3, 4, 5, 20], fps=25.0)
+    content[-1]["frame"] = 6
+    assert ids(tracked(tmp_path, content, tracker="kalman")) == [0] * 7
+    del content[-1]["time"]
+    assert ids(tracked(tmp_path, content, tracker="kalman")) == [0] * 6 + [1]
+
+
+@pytest.mark.parametrize(("numbers", "field"), [([0, 0], "frame"), ([5, 0], "frame")])
+def test_frames_out_of_order_are_refused(tmp_path, numbers, field):
+    with pytest.raises(InputError, match=rf"x.jsonl: line 3.{field} is not above that of the line before; sort"):
+        tracked(tmp_path, at(numbers))
+    content = at([0, 1], fps=25.0)
+    content[2]["time"] = 0.0
+    with pytest.raises(InputError, match=r"line 3.time is not above that of the line before; sort the lines"):
+        tracked(tmp_path, content)
 
 
 def test_lines_of_the_pose_command_come_back_byte_for_byte(tmp_path):
@@ -379,7 +418,8 @@ def test_every_documented_command_runs(tmp_path, monkeypatch, capsys):
 def test_poses_without_people_have_no_boxes():
     nobody = np.zeros((0, 3))
     poses = Poses(
-        name="x", joints="abc", centre=0.0, images=[], numbers=[], sizes=np.zeros((0, 2)), frame=nobody[:, 0],
-        box=np.zeros((0, 4)), score=nobody[:, 0], xy=np.zeros((0, 3, 2)), has=nobody > 0, confidence=nobody, entries=[],
+        name="x", joints="abc", centre=0.0, images=[], numbers=[], times=np.zeros(0), sizes=np.zeros((0, 2)),
+        frame=nobody[:, 0], box=np.zeros((0, 4)), score=nobody[:, 0], xy=np.zeros((0, 3, 2)), has=nobody > 0,
+        confidence=nobody, entries=[],
     )  # fmt: skip
     assert poses.boxes().shape == (0, 4) and len(poses.detections()) == 0 and poses.frames() == []

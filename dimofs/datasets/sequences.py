@@ -236,6 +236,7 @@ def pose_content(
         centre=0.5,
         images=list(images),
         numbers=list(range(len(images))),
+        times=np.arange(len(images), dtype=float),
         sizes=np.tile(np.array(size[::-1], float), (len(images), 1)),
         frame=np.repeat(np.arange(len(people)), [len(found) for found in people]),
         box=everyone.boxes.double().numpy().round(2),

@@ -45,6 +45,7 @@ class Poses:
     centre:     coordinate of the centre of pixel 0: 0.5 in JSON lines, 0 in PoseTrack's files.
     images:     names of the frames' images, "" where unknown.
     numbers:    numbers of the frames.
+    times:      [F] when each frame is shown, in frames since the video's start; ascending.
     sizes:      [F, 2] width and height in pixels, inf where unknown.
     frame:      [P] int64, ascending.
     box:        [P, 4] x1 y1 x2 y2, NaN where absent.
@@ -59,6 +60,7 @@ class Poses:
     centre: float
     images: list[str]
     numbers: list[int]
+    times: np.ndarray
     sizes: np.ndarray
     frame: np.ndarray
     box: np.ndarray
@@ -226,6 +228,7 @@ def _dense(video: Video, content: dict, sizes: np.ndarray) -> Poses:
         centre=0.0,
         images=video.frames,
         numbers=list(range(len(video.frames))),
+        times=np.arange(len(video.frames), dtype=float),
         sizes=sizes,
         frame=video.frame,
         box=video.box,
@@ -290,6 +293,7 @@ def _read_lines(path: Path, content: list[tuple[int, Any]]) -> Poses:
         centre=0.5,
         images=frames.column("file", {str}, "a text", ""),
         numbers=frames.column("frame", {int}, "a whole number"),
+        times=_times(header, frames),
         sizes=_sizes(frames, width, height),
         frame=np.repeat(np.arange(len(found)), [len(some) for some in found]),
         box=box,
@@ -299,6 +303,18 @@ def _read_lines(path: Path, content: list[tuple[int, Any]]) -> Poses:
         confidence=points[..., 2],
         entries=people.items,
     )
+
+
+def _times(header: Records, frames: Records) -> np.ndarray:
+    """When the frames are shown, in frames: by their times if the file has them all, else by their numbers.
+
+    InputError: a frame does not come after the one before.
+    """
+    numbers, times = frames.numbers("frame"), frames.numbers("time", np.nan) * header.numbers("fps", np.nan)
+    for field, values in (("frame", numbers), ("time", times)):
+        if (back := np.diff(values) <= 0).any():
+            raise frames.error(int(back.argmax()) + 1, f".{field} is not above that of the line before; sort the lines")
+    return times if np.isfinite(times).all() else numbers
 
 
 def _triples(people: Records, joints: int) -> np.ndarray:

@@ -10,7 +10,8 @@ similarity (OKS) that is still free, if it is at least 0.1. Each labelled joint 
     swap       below; it has at least 0.5 with this joint, or that of the other side, of somebody else,
     miss       below; it is near none of these.
 
-Where both inversion and swap apply, the nearer joint decides. s^2 is the person's area and k is 2 sigma of the joint.
+Where both inversion and swap apply, the nearer joint decides. s^2 is the person's area
+and k is 2 sigma of the joint, as in the AP.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ LEAST_OKS = 0.1
 MOST_PER_IMAGE = 20
 # COCO's people: medium ones have an area of 32^2 to 96^2 square pixels.
 SIZES = {"medium": (32.0**2, 96.0**2), "large": (96.0**2, np.inf)}
-_VARIANCE = (2 * np.array(skeletons.oks_sigmas(skeletons.COCO))) ** 2
+_SIGMAS = skeletons.oks_sigmas(skeletons.COCO)
 _MIRROR = np.array(skeletons.mirror(skeletons.COCO))
 
 
@@ -48,27 +49,33 @@ class Match:
     kinds: np.ndarray
 
 
-def similarity(found: np.ndarray, joints: np.ndarray, area: float) -> np.ndarray:
+def similarity(found: np.ndarray, joints: np.ndarray, area: float, sigmas: Sequence[float] = _SIGMAS) -> np.ndarray:
     """[17] similarity of found joints [17, 2] to a person's [17, 3] of `area`; 0 where there is no label."""
     squared = np.square(found - joints[:, :2]).sum(axis=1)
-    return np.where(joints[:, 2] > 0, np.exp(-squared / (2 * area * _VARIANCE)), 0.0)
+    variance = (2 * np.array(sigmas)) ** 2
+    return np.where(joints[:, 2] > 0, np.exp(-squared / (2 * area * variance)), 0.0)
 
 
 def kinds(
-    found: np.ndarray, own: np.ndarray, area: float, others: Sequence[tuple[np.ndarray, float]] = ()
+    found: np.ndarray,
+    own: np.ndarray,
+    area: float,
+    others: Sequence[tuple[np.ndarray, float]] = (),
+    sigmas: Sequence[float] = _SIGMAS,
 ) -> np.ndarray:
     """[17] index in KINDS of each joint of a person, -1 where it has no label.
 
     found: [17, 2] pixels. own: [17, 3] the person's labels. others: labels and area of the image's other people.
+    sigmas: of the joints' similarity.
     """
-    right = similarity(found, own, area)
+    right = similarity(found, own, area, sigmas)
     # Joints without another side, such as the nose, cannot be inverted.
     sided = np.arange(len(_MIRROR)) != _MIRROR
-    inverted = np.where(sided, similarity(found, own[_MIRROR], area), 0.0)
+    inverted = np.where(sided, similarity(found, own[_MIRROR], area, sigmas), 0.0)
     elsewhere = np.zeros_like(right)
     for joints, size in others:
         for theirs in (joints, joints[_MIRROR]):
-            elsewhere = np.maximum(elsewhere, similarity(found, theirs, size))
+            elsewhere = np.maximum(elsewhere, similarity(found, theirs, size, sigmas))
     cases = [
         own[:, 2] <= 0,
         right >= GOOD,
@@ -85,17 +92,17 @@ def match_people(truth: CocoTruth, results: Sequence[dict]) -> list[Match]:
     posed = [n for n, p in enumerate(truth.people) if not p.get("iscrowd") and (labels[n][:, 2] > 0).any()]
     people = _by_image(truth.people, posed)
     ranked = sorted(range(len(results)), key=lambda n: -results[n]["score"])
-    matches = []
+    matches, sigmas = [], truth.skeleton.sigmas
     for image, entries in _by_image(results, ranked).items():
         free, here = list(people.get(image, [])), people.get(image, [])
         for entry in entries[:MOST_PER_IMAGE]:
             found = np.reshape(results[entry]["keypoints"], (-1, 3))[:, :2]
-            oks = [_oks(found, labels[n], truth.people[n]["area"]) for n in free]
+            oks = [_oks(found, labels[n], truth.people[n]["area"], sigmas) for n in free]
             if not oks or max(oks) < LEAST_OKS:
                 continue
             person = free.pop(int(np.argmax(oks)))
             others = [(labels[n], truth.people[n]["area"]) for n in here if n != person]
-            errors = kinds(found, labels[person], truth.people[person]["area"], others)
+            errors = kinds(found, labels[person], truth.people[person]["area"], others, sigmas)
             matches.append(Match(result=entry, person=person, oks=max(oks), kinds=errors))
     return matches
 
@@ -176,8 +183,8 @@ def _by_image(entries: Sequence[dict], numbers: Sequence[int]) -> dict[int, list
     return groups
 
 
-def _oks(found: np.ndarray, joints: np.ndarray, area: float) -> float:
-    return float(similarity(found, joints, area).sum() / (joints[:, 2] > 0).sum())
+def _oks(found: np.ndarray, joints: np.ndarray, area: float, sigmas: Sequence[float]) -> float:
+    return float(similarity(found, joints, area, sigmas).sum() / (joints[:, 2] > 0).sum())
 
 
 def _share(errors: np.ndarray, kind: int) -> float | None:

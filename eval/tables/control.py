@@ -241,13 +241,19 @@ def _stranger(
     return _fitted(frames[random.integers(len(frames), size=count)], size)
 
 
+def check_nobody(pictures: str | None) -> list[Path]:
+    """The pictures of a folder, none without one. InputError: it holds none."""
+    paths = [] if pictures is None else [path for source in sources(pictures) for path in source.images]
+    if pictures is not None and not paths:
+        raise InputError(f"--nobody {pictures}: holds no picture; give a folder of pictures in which nobody is")
+    return paths
+
+
 class _Empty:
     """Pictures in which nobody is. InputError: the folder `pictures` holds none."""
 
     def __init__(self, pictures: str | None, seed: int):
-        self.paths = [] if pictures is None else [path for source in sources(pictures) for path in source.images]
-        if pictures is not None and not self.paths:
-            raise InputError(f"--nobody {pictures}: holds no picture; give a folder of pictures in which nobody is")
+        self.paths = check_nobody(pictures)
         self.name = f"{len(self.paths)} pictures" if self.paths else "noise with the spectrum of photographs"
         self.seed = seed
 

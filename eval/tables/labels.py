@@ -18,6 +18,7 @@ from dimofs.datasets.people import PairSource
 from dimofs.datasets.sequences import spread
 from dimofs.datasets.synthetic.clips import HELD_OUT, Synthetic
 from dimofs.eval.tables.plots import save
+from dimofs.files import read_bytes
 from dimofs.zoo.training.distributed import Process
 from dimofs.zoo.training.poses import PoseRecipe, PoseTask
 from dimofs.zoo.training.recipes import Recipe
@@ -142,7 +143,9 @@ def _train(trained: Training, recipe: Recipe, few: FewLabels, name: str, folder:
         init=trained.start, save_every=100, validate=max(1, recipe.steps // 10), held_out=VALIDATION_FRAMES, workers=0
     )
     train(task, recipe, str(folder), trained.process, options)
-    lines = (folder / VALIDATIONS).read_text().splitlines()
+    lines = read_bytes(folder / VALIDATIONS).splitlines()
+    if not lines:
+        raise InputError(f"{folder / VALIDATIONS}: holds no validation; delete {folder} to train it again")
     return max(map(json.loads, lines), key=lambda row: row["score"])["step"]
 
 
