@@ -93,6 +93,13 @@ def sources(text: str) -> list[Source]:
     )
 
 
+def images_below(folder: Path) -> list[Path]:
+    """The images in a folder and its subfolders, sorted, without the overlays of earlier runs."""
+    names = glob.iglob("**", root_dir=folder, recursive=True, include_hidden=True)
+    paths = (folder / name for name in names)
+    return sorted((path for path in paths if _is_image(path) and not _is_own(path) and not path.is_dir()), key=_natural)
+
+
 def run_sources(texts: Sequence[str], prepare: Callable[[], Callable[[Source], None]], out: Path | None = None) -> int:
     """Run over every source that the inputs name, each once; returns the exit status, 2 if one failed.
 

@@ -37,8 +37,9 @@ from dimofs.datasets.jhmdb import Jhmdb
 from dimofs.datasets.sequences import LabelledVideo, jhmdb_videos, synthetic_videos
 from dimofs.datasets.synthetic.clips import HELD_OUT, Synthetic
 from dimofs.detections import Detections
-from dimofs.eval.keypoints.pck import ALPHAS, joint_errors, pck
+from dimofs.eval.keypoints.pck import ALPHAS, ARMS_AND_LEGS, joint_errors, pck
 from dimofs.eval.keypoints.scores import VideoScores, figures
+from dimofs.eval.models import check_joints
 from dimofs.eval.tables.compare import PERSON_SCORE, EvalOptions, track_scores
 from dimofs.eval.tables.runs import Run
 from dimofs.files import write_json
@@ -90,6 +91,7 @@ def main(
         if labelled:
             rows = label_rows(detector, clips, chosen, dense)
         else:
+            check_joints(detector, ARMS_AND_LEGS, source)
             rows = keyframe_rows(detector, clips, chosen, Path(folder), tracks=not jhmdb)
         print(*lines(rows), sep="\n")
     if json is not None:

@@ -49,7 +49,7 @@ from dimofs.eval.keypoints.coco_ap import (
 )
 from dimofs.eval.keypoints.coco_errors import diagnose, error_lines
 from dimofs.eval.keypoints.false_people import count_people, labelled_boxes, reported
-from dimofs.eval.models import PoseModel, in_boxes, load_model
+from dimofs.eval.models import PoseModel, check_joints, in_boxes, load_model
 from dimofs.eval.worst import worst_stills
 from dimofs.files import write_json
 from dimofs.formats.coco_images import CocoImages
@@ -98,7 +98,8 @@ def main(
 ) -> None:
     check_options(main, locals(), conflicts=CONFLICTS, needs=NEEDS)
     check_installed()
-    model, empty = None, [] if nobody is None else pictures_in(nobody, "--nobody")
+    empty = [] if nobody is None else pictures_in(nobody, "--nobody", save=save, json=json, html=html)
+    model = None
     with TemporaryDirectory() as folder, recorded(html, "Poses and boxes by COCO's definition") as page:
         if gt is None:
             images = Path(folder)
@@ -175,8 +176,7 @@ def predict(
     """
     results, images = [], CocoImages(truth.file, truth.images, folder)
     names, joints = model.keypoint_names, truth.skeleton.joints
-    if not set(names) & set(joints):
-        raise InputError(f"{truth.file}: labels joints that the model lacks ({', '.join(joints)[:200]}); give another")
+    check_joints(model, joints, truth.file)
     boxes = labelled_boxes(truth)
     with torch.inference_mode():
         for number, identity in enumerate(tqdm(images.ids, desc="images", disable=None)):

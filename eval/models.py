@@ -1,6 +1,7 @@
 """Pose models as the evaluation commands use them: loaded by name, at a chosen input size."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Protocol
 
 import torch
@@ -65,6 +66,13 @@ def in_boxes(model: PoseModel, frame: Tensor, boxes: Tensor) -> Detections:
     points, logits = model.find_joints([model.align(features)], [regions])
     scores = regions.new_ones(len(regions))
     return Detections(boxes.to(frame), scores, features.geometry.to_frame(points), logits)
+
+
+def check_joints(model: PoseModel, joints: Sequence[str], labels: str | Path) -> None:
+    """InputError: the model has none of the `joints` that the data called `labels` is scored by."""
+    if not set(model.keypoint_names) & set(joints):
+        listed = ", ".join(joints)[:200]
+        raise InputError(f"{labels}: labels joints that the model lacks ({listed}); give another model")
 
 
 def load_model(weights: str, size: int | None = None, device: str | torch.device = "cpu") -> PoseModel:

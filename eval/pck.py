@@ -30,8 +30,8 @@ from dimofs.cli import RESULT, InputError, Range, run
 from dimofs.datasets.jhmdb import Jhmdb
 from dimofs.datasets.sequences import LabelledVideo, jhmdb_videos, synthetic_videos
 from dimofs.datasets.synthetic.clips import HELD_OUT, Synthetic
-from dimofs.eval.keypoints.pck import ALPHAS, LIMBS, pck
-from dimofs.eval.models import load_model
+from dimofs.eval.keypoints.pck import ALPHAS, ARMS_AND_LEGS, LIMBS, pck
+from dimofs.eval.models import check_joints, load_model
 from dimofs.eval.tables.joints import JointOptions, person_errors
 from dimofs.eval.worst import Worst
 from dimofs.files import write_json
@@ -68,6 +68,7 @@ def main(
     with recorded(html, "PCK") as page:
         worst = page.picture(worst, "The people with the largest errors: labels left, poses found right", ".png")
         model, drawn = load_model(weights, size, here), None if worst is None else Worst()
+        check_joints(model, ARMS_AND_LEGS, source)
         options = JointOptions(every=every, delta=delta, aggregate=aggregate, blur=blur, device=here)
         parts = [part for v in tqdm(videos, "clips", disable=None) for part in person_errors(model, v, options, drawn)]
         errors, speeds = torch.cat([error for error, _ in parts]), torch.cat([speed for _, speed in parts])

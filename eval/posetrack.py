@@ -63,8 +63,10 @@ from dimofs.eval.keypoints.oks import figures as oks_figures
 from dimofs.eval.keypoints.oks import score_people
 from dimofs.eval.keypoints.order import pairing_notes
 from dimofs.eval.keypoints.pairs import score_pairs
+from dimofs.eval.keypoints.pck import ARMS_AND_LEGS
 from dimofs.eval.keypoints.scores import Definition, score_video
 from dimofs.eval.keypoints.undefined import none_for_nan
+from dimofs.eval.models import check_joints
 from dimofs.eval.tables.aligning import untrained
 from dimofs.eval.tables.bench import (
     CLIPS,
@@ -182,6 +184,8 @@ def main(
             _check_counts(weights, seeds, trackers, figure, plot if table is None and figure is None else None, control)
             for variant in variants:
                 check_choices(variants=(variant, VARIANTS))
+            for name in trackers or ():
+                check_choices(trackers=(name, TRACKERS))
             check_distinct("variants", variants)
             here = str(pick_device(device))
             with _folder(out) as folder:
@@ -190,6 +194,8 @@ def main(
                 data = {"root": root, "jhmdb": jhmdb, "jhmdb_labels": jhmdb_labels, "most": videos, "seeds": seeds}
                 bench = Bench(**data, out=folder, options=options, plot=plot)
                 models = {name: checkpoints.load_as(PoseDetector, name, here, size) for name in weights}
+                for model in models.values():
+                    check_joints(model, ARMS_AND_LEGS, bench.source)
                 if trackers is not None:
                     result = compare(bench, models, trackers)
                 elif control:

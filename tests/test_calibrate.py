@@ -6,8 +6,10 @@ import torch
 
 from dimofs.cli import InputError
 from dimofs.detections import Detections
+from dimofs.skeletons import COCO, DIMOFS
 from dimofs.zoo import calibrate, checkpoints
 from dimofs.zoo.detection.detector import PoseDetector
+from dimofs.zoo.detection.person_score import PersonScore
 from dimofs.zoo.presets import dimofs_mobile
 from dimofs.zoo.training import calibration
 from tests.support.commands import call
@@ -81,6 +83,30 @@ def test_people_are_scored_by_a_command(tmp_path):
     before, after = (checkpoints.load_as(PoseDetector, str(tmp_path / name)) for name in ("model", "scored"))
     assert before.person_score is None and after.person_score is not None
     assert all(torch.equal(after.state_dict()[name], tensor) for name, tensor in before.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("names", "people", "refused"),
+    [
+        (DIMOFS, False, False),
+        (COCO, False, True),
+        (COCO, True, False),
+        (("nose", "left_ear", "tail"), False, True),
+        (("nose", "left_ear", "tail"), True, True),
+    ],
+)
+def test_other_joints_than_those_of_the_data_are_refused(tmp_path, monkeypatch, names, people, refused):
+    """Scores of people do not need every joint of the data; a model of something else finds none of its people."""
+    torch.manual_seed(0)
+    checkpoints.save(dimofs_mobile(names, min_size=96, max_size=128), tmp_path / "model", {})
+    monkeypatch.setattr(calibration, "fit_person_score", lambda found: PersonScore(0.0, 1.0, 0.0))
+    options = {"weights": str(tmp_path / "model"), "out": tmp_path / "out", "count": 2, "joints": not people}
+    if refused:
+        with pytest.raises(InputError, match=r"model: has other joints than the person of the data \(nose, left_eye"):
+            call(calibrate.main, **options, people=people)
+    else:
+        call(calibrate.main, **options, people=people)
+    assert (tmp_path / "out").exists() != refused
 
 
 def test_without_data_it_calibrates_on_synthetic_clips(tmp_path):

@@ -59,6 +59,7 @@ def call(command: str, line: str) -> None:
         ("--trackers iou --hota", "--trackers and --hota"),
         ("--trackers iou --plot x.png", "--trackers and --plot"),
         ("--trackers iou iou", "--trackers: iou is given twice"),
+        ("--trackers iou nonsense", "--trackers nonsense: not one of default, "),
         ("--trackers iou --weights a b", "--weights: --trackers compares"),
         ("--seeds 1 2", "--seeds: only --trackers takes several"),
         ("--trackers iou --seeds 1 1", "--seeds: 1 is given twice"),

@@ -12,7 +12,7 @@ from dimofs.cli import InputError
 from dimofs.datasets.augment.geometry import transform
 from dimofs.datasets.coco import CocoKeypoints
 from dimofs.detections import Detections
-from dimofs.eval import coco
+from dimofs.eval import carry, coco, pck, posetrack
 from dimofs.eval.keypoints.coco_ap import evaluate, parse_results, read_truth
 from dimofs.formats.coco_categories import choose
 from dimofs.formats.coco_results import to_results
@@ -173,6 +173,16 @@ def test_people_stay_people(mice):
     assert set(COCO_PERSON.joints) == set(COCO) < set(PEOPLE.joints)
     entry = to_results(found(0.0), ("nose", "left_ear", "right_ear", "left_hip"), 1)[0]
     assert len(entry["keypoints"]) == 51
+
+
+def test_a_model_of_mice_is_not_scored_by_peoples_arms_and_legs(tmp_path, monkeypatch):
+    """That it shares their nose and ears is no reason."""
+    use_tiny(monkeypatch)
+    checkpoints.save(tiny(NAMES), tmp_path / "model", {})
+    for main in (pck.main, posetrack.main, carry.main):
+        weights = [str(tmp_path / "model")] if main is posetrack.main else str(tmp_path / "model")
+        with pytest.raises(InputError, match=r"^synthetic clips.*: labels joints that the model lacks \(left_sh"):
+            call(main, weights=weights)
 
 
 @pytest.mark.parametrize("prefix", ["", "module."])

@@ -14,6 +14,7 @@ from dimofs.skeletons import DIMOFS, indices
 
 ALPHAS = (0.2, 0.1)
 LIMBS = ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")
+ARMS_AND_LEGS = tuple(f"{side}_{limb}" for limb in LIMBS for side in ("left", "right"))
 
 
 def joint_errors(labelled: People, found: Detections, names: Sequence[str]) -> Tensor:
@@ -61,9 +62,8 @@ def pck(errors: Tensor, alpha: float) -> dict[str, float | None]:
     # 0 / 0 is NaN.
     rates = 100 * (errors <= alpha).sum(dim=0) / known
     rows: dict[str, float] = dict(zip(DIMOFS, rates.tolist(), strict=True))
-    groups = {limb: [rows[f"left_{limb}"], rows[f"right_{limb}"]] for limb in LIMBS}
-    rows |= {limb: _mean(values) for limb, values in groups.items()}
-    rows["mean"] = _mean([value for values in groups.values() for value in values])
+    rows |= {limb: _mean([rows[f"left_{limb}"], rows[f"right_{limb}"]]) for limb in LIMBS}
+    rows["mean"] = _mean([rows[name] for name in ARMS_AND_LEGS])
     return none_for_nan(rows)
 
 

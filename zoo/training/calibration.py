@@ -24,10 +24,12 @@ from dimofs import boxes as box
 from dimofs.cli import InputError
 from dimofs.datasets.people import PairSource
 from dimofs.detections import Detections
+from dimofs.skeletons import Skeleton
 from dimofs.zoo import checkpoints
 from dimofs.zoo.detection.detector import PoseDetector
 from dimofs.zoo.detection.person_score import PersonScore, evidence
 from dimofs.zoo.presets import Preset
+from dimofs.zoo.training.data import skeleton_of
 
 # A peak within this part of the square root of the box's area from the label is right.
 RIGHT = 0.1
@@ -135,9 +137,11 @@ def calibrated(
 ) -> PoseDetector:
     """The model of `weights` with scores that are probabilities on `count` frames of each of the `sources`.
 
-    joints, people: which scores. InputError: `weights` holds no such model, or it finds nobody.
+    joints, people: which scores. InputError: `weights` holds no such model, it has other joints than the sources, or it
+    finds nobody.
     """
     model = checkpoints.load_as(PoseDetector, weights)
+    _check_skeleton(model, weights, skeleton_of(sources), joints)
     if joints:
         rows = [row for bar in _bars(peaks, model, sources, count) for row in bar]
         apply(model, *(torch.cat(column) for column in zip(*rows, strict=True)))
@@ -148,6 +152,14 @@ def calibrated(
         preset: Preset = vars(model)["preset"]
         vars(model)["preset"] = preset._replace(arguments=preset.arguments | {"person_score": list(model.person_score)})
     return model
+
+
+def _check_skeleton(model: PoseDetector, weights: str, skeleton: Skeleton, joints: bool) -> None:
+    """InputError: the model has a joint that the data do not have or, to calibrate `joints`, not the same ones."""
+    found, labelled = tuple(model.keypoint_names), skeleton.joints
+    if found != labelled if joints else not set(found) <= set(labelled):
+        fault = f"has other joints than the {skeleton.name} of the data ({', '.join(labelled)[:300]})"
+        raise InputError(f"{weights}: {fault}; give data like those of the model's training")
 
 
 def _bars(look: Callable, model: PoseDetector, sources: Mapping[str, PairSource], count: int) -> Iterator[Iterable]:
