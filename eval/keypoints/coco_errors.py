@@ -88,7 +88,7 @@ def kinds(
 
 def match_people(truth: CocoTruth, results: Sequence[dict]) -> list[Match]:
     """The results that found somebody with labelled joints, and how they err. Crowds count as nobody."""
-    labels = [np.reshape(p.get("keypoints") or [0] * 51, (-1, 3)).astype(float) for p in truth.people]
+    labels = [np.reshape(p["keypoints"], (-1, 3)).astype(float) for p in truth.people]
     posed = [n for n, p in enumerate(truth.people) if not p.get("iscrowd") and (labels[n][:, 2] > 0).any()]
     people = _by_image(truth.people, posed)
     ranked = sorted(range(len(results)), key=lambda n: -results[n]["score"])
@@ -170,7 +170,7 @@ def _with_unfound(truth: CocoTruth, results: list[dict], matches: list[Match]) -
         {"image_id": p["image_id"], "category_id": p["category_id"], "score": first}
         | {field: p[field] for field in ("bbox", "keypoints")}
         for n, p in enumerate(truth.people)
-        if n not in found and not p.get("iscrowd") and any(flag > 0 for flag in (p.get("keypoints") or ())[2::3])
+        if n not in found and not p.get("iscrowd") and any(flag > 0 for flag in p["keypoints"][2::3])
     ]
     return [*results, *added]
 
