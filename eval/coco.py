@@ -177,6 +177,7 @@ def predict(
     results, images = [], CocoImages(truth.file, truth.images, folder)
     names, joints = model.keypoint_names, truth.skeleton.joints
     check_joints(model, joints, truth.file)
+    images.check_present(range(len(images)))
     boxes = labelled_boxes(truth)
     with torch.inference_mode():
         for number, identity in enumerate(tqdm(images.ids, desc="images", disable=None)):

@@ -5,11 +5,11 @@ import json
 import math
 import random
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from dimofs import skeletons
 from dimofs.cli import InputError
@@ -40,6 +40,11 @@ def content(**change) -> dict[str, Any]:
     categories = [{"id": 1, "name": "person"}, {"id": 18, "name": "dog"}]
     images = [{"id": 4, "file_name": "four.png"}, {"id": 5, "file_name": "five.png"}]
     return {"images": images, "annotations": annotations, "categories": categories} | change
+
+
+# For evaluation: a person in image 4, and a model that is never called.
+LABEL = {"image_id": 4, "category_id": 1, "bbox": [2, 3, 10, 20], "area": 9, "keypoints": [1] * 51}
+BLIND: Any = SimpleNamespace(keypoint_names=skeletons.COCO)
 
 
 def write(path: Path, value: Any) -> Path:
@@ -233,11 +238,20 @@ def without(part: str, number: int, field: str) -> dict:
         (without("annotations", 1, "bbox"), r"annotations\[1\].bbox is missing"),
         (changed("annotations", 1, "bbox", [1, 2, 3]), r"annotations\[1\].bbox is not a list of 4 numbers"),
         (changed("annotations", 1, "bbox", [1, 2, 3, "4"]), r"annotations\[1\].bbox is not a list of 4 numbers"),
-        (changed("annotations", 1, "bbox", [1, 2, 3, math.nan]), r"annotations\[1\].bbox holds a value that is not a"),
-        (changed("annotations", 1, "bbox", [1, 2, 3, 1e39]), r"annotations\[1\].bbox holds a value that is not a"),
+        (
+            changed("annotations", 1, "bbox", [1, 2, 3, math.nan]),
+            r"annotations\[1\].bbox has a number that is not within",
+        ),
+        (
+            changed("annotations", 1, "bbox", [0, 0, 1e20, 9]),
+            r"annotations\[1\].bbox has a number that is not within 1000000",
+        ),
+        (changed("annotations", 1, "bbox", [-9000, -9000, 20, 20]), r"annotations\[1\].bbox lies outside its image"),
+        (changed("annotations", 1, "bbox", [5, -7, 5, 7]), r"annotations\[1\].bbox lies outside its image"),
         (changed("annotations", 1, "bbox", [1, 2, -3, 4]), r"annotations\[1\].bbox has a negative width"),
         (changed("annotations", 0, "keypoints", [1] * 50), r"annotations\[0\].keypoints is not a list of 51 numbers"),
-        (changed("annotations", 0, "keypoints", [math.inf] * 51), r"annotations\[0\].keypoints holds a value"),
+        (changed("annotations", 0, "keypoints", [math.inf] * 51), r"annotations\[0\].keypoints has a number"),
+        (changed("annotations", 0, "keypoints", [1e20] * 51), r"annotations\[0\].keypoints has a number that is not"),
         (changed("annotations", 0, "iscrowd", "no"), r"annotations\[0\].iscrowd is not 0 or 1"),
     ],
 )
@@ -245,6 +259,32 @@ def test_mistakes_are_named(tmp_path, made, message):
     with pytest.raises(InputError, match=message) as caught:
         CocoKeypoints(write(tmp_path / "p.json", made), tmp_path)
     assert str(caught.value).startswith(str(tmp_path / "p.json")) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("box", [[60, 3, 9, 9], [3, 40, 9, 9]])
+def test_a_box_outside_an_image_of_stated_size_is_refused(tmp_path, box):
+    """The image has 60 x 40 pixels; a box that overlaps it by a hundredth of a pixel is a person at its edge."""
+    made = changed("annotations", 1, "bbox", box)
+    assert len(CocoKeypoints(write(tmp_path / "p.json", made), tmp_path).items[0][2]) == 2
+    made["images"][0] |= {"width": 60, "height": 40}
+    with pytest.raises(InputError, match=r"annotations\[1\].bbox lies outside its image; correct or remove it"):
+        CocoKeypoints(write(tmp_path / "p.json", made), tmp_path)
+    made["annotations"][1]["bbox"] = [value - 0.01 for value in box]
+    assert len(CocoKeypoints(write(tmp_path / "p.json", made), tmp_path).items[0][2]) == 2
+
+
+def test_absent_images_are_told_at_the_start(tmp_path):
+    """Of those that are used: five.png shows nobody."""
+    source = CocoKeypoints(write(tmp_path / "p.json", content()), tmp_path)
+    with pytest.raises(InputError, match=r"four.png: no such image file \(.*p.json names it\); give the folder"):
+        source.check_images()
+    picture(tmp_path / "four.png")
+    source.check_images()
+    with pytest.raises(InputError, match=r"five.png: no such image file"):
+        CocoKeypoints(tmp_path / "p.json", tmp_path, empty=True).check_images()
+    truth = parse_truth("gt.json", content(annotations=[LABEL]))
+    with pytest.raises(InputError, match=r"five.png: no such image file \(gt.json names it\)"):
+        predict(BLIND, truth, tmp_path)
 
 
 @pytest.mark.parametrize("value", [None, 0, 1, True, False])
@@ -282,13 +322,10 @@ def test_any_value_anywhere_is_read_or_named(tmp_path):
 
 def test_evaluation_reads_images_by_the_same_rules(tmp_path):
     picture(tmp_path / "four.png")
-    label = {"image_id": 4, "category_id": 1, "bbox": [2, 3, 10, 20], "area": 9, "keypoints": [1] * 51}
-    blind: Any = torch.nn.Identity()
-    blind.keypoint_names = skeletons.COCO
     for entry, message in (
         ({"file_name": "../four.png"}, r"images\[0\].file_name '../four.png' is not a file inside"),
         ({"file_name": "four.png", "width": 7, "height": 9}, r"four.png: has 60 x 40 pixels, .* 7 x 9"),
     ):
-        truth = parse_truth("gt.json", content(images=[{"id": 4, **entry}], annotations=[label]))
+        truth = parse_truth("gt.json", content(images=[{"id": 4, **entry}], annotations=[LABEL]))
         with pytest.raises(InputError, match=message):
-            predict(blind, truth, tmp_path)
+            predict(BLIND, truth, tmp_path)

@@ -22,8 +22,6 @@ from dimofs.skeletons import COCO, DIMOFS, PEOPLE
 
 # What other data sets in COCO's format call the neck.
 NECK_NAMES = ("head_bottom", "thorax", "upper_neck")
-# Coordinates beyond this do not fit the float32 numbers of labels.
-MOST_VALUE = 1e30
 
 
 class CocoKeypoints:
@@ -45,8 +43,8 @@ class CocoKeypoints:
     empty:       take images without a person's annotation, too, as pictures of nobody.
     category:    the name of the category.
     `skeleton` tells the joints of the people given.
-    InputError: the file is absent, malformed or names no people; later, an image is absent, damaged or of another size
-    than the file says.
+    InputError: the file is absent, malformed, names no people or has one outside the image; later, an image is absent,
+    damaged or of another size than the file says.
     """
 
     def __init__(
@@ -76,6 +74,10 @@ class CocoKeypoints:
         image = to_tensor(self.images.read(number))
         labelled = people.labelled & inside(people.keypoints, *image.shape[1:])
         return Pair(frame_a=image, frame_b=image, people=replace(people, labelled=labelled), delta=0, name=name)
+
+    def check_images(self) -> None:
+        """InputError: the file of an image is absent."""
+        self.images.check_present(number for _, number, _ in self.items)
 
     def frames(self) -> Iterator[tuple[str, Tensor]]:
         """Each image with its file name."""
@@ -135,28 +137,24 @@ def _known_name(value: Any) -> str:
 def _labels(people: Records, joints: Sequence[str], extent: Tensor, own: bool) -> People:
     """Boxes and joints of all people, nothing to ignore; `extent` [N, 2] is the (height, width) of each one's image.
     The joints stay as they are if they are `own` ones, and become those of `DIMOFS` otherwise."""
-    boxes = _finite(people, "bbox", people.rows("bbox", 4))
+    boxes = people.pixels("bbox", 4)
     if (negative := (boxes[:, 2:] < 0).any(axis=1)).any():
         raise people.error(int(negative.argmax()), ".bbox has a negative width or height; it is x, y, width, height")
     boxes[:, 2:] += boxes[:, :2]
-    marked = _finite(people, "keypoints", people.rows("keypoints", 3 * len(joints), 0.0))
-    marked = torch.from_numpy(marked).float().reshape(len(people), len(joints), 3)
+    marked = torch.from_numpy(people.pixels("keypoints", 3 * len(joints), 0.0))
+    marked = marked.float().reshape(len(people), len(joints), 3)
     keypoints, labelled = marked[..., :2] + 0.5, marked[..., 2] > 0
     if not own:
         keypoints, labelled = to_dimofs(keypoints, labelled, joints)
     corners = torch.from_numpy(boxes).float()
     empty = ~(corners[:, 2:] > corners[:, :2]).all(dim=1)
+    outside = ((corners[:, 2:] <= 0) | (corners[:, :2] >= extent.flip(1))).any(dim=1) & ~empty
+    if outside.any():
+        raise people.error(int(outside.int().argmax()), ".bbox lies outside its image; correct or remove it")
     for person in empty.nonzero()[:, 0].tolist():
         one = slice(person, person + 1)
         corners[one] = box_of_joints(keypoints[one], labelled[one], *extent[person].tolist())
     return People(boxes=corners, keypoints=keypoints, labelled=labelled, ignore=torch.zeros(0, 4))
-
-
-def _finite(records: Records, field: str, values: np.ndarray) -> np.ndarray:
-    wrong = ~(np.abs(values) <= MOST_VALUE).all(axis=1)
-    if wrong.any():
-        raise records.error(int(wrong.argmax()), f".{field} holds a value that is not a finite number")
-    return values
 
 
 def _unsure(people: Records) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,8 @@ import numpy as np
 
 from dimofs.cli import InputError
 from dimofs.files import inside
-from dimofs.formats.records import Records, as_list
+from dimofs.formats.records import MOST_PIXELS, Records, as_list
 from dimofs.images import read_image
-
-# Sides of images beyond this are mistakes.
-MOST_PIXELS = 1_000_000
 
 
 class CocoImages:
@@ -50,6 +48,13 @@ class CocoImages:
             return read_image(self.folder / self.names[number], self.sizes[number])
         except InputError as error:
             raise InputError(f"{error} ({self.file} names it)") from error
+
+    def check_present(self, numbers: Iterable[int]) -> None:
+        """InputError: the file of one of the images `numbers` is absent."""
+        for number in numbers:
+            path = self.folder / self.names[number]
+            if not path.exists():
+                raise InputError(f"{path}: no such image file ({self.file} names it); give the folder that holds it")
 
     def _check_inside(self, records: Records, number: int, name: str) -> None:
         try:

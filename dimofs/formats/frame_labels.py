@@ -28,13 +28,11 @@ from dimofs.cli import InputError
 from dimofs.detections import Detections
 from dimofs.formats.coco_content import ENLARGED
 from dimofs.formats.posetrack import JOINTS, folder
-from dimofs.formats.records import Records, as_list
+from dimofs.formats.records import MOST_PIXELS, Records, as_list
 from dimofs.formats.rounding import PIXEL_DIGITS
 
 # Logits of joints that are labelled, and of others.
 LABELLED, ABSENT = 20.0, -20.0
-# Limit of coordinates.
-MOST_PIXELS = 1e6
 
 
 @dataclass(kw_only=True)

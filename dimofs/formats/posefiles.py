@@ -27,11 +27,9 @@ from dimofs.formats import posetrack
 from dimofs.formats.absent import drop_below, drop_named
 from dimofs.formats.partial import MARK, is_partial, partial_path
 from dimofs.formats.posetrack import JOINTS, MOST_TRACKS, NO_SCORE, Video
-from dimofs.formats.records import Records
+from dimofs.formats.records import MOST_PIXELS, Records
 
 ENDINGS = (".json", ".json.gz", ".jsonl")
-# Limit of coordinates and sizes: float32 then holds the squares of areas.
-MOST_PIXELS = 1e6
 # Lowest confidence of a joint that is there; 0 means absent.
 LEAST_CONFIDENCE = 1e-6
 

@@ -17,6 +17,8 @@ import numpy as np
 from dimofs.cli import InputError
 
 MISSING: Any = object()
+# Limit of coordinates and sizes, beyond which they are mistakes; float32 then holds the squares of areas.
+MOST_PIXELS = 1e6
 _NUMBERS = {int, float}
 _NONE = type(None)
 
@@ -73,6 +75,14 @@ class Records:
         if not set(map(len, values)) <= {width} or not set(map(type, flat)) <= kinds:
             self._check([len(v) == width and set(map(type, v)) <= kinds for v in values], field, what)
         return self._array(flat, field).reshape(len(values), width)
+
+    def pixels(self, field: str, width: int, default: float | None = None) -> np.ndarray:
+        """`rows` of numbers of pixels. InputError: one is NaN, or beyond MOST_PIXELS."""
+        values = self.rows(field, width, default)
+        right = (np.abs(values) <= MOST_PIXELS).all(axis=1)
+        if not right.all():
+            raise self.error(int(right.argmin()), f".{field} has a number that is not within {MOST_PIXELS:.0f} pixels")
+        return values
 
     def numbers(self, field: str, default: float | None = None) -> np.ndarray:
         """[n] float64: the field of every record, which must be a number. With a `default` it may be absent or null."""

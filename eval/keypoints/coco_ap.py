@@ -23,8 +23,7 @@ from dimofs.files import read_json
 from dimofs.formats.annotations import read_annotations
 from dimofs.formats.coco_categories import Category, choose, joint_name
 from dimofs.formats.coco_results import PERSON
-from dimofs.formats.posefiles import MOST_PIXELS
-from dimofs.formats.records import MISSING, Records, as_list
+from dimofs.formats.records import MISSING, MOST_PIXELS, Records, as_list
 from dimofs.skeletons import Skeleton
 
 Kind = Literal["keypoints", "bbox"]
@@ -148,16 +147,9 @@ def _check_people(people: Records, joints: int) -> None:
     _check_all(people, (area >= 0) & (area <= MOST_PIXELS**2), ".area is not a finite number of square pixels")
     fault = ".area is 0, by which joint distances are divided; write the area of the person's mask, or width x height"
     _check_all(people, crowd | (area > 0), fault)
-    box = people.rows("bbox", 4)
-    _check_pixels(people, "bbox", box)
+    box = people.pixels("bbox", 4)
     _check_all(people, crowd | np.all(box[:, 2:] > 0, axis=1), ".bbox has no width or height")
-    _check_pixels(people, "keypoints", people.rows("keypoints", 3 * joints, 0.0))
-
-
-def _check_pixels(records: Records, field: str, values: np.ndarray) -> None:
-    """InputError: a number of the [n, k] values is NaN, or too large to be one of pixels."""
-    right = np.all(np.abs(values) <= MOST_PIXELS, axis=1)
-    _check_all(records, right, f".{field} has a number that is not within {MOST_PIXELS:.0f} pixels")
+    people.pixels("keypoints", 3 * joints, 0.0)
 
 
 def _check_all(records: Records, right: np.ndarray, fault: str) -> None:
@@ -184,8 +176,7 @@ def parse_results(file: str | Path, content: Any, truth: CocoTruth) -> list[dict
     if entries and not kinds:
         raise results.error(0, " has neither keypoints nor bbox")
     for field in kinds:
-        values = results.rows(field, 4 if field == "bbox" else 3 * len(truth.skeleton.joints))
-        _check_pixels(results, field, values)
+        values = results.pixels(field, 4 if field == "bbox" else 3 * len(truth.skeleton.joints))
         if field == "bbox":
             _check_all(results, np.all(values[:, 2:] >= 0, axis=1), ".bbox has a negative width or height")
     for field, default in (("score", None), ("box_score", 0.0)):
