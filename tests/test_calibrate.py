@@ -109,6 +109,20 @@ def test_other_joints_than_those_of_the_data_are_refused(tmp_path, monkeypatch, 
     assert (tmp_path / "out").exists() != refused
 
 
+def test_where_nothing_can_be_written_is_told_before_the_work(tmp_path, monkeypatch):
+    """A file where the folder should be, which `save` refuses as well."""
+    torch.manual_seed(0)
+    model = dimofs_mobile(min_size=96, max_size=128)
+    checkpoints.save(model, tmp_path / "model", {})
+    (tmp_path / "file").write_text("mine")
+    monkeypatch.setattr(calibrate, "calibrated", None)
+    with pytest.raises(InputError, match=r"file/model.safetensors: cannot write \(Not a directory\)$"):
+        call(calibrate.main, weights=str(tmp_path / "model"), out=tmp_path / "file")
+    with pytest.raises(InputError, match=r"file: cannot write \(Not a directory\)$"):
+        checkpoints.save(model, tmp_path / "file", {})
+    assert (tmp_path / "file").read_text() == "mine"
+
+
 def test_without_data_it_calibrates_on_synthetic_clips(tmp_path):
     torch.manual_seed(0)
     checkpoints.save(dimofs_mobile(min_size=96, max_size=128), tmp_path / "model", {})

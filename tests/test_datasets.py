@@ -115,9 +115,9 @@ def test_teacher_labels_round_trip(tmp_path):
 
 def test_taught_source_merges_and_names_what_is_missing():
     labels = {"dot0": taught(((100, 0, 118, 20), 0.9, {}))}
-    source = Taught(Dots(), labels, noisy=True)
+    source = Taught(Dots(), labels, noisy=True, file="labels/dots.npz")
     assert len(source.pair(0, np.random.default_rng(0)).people) == 2 and len(source) == 3
-    with pytest.raises(InputError, match="dot1 is missing"):
+    with pytest.raises(InputError, match=r"^labels/dots.npz: frame dot1 is missing; label the data set again$"):
         source.pair(1, np.random.default_rng(0))
 
 
@@ -300,6 +300,8 @@ ODD_LABELS = {
     "a box of NaN": {"boxes": np.full((1, 4), np.nan)},
     "scores of objects": {"scores": np.array([{}], dtype=object)},
     "an infinite joint": {"keypoints": np.full((1, 17, 2), np.inf)},
+    "a score of 7": {"scores": np.full(1, 7.0)},
+    "a joint's score below 0": {"keypoint_scores": np.full((1, 17), -0.5)},
     "18 joints": {"keypoint_scores": np.zeros((1, 18))},
 }
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Annotated
 
 from dimofs.cli import InputError, Range, run
+from dimofs.files import check_writable
 from dimofs.zoo import checkpoints
 from dimofs.zoo.training.calibration import calibrated
 from dimofs.zoo.training.data import Paths, Teacher, taught
@@ -33,6 +34,7 @@ def main(
 ) -> None:
     if not joints and not people:
         raise InputError("--no-joints: nothing is left to calibrate; add --people")
+    check_writable(out / checkpoints.WEIGHTS)
     sources = taught(data.or_synthetic(count).sources(), teacher)
     model = calibrated(weights, sources, count, joints=joints, people=people)
     checkpoints.save(model, out, {"calibrated": "yes"}, half)

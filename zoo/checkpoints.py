@@ -66,7 +66,7 @@ def save(
         (staging / CONFIG).write_text(json.dumps(config, indent=1) + "\n")
         _publish(staging, folder)
     except (OSError, SafetensorError) as error:
-        raise InputError(f"{folder}: cannot write ({error})") from error
+        raise InputError(f"{folder}: cannot write ({getattr(error, 'strerror', None) or error})") from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 

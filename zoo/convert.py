@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated
 
 from dimofs.cli import Range, run
+from dimofs.files import check_writable
 from dimofs.zoo import checkpoints
 from dimofs.zoo.converters.movenet_tfjs import read_movenet
 from dimofs.zoo.presets import movenet_multipose
@@ -24,6 +25,7 @@ def main(
         float | None, "eps of a .pth file's batch norms: 0 if trained from torchvision's public weights", Range(0, 1)
     ] = None,
 ) -> None:
+    check_writable(Path(out) / checkpoints.WEIGHTS)
     if source.endswith(".json"):
         model = movenet_multipose()
         model.load_state_dict(read_movenet(source).state_dict())

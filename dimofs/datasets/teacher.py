@@ -34,12 +34,19 @@ class Taught:
     labels:   frame name -> the teacher's people, as `load` returns them: joints in COCO's order, scores in 0..1.
     noisy:    the source's joints may be wrong: those that a sure teacher contradicts are not used.
     complete: the source labels every person: the teacher adds joints, but no people.
+    file:     where the labels were read, for messages.
     """
 
     def __init__(
-        self, source: PairSource, labels: Mapping[str, Detections], *, noisy: bool = False, complete: bool = False
+        self,
+        source: PairSource,
+        labels: Mapping[str, Detections],
+        *,
+        noisy: bool = False,
+        complete: bool = False,
+        file: str = "teacher labels",
     ):
-        self.source, self.labels, self.noisy, self.complete = source, labels, noisy, complete
+        self.source, self.labels, self.noisy, self.complete, self.file = source, labels, noisy, complete, file
 
     def __len__(self) -> int:
         return len(self.source)
@@ -48,7 +55,7 @@ class Taught:
         """The source's pair, its people merged with the teacher's. InputError: the teacher did not label Frame A."""
         pair = self.source.pair(index, random)
         if pair.name not in self.labels:
-            raise InputError(f"teacher labels: frame {pair.name} is missing; label the data set again")
+            raise InputError(f"{self.file}: frame {pair.name} is missing; label the data set again")
         height, width = pair.frame_a.shape[1:]
         pair.people = merge(
             pair.people, self.labels[pair.name], height, width, noisy=self.noisy, complete=self.complete
@@ -58,6 +65,10 @@ class Taught:
     def frames(self) -> Iterator[tuple[str, Tensor]]:
         """The source's."""
         return self.source.frames()
+
+    def tensors(self) -> dict[str, list[Tensor]]:
+        """The teacher's labels of each frame, as the fields of its file."""
+        return {name: [getattr(people, field) for field in _FIELDS] for name, people in self.labels.items()}
 
 
 def merge(
@@ -149,6 +160,8 @@ def load(path: str | Path) -> dict[str, Detections]:
         _check(path, field, arrays[field], "f", (sum(counts.tolist()), *shape))
         if not np.isfinite(arrays[field]).all():
             raise InputError(f"{path}: {field} holds a value that is not a finite number; label the data set again")
+        if "scores" in field and ((arrays[field] < 0) | (arrays[field] > 1)).any():
+            raise InputError(f"{path}: {field} holds a value that is not from 0 to 1; label the data set again")
         rows.append(torch.from_numpy(arrays[field].astype(np.float32)).split(counts.tolist()))
     return {name: Detections(*people) for name, *people in zip(names.tolist(), *rows, strict=True)}
 
