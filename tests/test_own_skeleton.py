@@ -119,6 +119,8 @@ def test_a_part_is_held_out(mice):
     given = HeldOutPaths(validate_coco=["mice.json"], validate_images=["photos"]).split(paths, paths.sources())
     assert len(given[0]["coco"]) == len(given[1]["coco"]) == 6
     people = Paths(synthetic=5)
+    with pytest.raises(InputError, match="synthetic labels person, --validate-coco mouse, with other joints"):
+        HeldOutPaths(validate_coco=["mice.json"], validate_images=["photos"]).split(people, people.sources())
     assert set(HeldOutPaths().split(people, people.sources())[1]) == {"synthetic"}
     with pytest.raises(InputError, match="--hold-out: is a share of the images of --coco"):
         HeldOutPaths(hold_out=0.5).split(people, people.sources())

@@ -55,7 +55,17 @@ def test_shares_by_hand():
 
 @pytest.mark.parametrize(
     "entries",
-    [["lspet=1"], ["jhmdb"], ["jhmdb="], ["jhmdb=-1"], ["jhmdb=nan"], ["jhmdb=inf"], ["=1"], ["jhmdb=0", "coco=0"]],
+    [
+        ["lspet=1"],
+        ["jhmdb"],
+        ["jhmdb="],
+        ["jhmdb=-1"],
+        ["jhmdb=nan"],
+        ["jhmdb=inf"],
+        ["=1"],
+        ["jhmdb=0", "coco=0"],
+        ["coco=1", "coco=2"],
+    ],
     ids="-".join,
 )
 def test_bad_shares_are_refused(entries):

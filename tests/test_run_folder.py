@@ -326,6 +326,13 @@ def test_damaged_logs_and_recipes_are_one_line(tiny, tmp_path, file, content, me
     assert (tmp_path / file).read_text() == content and (tmp_path / "state.pt").read_bytes() == before
 
 
+def test_a_state_without_its_recipe_is_told_with_a_remedy(tiny, tmp_path):
+    run(tmp_path, steps=1)
+    (tmp_path / "recipe.json").unlink()
+    with pytest.raises(InputError, match=r"recipe.json: absent beside state.pt; restore it, or give another --out$"):
+        run(tmp_path, steps=2)
+
+
 def test_a_log_may_be_deleted(tiny, tmp_path):
     run(tmp_path, steps=2)
     (tmp_path / "metrics.jsonl").unlink()

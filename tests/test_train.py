@@ -19,6 +19,7 @@ from dimofs.cli import run as command
 from dimofs.datasets import teacher
 from dimofs.datasets.people import People
 from dimofs.datasets.synthetic.clips import Synthetic
+from dimofs.detections import Detections
 from dimofs.skeletons import COCO, DIMOFS
 from dimofs.zoo import checkpoints, devices, label, train
 from dimofs.zoo.backbones import movenet
@@ -195,6 +196,20 @@ def test_auto_is_bfloat16_where_that_is_faster_and_stays_what_it_was(tmp_path, m
         ({"seed": -1}, "--seed -1: must be at least 0"),
         ({"batch": 10**12}, "--batch 1000000000000: must be at least 1 and at most 65536"),
         ({"mix": ["synthetic=nan"]}, "--mix synthetic=nan: the weight must be a number"),
+        ({"mix": ["synthetic=1", "synthetic=2"]}, "--mix synthetic=2: synthetic has another weight too; give one"),
+        ({"constrain": ["follow=1", "follow=2"]}, "--constrain follow=2: follow has another weight too; give one"),
+        ({"single": 1.0, "apart": 0.5}, "--apart: is about pairs of frames, and --single 1 has none; leave one"),
+        ({"single": 1.0, "constrain": ["follow=1"]}, "--constrain: is about pairs of frames, and --single 1 has none"),
+        ({"validate_coco": "people.json"}, "--validate-coco needs --validate-images beside it"),
+        ({"validate_images": "."}, "--validate-images needs --validate-coco beside it"),
+        (
+            {"validate_coco": ["a.json", "b.json"], "validate_images": "."},
+            "--validate-coco has 2 annotation files but --validate-images 1 folders",
+        ),
+        (
+            {"validate_coco": "a.json", "validate_images": ".", "hold_out": 0.5},
+            "--hold-out: --validate-coco says what to validate on; leave one of the two out",
+        ),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
 )
@@ -384,6 +399,60 @@ def test_joints_start_by_name(tmp_path):
     theirs, ours = first.keypoint_head.deconv.weight, second.keypoint_head.deconv.weight
     assert torch.equal(ours[:, [2, 0]], theirs) and torch.equal(ours[:, 1], before[:, 1])
     assert torch.equal(second.box_head.fc1.weight, first.box_head.fc1.weight)
+
+
+def few_joints(folder: Path, count: int = 3) -> dict[str, Any]:
+    """The options of `photographs` that label the first joints alone, one image of two held out."""
+    file, images = photographs(folder)
+    content = json.loads(Path(file).read_text())
+    for annotation in content["annotations"]:
+        annotation["keypoints"][3 * count :] = [0] * (3 * (len(COCO) - count))
+    Path(file).write_text(json.dumps(content))
+    return {"coco": [file], "coco_images": [images], "hold_out": 0.5, "workers": 0, "quiet": True, "batch": 1}
+
+
+def teach(folder: Path, score: float) -> str:
+    """A teacher's labels of `photographs`: every joint."""
+    everyone = Detections(
+        torch.tensor([[15.0, 10, 65, 60]]), torch.tensor([score]), torch.full((1, 17, 2), 30.0), torch.ones(1, 17)
+    )
+    teacher.save(folder / "coco.npz", {f"{number:012d}.png": everyone for number in (1, 2)})
+    return str(folder)
+
+
+def test_what_is_held_out_keeps_the_labels_of_the_data_set(tiny, tmp_path, monkeypatch):
+    """Three labelled joints; the teacher adds the other 14 to the image that is trained on."""
+    tasks: list[PoseTask] = []
+    monkeypatch.setattr(train, "train", lambda task, *_: tasks.append(task))
+    data = few_joints(tmp_path)
+    call(train.main, "pose", out=str(tmp_path / "run"), teacher=teach(tmp_path, 0.9), **data)
+    pairs = [
+        sources["coco"].pair(0, np.random.default_rng(0)) for sources in (tasks[0].sources, tasks[0].held_out_sources)
+    ]
+    assert [int(pair.people.labelled.sum()) for pair in pairs] == [17, 3]
+    assert {pair.name for pair in pairs} == {f"{number:012d}.png" for number in (1, 2)}
+
+
+def test_a_run_resumes_only_with_its_labels(tiny, tmp_path):
+    """Those of the teacher and of the data set; with a recipe that says nothing about the latter it resumes."""
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    data = {"out": str(tmp_path / "run"), **few_joints(tmp_path)}
+    one, two = teach(tmp_path / "one", 0.9), teach(tmp_path / "two", 0.8)
+    call(train.main, "pose", teacher=one, steps=1, **data)
+    for other in (two, None):
+        with pytest.raises(
+            InputError, match=r"recipe.json: teacher.coco is \"\w{16}\" in this run, (null|\"\w+\") now"
+        ):
+            call(train.main, "pose", teacher=other, steps=2, **data)
+    few_joints(tmp_path, 4)
+    with pytest.raises(InputError, match=r"recipe.json: labels.coco is \"\w{16}\" in this run, \"\w{16}\" now"):
+        call(train.main, "pose", teacher=one, steps=2, **data)
+    recipe = json.loads((tmp_path / "run/recipe.json").read_text())
+    del recipe["labels"]
+    (tmp_path / "run/recipe.json").write_text(json.dumps(recipe))
+    call(train.main, "pose", teacher=one, steps=2, **data)
+    assert set(json.loads((tmp_path / "run/recipe.json").read_text())["labels"]) == {"coco"}
 
 
 def test_several_coco_files_are_one_data_set(tmp_path):

@@ -42,8 +42,9 @@ measures on --validate-coco, or on the share --hold-out of the --coco images (a 
 JHMDB's test part or synthetic clips that are not trained on. --benchmark writes nothing.
 
 Resuming: the same command on the same folder continues at the last checkpoint, however the run ended. Ctrl-C, SIGTERM
-and SIGHUP finish the step and write a checkpoint; at most --save-every steps are lost otherwise. Of the options that
-define the result only --steps may change, to train longer; the learning rate then follows the new schedule.
+and SIGHUP finish the step and write a checkpoint; at most --save-every steps are lost otherwise. Of what
+defines the result, options and labels, only --steps may change, to train longer; the learning rate then follows the new
+schedule.
 
 Actions: the head of an `action_mobile` or `action_resnet101` learns above the frozen parts of a pose detector, --init
 (default: dimofs_mobile_v2). --clips holds one folder of videos for each class; the actor is the person that the
@@ -203,7 +204,9 @@ def main(
             if value is not None and not init:
                 raise InputError(f"{option} needs --init beside it: without weights to start from nothing is frozen")
         paths = data.or_synthetic(SYNTHETIC_CLIPS)
-        sources, held = held_out_data.split(paths, taught(paths.sources(), teacher))
+        # Only what is trained on gets the teacher's labels: validation measures against those of the data set.
+        sources, held = held_out_data.split(paths, paths.sources())
+        sources = taught(sources, teacher)
         chosen = RECIPES[recipe].changed(
             **common, unfreeze=unfreeze, fixed=None if fixed is None else tuple(fixed), frozen=None if init else ()
         )
@@ -214,6 +217,9 @@ def main(
             paste=paste, largest=largest, mix=mixed(poses.mix, mix or (), list(sources)), apart=apart,
             constraints=constrained(constrain),
         )  # fmt: skip
+        if poses.single == 1 and (poses.apart or poses.constraints.names()):
+            option = "--apart" if poses.apart else "--constrain"
+            raise InputError(f"{option}: is about pairs of frames, and --single 1 has none; leave one of the two out")
         learned = PoseTask(recipe=poses, sources=sources, held_out_sources=held, skeleton=skeleton_of(sources))
         if held:
             held_out = held_out or min(HELD_OUT, 4 * sum(map(len, held.values())))

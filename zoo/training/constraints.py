@@ -49,7 +49,10 @@ class Weights:
 
 
 def constrained(given: Sequence[str] | None) -> Weights | None:
-    """The weights of --constrain, such as ["follow=1"]; None without. InputError: not a known name and a number."""
+    """The weights of --constrain, such as ["follow=1"]; None without.
+
+    InputError: not a known name and a number, or a name twice.
+    """
     if given is None:
         return None
     known, weights = [field.name for field in fields(Weights)], {}
@@ -61,6 +64,8 @@ def constrained(given: Sequence[str] | None) -> Weights | None:
             weight = math.nan
         if name not in known or not 0 <= weight < math.inf:
             raise InputError(f"--constrain {text}: expected NAME=WEIGHT of {', '.join(known)}, a weight of at least 0")
+        if name in weights:
+            raise InputError(f"--constrain {text}: {name} has another weight too; give one")
         weights[name] = weight
     return Weights(**weights)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
@@ -74,7 +74,8 @@ class Paths:
             clips = need(self.jhmdb, "--jhmdb", "--jhmdb-labels")
             found["jhmdb"] = Jhmdb(clips, need(self.jhmdb_labels, "--jhmdb-labels", "--jhmdb"), every=self.every)
         if self.coco or self.coco_images or self.coco_empty:
-            found["coco"] = self._coco()
+            needed_by = "--coco-images" if self.coco_images else "--coco-empty"
+            found["coco"] = self.keypoints(need(self.coco, "--coco", needed_by), self.coco_images)
         if self.lspet:
             folder = Path(self.lspet)
             found["lspet"] = Lspet(folder / "joints.mat", folder / "images")
@@ -90,17 +91,22 @@ class Paths:
             )
         return found
 
-    def _coco(self) -> PairSource:
-        files = need(self.coco, "--coco", "--coco-images" if self.coco_images else "--coco-empty")
-        folders = need(self.coco_images, "--coco-images", "--coco")
-        if len(files) != len(folders):
-            counts = f"{len(files)} annotation files but --coco-images {len(folders)} folders"
-            raise InputError(f"--coco has {counts}; give one folder for each file, in the same order")
-        pairs = zip(files, folders, strict=True)
-        return joined([self._keypoints(file, images) for file, images in pairs])
+    def keypoints(
+        self, files: Sequence[str], folders: Sequence[str] | None, names: tuple[str, str] = ("--coco", "--coco-images")
+    ) -> PairSource:
+        """The COCO keypoint `files` with the folder of images of each, given by the options `names`.
 
-    def _keypoints(self, file: str, images: str) -> CocoKeypoints:
-        return CocoKeypoints(file, images, empty=self.coco_empty, category=self.category)
+        InputError: there are not as many folders, a file is malformed, or an image is absent.
+        """
+        folders = need(folders, names[1], names[0])
+        if len(files) != len(folders):
+            counts = f"{len(files)} annotation files but {names[1]} {len(folders)} folders"
+            raise InputError(f"{names[0]} has {counts}; give one folder for each file, in the same order")
+        parts = []
+        for file, images in zip(files, folders, strict=True):
+            parts.append(CocoKeypoints(file, images, empty=self.coco_empty, category=self.category))
+            parts[-1].check_images()
+        return joined(parts, names[0])
 
     def held_out(self) -> dict[str, PairSource]:
         """What training does not see, to validate on: JHMDB's test part if it is given, else synthetic clips."""
@@ -124,11 +130,16 @@ class HeldOutPaths:
         """The sources to train on, of those of `paths`, and those to validate on.
 
         Without options own categories hold out a fifth of their images, and people are validated on as
-        `Paths.held_out` says.
+        `Paths.held_out` says. InputError: an option lacks the one that belongs to it, both ways to hold images out are
+        given, or the files to validate on label other joints.
         """
         if self.validate_coco or self.validate_images:
-            other = replace(paths, coco=self.validate_coco, coco_images=self.validate_images)
-            return dict(sources), {"coco": other._coco()}
+            names = ("--validate-coco", "--validate-images")
+            if self.hold_out:
+                raise InputError("--hold-out: --validate-coco says what to validate on; leave one of the two out")
+            held = paths.keypoints(need(self.validate_coco, *names), self.validate_images, names)
+            skeleton_of({**sources, "--validate-coco": held})
+            return dict(sources), {"coco": held}
         own = skeleton_of(sources) != PEOPLE
         share = self.hold_out if self.hold_out is not None else OWN_SHARE if own else 0.0
         if not share:
@@ -185,9 +196,9 @@ def skeleton_of(sources: Mapping[str, PairSource]) -> Skeleton:
     return found[first]
 
 
-def joined(parts: Sequence[PairSource]) -> PairSource:
-    """The parts as one source. InputError: they label different skeletons."""
-    skeleton_of({f"--coco file {number}": part for number, part in enumerate(parts, 1)})
+def joined(parts: Sequence[PairSource], option: str = "--coco") -> PairSource:
+    """The parts, files of an `option`, as one source. InputError: they label different skeletons."""
+    skeleton_of({f"{option} file {number}": part for number, part in enumerate(parts, 1)})
     return parts[0] if len(parts) == 1 else Concatenation(parts)
 
 
@@ -237,9 +248,25 @@ def taught(sources: Mapping[str, PairSource], labels: str | Path | None) -> dict
         raise InputError(f"--teacher {labels}: knows people, and the data sets label {kind.name}; leave it out")
     merged = dict(sources)
     for name in used:
-        people = teacher.load(files[name])
-        merged[name] = teacher.Taught(sources[name], people, noisy=name in NOISY, complete=name in COMPLETE)
+        people, file = teacher.load(files[name]), str(files[name])
+        merged[name] = teacher.Taught(sources[name], people, noisy=name in NOISY, complete=name in COMPLETE, file=file)
     return merged
+
+
+def labels_in(source: PairSource) -> dict[str, Iterable[Tensor | np.ndarray]]:
+    """The data set's own labels by image or video; none where they are made, or read clip by clip (JHMDB)."""
+    if isinstance(source, Part | teacher.Taught):
+        return labels_in(source.source)
+    if isinstance(source, Concatenation):
+        parts = enumerate(source.parts, 1)
+        return {f"{number}/{name}": labels for number, part in parts for name, labels in labels_in(part).items()}
+    if isinstance(source, CocoKeypoints):
+        return {name: vars(people).values() for name, _, people in source.items}
+    if isinstance(source, Lspet):
+        return {"": (source.keypoints, source.labelled)}
+    if isinstance(source, PoseTrack):
+        return {v.name: (v.frame, v.box, v.head, v.person, v.joint, v.xy) for v in source.videos}
+    return {}
 
 
 def unlabelled(sources: Mapping[str, PairSource]) -> list[str]:
@@ -250,11 +277,15 @@ def unlabelled(sources: Mapping[str, PairSource]) -> list[str]:
 def mixed(defaults: Mapping[str, float], entries: Sequence[str], names: Sequence[str]) -> dict[str, float]:
     """The weight of each data set of `names`: those of `entries`, "<name>=<weight>", else the default.
 
-    InputError: an entry names no data set in use, its weight is not a number of at least 0, or all weights are 0.
+    InputError: an entry names no data set in use or one a second time, its weight is not a number of at least 0, or all
+    weights are 0.
     """
-    weights = {name: weight for name, weight in defaults.items() if name in names}
+    weights, given = {name: weight for name, weight in defaults.items() if name in names}, set[str]()
     for entry in entries:
         name, _, text = entry.partition("=")
+        if name in given:
+            raise InputError(f"--mix {entry}: {name} has another weight too; give one")
+        given.add(name)
         if name not in names:
             raise InputError(f"--mix {entry}: {name!r} is no data set in use ({', '.join(names)}); write NAME=WEIGHT")
         weights[name] = _weight(entry, text)

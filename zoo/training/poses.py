@@ -8,11 +8,12 @@ in those of Frame B. The score is the mean of the two. Where all batches are of 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -21,7 +22,6 @@ from dimofs.datasets.augment.geometry import Augmentation, Jitter
 from dimofs.datasets.augment.mixture import Mixture, collate
 from dimofs.datasets.people import Pair, PairSource, People
 from dimofs.datasets.teacher import Taught
-from dimofs.detections import Detections
 from dimofs.skeletons import DIMOFS, PEOPLE, Skeleton, mirror
 from dimofs.zoo.detection.coarse_to_fine import alignment
 from dimofs.zoo.detection.detector import PoseDetector
@@ -30,6 +30,7 @@ from dimofs.zoo.detection.losses import Sampling, losses_of_levels, pair_feature
 from dimofs.zoo.presets import PRESETS
 from dimofs.zoo.training import initialize
 from dimofs.zoo.training.constraints import Weights, constraint_losses
+from dimofs.zoo.training.data import labels_in
 from dimofs.zoo.training.tasks import Randomness
 from dimofs.zoo.training.terms import Term
 
@@ -134,7 +135,9 @@ class PoseTask:
         taught = {name: source for name, source in self.sources.items() if isinstance(source, Taught)}
         if self.skeleton != PEOPLE:
             plan["skeleton"] = asdict(self.skeleton)
-        plan["teacher"] = {name: labels_digest(source.labels) for name, source in taught.items()}
+        plan["teacher"] = {name: labels_digest(source.tensors()) for name, source in taught.items()}
+        labels = {name: labels_in(source) for name, source in self.sources.items()}
+        plan["labels"] = {name: labels_digest(known) for name, known in labels.items() if known}
         return plan | {"data": {name: len(source) for name, source in self.sources.items()}}
 
     def build(self) -> PoseDetector:
@@ -245,14 +248,13 @@ def _lists(pairs: Sequence[tuple[str, str]]) -> list[list[str]] | None:
     return [list(pair) for pair in pairs] or None
 
 
-def labels_digest(labels: Mapping[str, Detections]) -> str:
-    """The beginning of the SHA-256 of a teacher's labels, by which a run knows them again."""
+def labels_digest(labels: Mapping[str, Iterable[Tensor | np.ndarray]]) -> str:
+    """The beginning of the SHA-256 of named labels, by which a run knows them again."""
     digest = sha256()
     for name in sorted(labels):
-        people = labels[name]
         digest.update(name.encode("utf-8", "surrogateescape"))
-        for values in (people.boxes, people.scores, people.keypoints, people.keypoint_scores):
-            digest.update(values.contiguous().numpy().tobytes())
+        for values in labels[name]:
+            digest.update(np.asarray(values).tobytes())
     return digest.hexdigest()[:16]
 
 

@@ -1,6 +1,6 @@
 """A training run's folder. The run can always be resumed by the same command, however it ended.
 
-    recipe.json        the recipe, and how many items each data set has
+    recipe.json        the recipe, and how many items and which labels each data set has
     metrics.jsonl      a line per step: losses, learning rate, seconds of training
     validation.jsonl   a line per validation
     state.pt           everything that the next step needs, at the last checkpoint; with a checksum (see `state_file`)
@@ -84,6 +84,8 @@ class RunFolder:
         if not path.exists():
             self._check_foreign()
             return None
+        if not (self.path / RECIPE).exists():
+            raise InputError(f"{self.path / RECIPE}: absent beside {STATE}; restore it, or give another --out")
         _compare(self.path / RECIPE, plan)
         state = state_file.read(path)
         done = state["step"]
@@ -228,6 +230,9 @@ def _compare(path: Path, plan: dict) -> None:
     theirs, ours = read_json(path), json.loads(json.dumps(plan))
     if not isinstance(theirs, dict):
         raise InputError(f"{path}: not the recipe of a run; give another --out")
+    if "labels" not in theirs:
+        # Runs that were begun before digests of labels were recorded resume without them.
+        ours.pop("labels", None)
     theirs, ours = _flat(theirs), _flat(ours)
     for field in [*ours, *theirs]:
         if field != "steps" and theirs.get(field) != ours.get(field):
