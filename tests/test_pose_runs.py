@@ -241,7 +241,7 @@ def test_comparing_trackers(command):
         ("--jhmdb clips", "--jhmdb-labels"),
         ("--jhmdb-labels labels", "--jhmdb-labels needs --jhmdb"),
         ("--tracker nearest", "--tracker nearest: is unknown"),
-        ("--trackers iou nearest", "--tracker nearest: is unknown"),
+        ("--trackers iou nearest", "--trackers nearest: not one of default, iou"),
         ("--seeds -1", "--seeds -1"),
         ("--root nowhere", "nowhere/annotations/val"),
         ("--oks", "--oks needs --gt"),
