@@ -20,7 +20,7 @@ from dimofs.zoo import action, checkpoints
 from dimofs.zoo.detection.action_localizer import ActionLocalizer
 from dimofs.zoo.detection.action_stream import FoundActions, actions
 from dimofs.zoo.detection.features import Features
-from tests.support.clips import write_clip, write_video
+from tests.support.clips import write_clip, write_cut
 from tests.support.commands import call
 from tests.support.tiny import tiny_action, tiny_model, use_tiny
 
@@ -219,9 +219,7 @@ def test_actions_stay_with_their_people(folder, monkeypatch):
 
 
 def test_a_video_that_ends_early_is_told(folder, capsys):
-    noise = np.random.default_rng(0).integers(0, 255, (24, 64, 64, 3), dtype=np.uint8)
-    whole = write_video(folder / "x.mp4", list(noise)).read_bytes()
-    (folder / "x.mp4").write_bytes(whole[: len(whole) // 2])
+    write_cut(folder / "x.mp4", 64)
     assert call(action.main, video=[folder / "x.mp4"], weights=folder / "model", overlay=False, quiet=True) == 0
     told = capsys.readouterr().err
     assert told.startswith(f"warning: {folder / 'x.mp4'}: ends early (") and told.count("\n") == 1

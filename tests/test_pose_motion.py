@@ -19,7 +19,7 @@ from dimofs.reader import read_clip
 from dimofs.video import Frame
 from dimofs.zoo import motion, pose
 from dimofs.zoo.detection.stream import poses
-from tests.support.clips import picture, write_clip, write_image, write_video
+from tests.support.clips import picture, write_clip, write_cut, write_image
 from tests.test_pose import StandIn, command, files
 
 
@@ -244,9 +244,7 @@ def moved(line: str) -> int:
 
 
 def test_motion_of_a_video_that_ends_early(network, capsys):
-    noise = np.random.default_rng(0).integers(0, 255, (24, 48, 64, 3), dtype=np.uint8)
-    whole = write_video(Path("x.mp4"), list(noise)).read_bytes()
-    Path("x.mp4").write_bytes(whole[: len(whole) // 2])
+    write_cut(Path("x.mp4"))
     assert moved("--video x.mp4 --quiet --no-overlay") == 0
     assert capsys.readouterr().err.startswith("warning: x.mp4: ends early (")
 

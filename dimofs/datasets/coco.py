@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dimofs import boxes as box
 from dimofs.cli import InputError
 from dimofs.datasets.people import Pair, People, box_of_joints, inside, to_dimofs
 from dimofs.formats.annotations import read_annotations
@@ -140,13 +141,12 @@ def _labels(people: Records, joints: Sequence[str], extent: Tensor, own: bool) -
     boxes = people.pixels("bbox", 4)
     if (negative := (boxes[:, 2:] < 0).any(axis=1)).any():
         raise people.error(int(negative.argmax()), ".bbox has a negative width or height; it is x, y, width, height")
-    boxes[:, 2:] += boxes[:, :2]
     marked = torch.from_numpy(people.pixels("keypoints", 3 * len(joints), 0.0))
     marked = marked.float().reshape(len(people), len(joints), 3)
     keypoints, labelled = marked[..., :2] + 0.5, marked[..., 2] > 0
     if not own:
         keypoints, labelled = to_dimofs(keypoints, labelled, joints)
-    corners = torch.from_numpy(boxes).float()
+    corners = box.corners(torch.from_numpy(boxes)).float()
     empty = ~(corners[:, 2:] > corners[:, :2]).all(dim=1)
     outside = ((corners[:, 2:] <= 0) | (corners[:, :2] >= extent.flip(1))).any(dim=1) & ~empty
     if outside.any():

@@ -23,6 +23,14 @@ def number(image: np.ndarray) -> int:
     return round((float(image[-1, -1].mean()) - 16) / 5)
 
 
+def write_cut(path: Path, height: int = 48, width: int = 64) -> Path:
+    """The first half of the file of a video of 24 frames of noise."""
+    noise = np.random.default_rng(0).integers(0, 255, (24, height, width, 3), dtype=np.uint8)
+    whole = write_video(path, list(noise)).read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    return path
+
+
 def write_video(
     path: Path,
     images: Sequence[np.ndarray],

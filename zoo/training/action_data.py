@@ -24,6 +24,7 @@ from dimofs import boxes as box
 from dimofs.cli import InputError
 from dimofs.datasets.jhmdb import Jhmdb
 from dimofs.datasets.npz import read_npz
+from dimofs.formats.records import MOST_PIXELS
 from dimofs.sources import OWN, VIDEOS, printable, video_source
 from dimofs.video import open_clip
 from dimofs.zoo.detection.action_localizer import ActionLocalizer
@@ -36,8 +37,6 @@ BACKGROUND, PERSON = 0.3, 0.5
 TRAIN_PEOPLE, TEST_PEOPLE, LEAST_SCORE = 2, 3, 0.05
 # Of each class one clip in so many is held out.
 HELD_OUT = 4
-# No coordinate is larger.
-MOST_PIXELS = 1e9
 # A labelled box is moved and scaled by up to this share of its size.
 JITTER = 0.12
 
@@ -179,7 +178,8 @@ def _track(known: Mapping[str, np.ndarray], name: str, length: int, file: Path) 
     if track.shape != (length, 4) or track.dtype.kind not in "iuf":
         raise InputError(f"{file}: {name!r} is {track.dtype} {track.shape}; its clip needs numbers ({length}, 4)")
     if (np.abs(track.astype(float)) > MOST_PIXELS).any() or (track[:, 2:] <= track[:, :2]).any():
-        raise InputError(f"{file}: {name!r} has a box that is empty or not finite; write x1 y1 x2 y2, or NaN")
+        fault = f"has a box that is empty or not finite, or beyond {MOST_PIXELS:.0f} pixels"
+        raise InputError(f"{file}: {name!r} {fault}; write x1 y1 x2 y2, or NaN")
     return torch.from_numpy(track.astype(np.float32))
 
 
